@@ -1,0 +1,1 @@
+//! Null responders and helpers the benchmarks share.

@@ -1,0 +1,3 @@
+//! memcached's protocol as pure functions.
+#![no_std]
+#![forbid(unsafe_code)]

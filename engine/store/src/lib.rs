@@ -1,0 +1,2 @@
+//! One shard of the cache.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! The `strata-load` binary.
+fn main() {}

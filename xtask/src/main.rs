@@ -1,0 +1,2 @@
+//! The developer's hands.
+fn main() {}
