@@ -404,3 +404,85 @@ fn plain_number(input: &[u8], at: &mut usize) -> Option<u64> {
     }
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec::Vec;
+
+    #[test]
+    fn shortcuts_say_what_the_general_way_says() {
+        let commands: [&[u8]; 3] = [b"get ", b"gets ", b"set "];
+        let keys: [&[u8]; 6] = [
+            b"k",
+            b"key-of-some-length",
+            b"k\r",
+            &[b'k'; 249],
+            &[b'k'; 250],
+            &[b'k'; 251],
+        ];
+        let numbers: [&[u8]; 16] = [
+            b"0",
+            b"3",
+            b"-1",
+            b"4294967295",
+            b"4294967296",
+            b"9999999999",
+            b"10000000000",
+            b"00000000001",
+            b"0000000003",
+            b"000000000003",
+            b"2147483645",
+            b"2147483646",
+            b"x",
+            b"+1",
+            b"1\t",
+            b"",
+        ];
+        let ends: [&[u8]; 8] = [
+            b"\r\n",
+            b"\n",
+            b" noreply\r\n",
+            b" noreply\n",
+            b" \r\n",
+            b" x\r\n",
+            b"\r",
+            b"",
+        ];
+        let mut seed = 7u64;
+        let (mut gets, mut sets) = (0, 0);
+        for _ in 0..200_000 {
+            let mut random = |below: usize| {
+                seed = seed
+                    .wrapping_mul(6364136223846793005)
+                    .wrapping_add(1442695040888963407);
+                (seed >> 33) as usize % below
+            };
+            let mut input = Vec::from(commands[random(3)]);
+            input.extend_from_slice(keys[random(keys.len())]);
+            for _ in 0..[0, 3, 3, 3, 1, 4][random(6)] {
+                input.push(b' ');
+                input.extend_from_slice(numbers[random(numbers.len())]);
+            }
+            input.extend_from_slice(ends[random(ends.len())]);
+
+            let (mut short, mut general) = (Parser::new(), Parser::new());
+            assert_eq!(short.next(&input), general.any_line(&input), "{input:?}");
+            assert_eq!(short, general);
+            match input[0] {
+                b'g' => {
+                    gets += usize::from(
+                        lone_key(&input, GetKind::Get, if input[3] == b' ' { 4 } else { 5 })
+                            .is_some(),
+                    )
+                }
+                _ => sets += usize::from(plain_set(&input).is_some()),
+            }
+        }
+        // Otherwise the comparison compares little.
+        assert!(
+            gets > 2_000 && sets > 500,
+            "only {gets} and {sets} lines took a shortcut"
+        );
+    }
+}
