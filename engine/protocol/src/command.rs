@@ -9,7 +9,7 @@ use crate::request::{
     ArithVerb, DetailSwitch, GetKind, Request, ShutdownMode, StatsSubject, Store, StoreVerb,
 };
 use crate::token::Tokens;
-use crate::{KEY_MAX_BYTES, VALUE_MAX_BYTES};
+use crate::{KEY_MAX_BYTES, VALUE_MAX_BYTES, scan};
 
 /// What a line is.
 pub(crate) enum Line<'a> {
@@ -101,7 +101,7 @@ fn manage(line: &[u8]) -> Line<'_> {
 }
 
 fn keys(kind: GetKind, line: &[u8]) -> Line<'_> {
-    let after_spaces = |at: usize| at + crate::scan::spaces(&line[at..]);
+    let after_spaces = |at: usize| at + scan::spaces(&line[at..]);
     let after_word = |at: usize| {
         line[at..]
             .iter()
@@ -123,11 +123,7 @@ fn keys(kind: GetKind, line: &[u8]) -> Line<'_> {
         return loud(ClientError::BadExptime);
     };
     // The error comes instead of all hits, so it must be known before the first key leaves.
-    if line.len() - keys_at > KEY_MAX_BYTES
-        && line[keys_at..]
-            .split(|&byte| byte == b' ')
-            .any(|key| key.len() > KEY_MAX_BYTES)
-    {
+    if line.len() - keys_at > KEY_MAX_BYTES && has_long_key(&line[keys_at..]) {
         return loud(ClientError::GetKeyTooLong);
     }
     Line::Keys {
@@ -135,6 +131,16 @@ fn keys(kind: GetKind, line: &[u8]) -> Line<'_> {
         exptime,
         keys_at,
     }
+}
+
+fn has_long_key(mut keys: &[u8]) -> bool {
+    while let Some(end) = scan::word_end(keys) {
+        if end > KEY_MAX_BYTES {
+            return true;
+        }
+        keys = &keys[end + 1..];
+    }
+    keys.len() > KEY_MAX_BYTES
 }
 
 fn store(verb: StoreVerb, line: &[u8]) -> Line<'_> {

@@ -1,6 +1,6 @@
 //! The words of one line. Words are separated by spaces alone; at most [`TOKENS_MAX`] of them are seen.
 
-use crate::TOKENS_MAX;
+use crate::{TOKENS_MAX, scan};
 
 /// Where the words of a line are. The line is at most [`crate::LINE_MAX_BYTES`] long, so 16 bits name a place in it.
 pub(crate) struct Tokens<'a> {
@@ -21,14 +21,12 @@ impl<'a> Tokens<'a> {
         };
         let mut at = 0;
         while tokens.count < TOKENS_MAX {
-            at += crate::scan::spaces(&line[at..]);
+            at += scan::spaces(&line[at..]);
             if at == line.len() {
                 break;
             }
-            let end = line[at..]
-                .iter()
-                .position(|&byte| byte == b' ')
-                .map_or(line.len(), |bytes| at + bytes);
+            // A line holds no `\n`, so a word ends at a space.
+            let end = scan::word_end(&line[at..]).map_or(line.len(), |bytes| at + bytes);
             tokens.bounds[tokens.count] = (at as u16, end as u16);
             tokens.count += 1;
             at = end;
