@@ -93,25 +93,16 @@ impl Parser {
 
     #[inline]
     fn line<'a>(&mut self, input: &'a [u8]) -> (usize, Step<'a>) {
-        match input {
-            [b'g', b'e', b't', b' ', ..] => {
-                if let Some(found) = lone_key(input, GetKind::Get, 4) {
-                    return found;
-                }
-            }
-            [b's', b'e', b't', b' ', ..] => {
-                if let Some(found) = plain_set(input) {
-                    return found;
-                }
-            }
-            [b'g', b'e', b't', b's', b' ', ..] => {
-                if let Some(found) = lone_key(input, GetKind::Gets, 5) {
-                    return found;
-                }
-            }
-            _ => {}
+        let shortcut = match input {
+            [b'g', b'e', b't', b' ', ..] => lone_key(input, GetKind::Get, 4),
+            [b's', b'e', b't', b' ', ..] => plain_set(input),
+            [b'g', b'e', b't', b's', b' ', ..] => lone_key(input, GetKind::Gets, 5),
+            _ => None,
+        };
+        match shortcut {
+            Some(found) => found,
+            None => self.any_line(input),
         }
-        self.any_line(input)
     }
 
     /// A line without a shortcut.
@@ -308,7 +299,7 @@ fn line_end(bytes: &[u8]) -> LineEnd {
 }
 
 /// The shortcut for a retrieval line of one key, found in one pass. None leaves the line to the general way, which says the same of it.
-#[inline]
+#[inline(always)]
 fn lone_key(input: &[u8], kind: GetKind, key_at: usize) -> Option<(usize, Step<'_>)> {
     let window = &input[key_at..input.len().min(key_at + KEY_MAX_BYTES + 2)];
     let end = scan::word_end(window)?;
