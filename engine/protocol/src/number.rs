@@ -101,6 +101,36 @@ pub(crate) fn c_exptime(text: &[u8]) -> Option<i32> {
     Some(i64::try_from(value).ok()? as i32)
 }
 
+/// Most digits a plain number has. Any more, and a rule about lengths or ranges could apply.
+const PLAIN_DIGITS_MAX: usize = 10;
+
+/// Reads one to ten digits at `at` and moves it behind them. What follows them is not looked at, so an eleventh digit is the caller's to refuse.
+#[inline]
+pub(crate) fn plain(text: &[u8], at: &mut usize) -> Option<u64> {
+    let start = *at;
+    let mut value = 0u64;
+    for &byte in text.get(start..text.len().min(start + PLAIN_DIGITS_MAX))? {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            break;
+        }
+        value = value * 10 + u64::from(digit);
+        *at += 1;
+    }
+    if *at == start { None } else { Some(value) }
+}
+
+/// Reads one to ten digits and the space behind them.
+#[inline]
+pub(crate) fn plain_word(text: &[u8], at: &mut usize) -> Option<u64> {
+    let value = plain(text, at)?;
+    if text.get(*at) != Some(&b' ') {
+        return None;
+    }
+    *at += 1;
+    Some(value)
+}
+
 /// Most digits a number has.
 pub(crate) const DIGITS_MAX: usize = 20;
 

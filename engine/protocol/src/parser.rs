@@ -5,7 +5,7 @@
 
 use crate::command::{self, Line};
 use crate::error::ClientError;
-use crate::number::strict_i32;
+use crate::number::{plain, plain_word, strict_i32};
 use crate::request::{GetKey, GetKind, Request, Store, StoreVerb};
 use crate::{KEY_MAX_BYTES, LINE_MAX_BYTES, VALUE_MAX_BYTES, scan};
 
@@ -277,9 +277,6 @@ impl Parser {
     }
 }
 
-/// Most digits a shortcut reads as one number. Any more, and a rule about lengths or ranges could apply.
-const NUMBER_MAX_BYTES: usize = 10;
-
 /// Whether a line ends at the front of some bytes.
 enum LineEnd {
     /// Yes, with this many bytes.
@@ -330,22 +327,13 @@ fn plain_set(input: &[u8]) -> Option<(usize, Step<'_>)> {
         return None;
     }
     let mut at = 4 + key_bytes + 1;
-    let flags = plain_number(input, &mut at)?;
-    let exptime = plain_number(input, &mut at)?;
-    // The line ends behind the length, or a `noreply` does.
-    let bytes_at = at;
-    let mut value_bytes = 0u64;
-    for &byte in &input[at..input.len().min(at + NUMBER_MAX_BYTES)] {
-        let digit = byte.wrapping_sub(b'0');
-        if digit > 9 {
-            break;
-        }
-        value_bytes = value_bytes * 10 + u64::from(digit);
-        at += 1;
-    }
-    if at == bytes_at || value_bytes > u64::from(VALUE_MAX_BYTES) {
+    let flags = plain_word(input, &mut at)?;
+    let exptime = plain_word(input, &mut at)?;
+    let value_bytes = plain(input, &mut at)?;
+    if value_bytes > u64::from(VALUE_MAX_BYTES) {
         return None;
     }
+    // The line ends behind the length, or a `noreply` does.
     let (noreply, end_bytes) = match &input[at..] {
         [b'\r', b'\n', ..] => (false, 2),
         [b'\n', ..] => (false, 1),
@@ -374,26 +362,6 @@ fn plain_set(input: &[u8]) -> Option<(usize, Step<'_>)> {
         noreply,
     };
     Some((at + end_bytes, Step::Request(Request::Store(store))))
-}
-
-/// One to ten digits and a single space, so that truncating to 32 bits is all there is to do.
-#[inline]
-fn plain_number(input: &[u8], at: &mut usize) -> Option<u64> {
-    let start = *at;
-    let mut value = 0u64;
-    for &byte in &input[start..input.len().min(start + NUMBER_MAX_BYTES + 1)] {
-        let digit = byte.wrapping_sub(b'0');
-        if digit > 9 {
-            if byte != b' ' || *at == start {
-                return None;
-            }
-            *at += 1;
-            return Some(value);
-        }
-        value = value * 10 + u64::from(digit);
-        *at += 1;
-    }
-    None
 }
 
 #[cfg(test)]
