@@ -1,2 +1,61 @@
-//! The `strata` binary.
-fn main() {}
+//! The `strata` binary: reads the command line and runs the server.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use strata_server::args::Args;
+use strata_server::boot::{self, StartError};
+
+/// A usage error, in the numbers of `sysexits.h` that memcached uses.
+const EX_USAGE: u8 = 64;
+/// No such user.
+const EX_NOUSER: u8 = 67;
+/// The system refused something.
+const EX_OSERR: u8 = 71;
+
+fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() {
+                ExitCode::from(EX_USAGE)
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    let cores = core_affinity::get_core_ids().map_or(1, |cores| cores.len());
+    let settings = match args.settings(cores) {
+        Ok(settings) => settings,
+        Err(sentence) => {
+            eprintln!("strata: {sentence}");
+            return ExitCode::from(EX_USAGE);
+        }
+    };
+    let started = boot::raise_file_limit(settings.conns_max)
+        .and_then(|()| boot::listen(&settings))
+        .map_err(|error| (EX_OSERR, error))
+        .and_then(|listeners| {
+            if args.daemon {
+                boot::detach().map_err(|error| (EX_OSERR, error))?;
+            }
+            if let Some(path) = &args.pidfile {
+                boot::write_pid_file(path).map_err(|error| (EX_OSERR, error))?;
+            }
+            if let Some(user) = &args.user {
+                boot::become_user(user).map_err(|error| (EX_NOUSER, error))?;
+            }
+            boot::run(settings, listeners).map_err(|error| (EX_OSERR, error))
+        });
+    if let Some(path) = &args.pidfile {
+        let _ = std::fs::remove_file(path);
+    }
+    match started {
+        Ok(()) => ExitCode::SUCCESS,
+        Err((code, StartError(sentence))) => {
+            eprintln!("strata: {sentence}");
+            ExitCode::from(code)
+        }
+    }
+}

@@ -69,3 +69,67 @@ pub struct Usage {
     /// Bytes of notes kept outside the memory that was passed in (pages, chains, directory).
     pub side_bytes: usize,
 }
+
+impl Counters {
+    /// Adds another shard's.
+    pub fn add(&mut self, other: &Counters) {
+        let Counters {
+            items,
+            bytes,
+            total_items,
+            evictions,
+            evicted_unfetched,
+            expired,
+            expired_unfetched,
+            flushed,
+            get_expired,
+            get_flushed,
+            moved,
+            segments_reclaimed,
+            table_evictions,
+            no_memory,
+            too_large,
+            forced_reclaims,
+        } = other;
+        self.items += items;
+        self.bytes += bytes;
+        self.total_items += total_items;
+        self.evictions += evictions;
+        self.evicted_unfetched += evicted_unfetched;
+        self.expired += expired;
+        self.expired_unfetched += expired_unfetched;
+        self.flushed += flushed;
+        self.get_expired += get_expired;
+        self.get_flushed += get_flushed;
+        self.moved += moved;
+        self.segments_reclaimed += segments_reclaimed;
+        self.table_evictions += table_evictions;
+        self.no_memory += no_memory;
+        self.too_large += too_large;
+        self.forced_reclaims += forced_reclaims;
+    }
+
+    /// Forgets the totals and keeps the present state.
+    pub fn reset(&mut self) {
+        *self = Counters { items: self.items, bytes: self.bytes, ..Counters::default() };
+    }
+}
+
+impl Usage {
+    /// Adds another shard's; the page size stays that of the larger.
+    pub fn add(&mut self, other: &Usage) {
+        self.page_bytes = self.page_bytes.max(other.page_bytes);
+        self.pages_total += other.pages_total;
+        self.pages_free += other.pages_free;
+        self.pages_segment += other.pages_segment;
+        self.pages_table += other.pages_table;
+        self.pages_extension += other.pages_extension;
+        self.pages_zombie += other.pages_zombie;
+        self.pages_lent += other.pages_lent;
+        self.items += other.items;
+        self.bytes += other.bytes;
+        self.hash_buckets += other.hash_buckets;
+        self.hash_entries += other.hash_entries;
+        self.side_bytes += other.side_bytes;
+    }
+}

@@ -62,7 +62,7 @@ impl std::fmt::Debug for KeyHasher {
 }
 
 /// The 64-bit hash of a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KeyHash(pub(crate) u64);
 
 impl KeyHash {

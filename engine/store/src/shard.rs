@@ -759,6 +759,11 @@ impl<M: Memory> Shard<M> {
         &self.counters
     }
 
+    /// Sets the totals of [`Shard::counters`] to zero; what is held now stays counted.
+    pub fn reset_counters(&mut self) {
+        self.counters.reset();
+    }
+
     /// How the memory is used. Walks the notes of all pages.
     #[must_use]
     pub fn usage(&self) -> Usage {

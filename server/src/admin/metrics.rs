@@ -1,0 +1,194 @@
+//! The figures of `stats` in Prometheus' text form.
+//!
+//! A figure that only grows is a counter and ends in `_total`; the others are gauges. The zeros
+//! that `stats` shows for memcached's slab and LRU machinery are left out: there is nothing here
+//! that they could ever count.
+
+use std::fmt::Write;
+
+use crate::boot::Control;
+use crate::stats::{self, Figure, Snapshot};
+
+/// Name in `stats`, name as a metric, what it says.
+const COUNTERS: &[(&str, &str, &str)] = &[
+    (
+        "total_connections",
+        "connections_total",
+        "Connections accepted.",
+    ),
+    (
+        "rejected_connections",
+        "rejected_connections_total",
+        "Connections refused at the limit.",
+    ),
+    (
+        "cmd_get",
+        "get_keys_total",
+        "Keys asked for by get and gets.",
+    ),
+    ("cmd_set", "set_commands_total", "Storage commands."),
+    ("cmd_flush", "flush_commands_total", "flush_all commands."),
+    (
+        "cmd_touch",
+        "touch_keys_total",
+        "touch commands, and keys asked for by gat and gats.",
+    ),
+    ("get_hits", "get_hits_total", "Keys of get found."),
+    ("get_misses", "get_misses_total", "Keys of get not found."),
+    (
+        "get_expired",
+        "get_expired_total",
+        "Keys of get found expired.",
+    ),
+    (
+        "get_flushed",
+        "get_flushed_total",
+        "Keys of get found flushed.",
+    ),
+    ("delete_hits", "delete_hits_total", "Items deleted."),
+    ("delete_misses", "delete_misses_total", "delete of nothing."),
+    ("incr_hits", "incr_hits_total", "incr done."),
+    ("incr_misses", "incr_misses_total", "incr of nothing."),
+    ("decr_hits", "decr_hits_total", "decr done."),
+    ("decr_misses", "decr_misses_total", "decr of nothing."),
+    ("cas_hits", "cas_hits_total", "cas that stored."),
+    ("cas_misses", "cas_misses_total", "cas of nothing."),
+    (
+        "cas_badval",
+        "cas_badval_total",
+        "cas of an item that had changed.",
+    ),
+    (
+        "touch_hits",
+        "touch_hits_total",
+        "Items given a new deadline.",
+    ),
+    ("touch_misses", "touch_misses_total", "touch of nothing."),
+    (
+        "store_too_large",
+        "store_too_large_total",
+        "Values refused for their size.",
+    ),
+    (
+        "store_no_memory",
+        "store_no_memory_total",
+        "Values refused for want of memory.",
+    ),
+    (
+        "bytes_read",
+        "read_bytes_total",
+        "Bytes received from clients.",
+    ),
+    (
+        "bytes_written",
+        "written_bytes_total",
+        "Bytes sent to clients.",
+    ),
+    (
+        "conn_yields",
+        "connection_yields_total",
+        "Times a connection had to let others go first.",
+    ),
+    ("total_items", "items_stored_total", "Items ever stored."),
+    (
+        "evictions",
+        "evictions_total",
+        "Items dropped to make room.",
+    ),
+    (
+        "evicted_unfetched",
+        "evicted_unfetched_total",
+        "Items dropped to make room that nobody had fetched.",
+    ),
+    (
+        "expired_unfetched",
+        "expired_unfetched_total",
+        "Items expired that nobody had fetched.",
+    ),
+    (
+        "reclaimed",
+        "expired_total",
+        "Items removed after their deadline.",
+    ),
+];
+
+/// As `COUNTERS`.
+const GAUGES: &[(&str, &str, &str)] = &[
+    ("uptime", "uptime_seconds", "Seconds since the start."),
+    (
+        "max_connections",
+        "connections_max",
+        "Connections allowed at once.",
+    ),
+    ("curr_connections", "connections", "Connections open."),
+    (
+        "limit_maxbytes",
+        "memory_limit_bytes",
+        "Memory for items and table.",
+    ),
+    ("threads", "workers", "Workers."),
+    ("hash_bytes", "table_bytes", "Memory the table uses."),
+    ("bytes", "item_bytes", "Memory the items use."),
+    (
+        "curr_items",
+        "items",
+        "Items held, expired ones not yet removed included.",
+    ),
+    ("slab_global_page_pool", "pages_free", "Pages nobody uses."),
+    (
+        "read_buf_bytes",
+        "intake_bytes",
+        "Bytes of large values that are still arriving.",
+    ),
+];
+
+/// The whole page.
+pub fn render(sum: &Snapshot, control: &Control) -> String {
+    let now = control.clock.now();
+    let figures = stats::general(sum, &control.shared.process, &now);
+    let value_of = |name: &str| {
+        figures
+            .iter()
+            .find(|(figure, _)| *figure == name)
+            .map(|(_, value)| value)
+    };
+    let mut page = String::new();
+    for (kind, table) in [("counter", COUNTERS), ("gauge", GAUGES)] {
+        for (figure, name, help) in table {
+            let Some(Figure::Count(value)) = value_of(figure) else {
+                panic!("stats has no count {figure}");
+            };
+            metric(&mut page, kind, name, help, value);
+        }
+    }
+    let counters = &sum.counters;
+    let own: [(&str, &str, u64); 5] = [
+        (
+            "visits_total",
+            "Requests sent from one worker to another.",
+            counters.visits_sent,
+        ),
+        (
+            "late_replies_total",
+            "Replies for connections that were gone.",
+            counters.late_replies,
+        ),
+        (
+            "parked_total",
+            "Times a connection waited for room at another worker.",
+            counters.parked,
+        ),
+        ("ticks_total", "Ticks of all workers.", counters.ticks),
+        ("wakes_total", "Sleeping workers woken.", counters.wakes),
+    ];
+    for (name, help, value) in own {
+        metric(&mut page, "counter", name, help, &value);
+    }
+    page
+}
+
+fn metric(page: &mut String, kind: &str, name: &str, help: &str, value: &u64) {
+    let _ = writeln!(page, "# HELP strata_{name} {help}");
+    let _ = writeln!(page, "# TYPE strata_{name} {kind}");
+    let _ = writeln!(page, "strata_{name} {value}");
+}

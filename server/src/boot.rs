@@ -1,0 +1,615 @@
+//! Start and stop: what the host must grant, the listeners, one thread a worker, signals.
+//!
+//! Whatever the host refuses ends the start with a [`StartError`]: one sentence that says what to
+//! do. Nothing is served before every worker has its memory and its ring.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use core_affinity::CoreId;
+use crossbeam_channel::{Sender, bounded};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::mman::{MlockAllFlags, mlockall};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::iterator::Signals;
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use strata_store::{Eviction, HASH_SEED_WORDS, KeyHasher, Shard, ShardConfig};
+
+use crate::clock::Clock;
+use crate::config::{
+    ASKS_MAX, BATCH_MAX, CARRY_PAUSE_BYTES, DRAIN_MAX_MS, INTAKE_MAX_BYTES, IoChoice,
+    LEND_MIN_BYTES, RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS, REPLIES_MAX_BYTES, SLEEP_MAX_MS,
+    SPILL_KEEP_BYTES, Settings, mailbox_slots,
+};
+use crate::io::epoll::EpollIo;
+use crate::io::uring::UringIo;
+use crate::io::{EventRinger, Io};
+use crate::mailbox::Bell;
+use crate::memory::Memory;
+use crate::mesh::{Peers, Waker, mesh};
+use crate::message::{Homecoming, Visit};
+use crate::shared::Shared;
+use crate::stats::Process;
+use crate::worker::{Ask, Parts, Worker};
+
+/// Why the server did not start, as a sentence for the operator.
+#[derive(Debug)]
+pub struct StartError(pub String);
+
+impl std::fmt::Display for StartError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl From<String> for StartError {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+/// Descriptors the server needs besides its clients': listeners, rings, eventfds, the admin
+/// endpoint, standard streams.
+const RESERVED_FILES: u64 = 64;
+
+/// The listening sockets, bound before privileges are dropped.
+pub struct Listeners {
+    sockets: Vec<OwnedFd>,
+    bound: Vec<SocketAddr>,
+}
+
+/// Makes sure that as many descriptors may be opened as there may be connections.
+///
+/// # Errors
+/// When the limit is lower and may not be raised.
+pub fn raise_file_limit(conns_max: usize) -> Result<(), StartError> {
+    let wanted = conns_max as u64 + RESERVED_FILES;
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)
+        .map_err(|error| format!("the limit of open files cannot be read: {error}"))?;
+    if soft >= wanted {
+        return Ok(());
+    }
+    setrlimit(Resource::RLIMIT_NOFILE, wanted, hard.max(wanted)).map_err(|_| {
+        StartError(format!(
+            "-c {conns_max} needs {wanted} open files and the limit is {hard}; \
+             raise it (ulimit -n {wanted}, LimitNOFILE= in a unit file) or lower -c"
+        ))
+    })
+}
+
+/// Binds all listeners.
+///
+/// # Errors
+/// When an address or path cannot be had.
+pub fn listen(settings: &Settings) -> Result<Listeners, StartError> {
+    let mut listeners = Listeners {
+        sockets: Vec::new(),
+        bound: Vec::new(),
+    };
+    for address in &settings.listen {
+        let socket = listen_tcp(*address, settings.backlog).map_err(|error| {
+            let advice = match error.kind() {
+                std::io::ErrorKind::AddrInUse => {
+                    "; another server has it: stop that one or choose another port with -p"
+                }
+                std::io::ErrorKind::PermissionDenied => "; ports below 1024 need root",
+                std::io::ErrorKind::AddrNotAvailable => "; this host has no such address",
+                _ => "",
+            };
+            format!("cannot listen on {address}: {error}{advice}")
+        })?;
+        let bound = socket
+            .local_addr()
+            .ok()
+            .and_then(|address| address.as_socket())
+            .unwrap_or(*address);
+        listeners.bound.push(bound);
+        listeners.sockets.push(socket.into());
+    }
+    if let Some(path) = &settings.unix_path {
+        let socket = listen_unix(path, settings)
+            .map_err(|error| format!("cannot listen on {}: {error}", path.display()))?;
+        listeners.sockets.push(socket.into());
+    }
+    Ok(listeners)
+}
+
+fn listen_tcp(address: SocketAddr, backlog: i32) -> std::io::Result<Socket> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM.cloexec(),
+        Some(Protocol::TCP),
+    )?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(backlog)?;
+    Ok(socket)
+}
+
+fn listen_unix(path: &Path, settings: &Settings) -> std::io::Result<Socket> {
+    use std::os::unix::fs::FileTypeExt;
+    // A socket file that nobody serves any more is in the way; anything else is not ours.
+    if std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
+        std::fs::remove_file(path)?;
+    }
+    let socket = Socket::new(Domain::UNIX, Type::STREAM.cloexec(), None)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(settings.unix_mask))?;
+    socket.listen(settings.backlog)?;
+    Ok(socket)
+}
+
+/// Goes into the background; to be called before any thread exists.
+///
+/// # Errors
+/// When the system does not let it.
+pub fn detach() -> Result<(), StartError> {
+    nix::unistd::daemon(true, false)
+        .map_err(|error| StartError(format!("-d: cannot go into the background: {error}")))
+}
+
+/// Writes the process id to a file.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write_pid_file(path: &Path) -> Result<(), StartError> {
+    std::fs::write(path, format!("{}\n", std::process::id()))
+        .map_err(|error| StartError(format!("-P: cannot write {}: {error}", path.display())))
+}
+
+/// Gives up root's rights for those of a user; does nothing when not started as root.
+///
+/// # Errors
+/// When there is no such user, or the system does not let it.
+pub fn become_user(name: &str) -> Result<(), StartError> {
+    use nix::unistd::{User, geteuid, initgroups, setgid, setuid};
+    if !geteuid().is_root() {
+        return Ok(());
+    }
+    let user = User::from_name(name)
+        .ok()
+        .flatten()
+        .ok_or_else(|| format!("-u: there is no user {name}"))?;
+    let c_name = std::ffi::CString::new(name).map_err(|error| format!("-u {name}: {error}"))?;
+    initgroups(&c_name, user.gid)
+        .and_then(|()| setgid(user.gid))
+        .and_then(|()| setuid(user.uid))
+        .map_err(|error| StartError(format!("-u: cannot become {name}: {error}")))
+}
+
+/// Tells tests and scripts the ports the kernel chose, as memcached does.
+///
+/// # Errors
+/// When the file that `MEMCACHED_PORT_FILENAME` names cannot be written.
+fn write_port_file(bound: &[SocketAddr]) -> Result<(), StartError> {
+    let Some(path) = std::env::var_os("MEMCACHED_PORT_FILENAME") else {
+        return Ok(());
+    };
+    let path = Path::new(&path);
+    // Whoever waits for the file must never see half of it.
+    let part = path.with_extension("part");
+    let mut text = Vec::new();
+    for address in bound {
+        let family = if address.is_ipv6() { "INET6" } else { "INET" };
+        let _ = writeln!(text, "TCP {family}: {}", address.port());
+    }
+    std::fs::write(&part, text)
+        .and_then(|()| std::fs::rename(&part, path))
+        .map_err(|error| StartError(format!("cannot write {}: {error}", path.display())))
+}
+
+/// Says what an io_uring refusal means on this host.
+fn uring_advice(error: &std::io::Error) -> String {
+    let sysctl = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled");
+    let disabled = sysctl.is_ok_and(|text| text.trim() != "0");
+    match error.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) if disabled => {
+            "the kernel refuses io_uring: kernel.io_uring_disabled is not 0; \
+             set it to 0 (sysctl kernel.io_uring_disabled=0)"
+                .into()
+        }
+        Some(libc::EPERM | libc::EACCES) => {
+            "io_uring is refused, probably by a seccomp profile (a container's default does); \
+             allow io_uring_setup, io_uring_enter and io_uring_register"
+                .into()
+        }
+        Some(libc::ENOMEM) => {
+            "the ring's memory may not be locked; raise the limit (ulimit -l, LimitMEMLOCK=)".into()
+        }
+        Some(libc::ENOSYS | libc::EINVAL) => {
+            format!("this kernel's io_uring is too old ({error}); Linux 6.1 or later has all of it")
+        }
+        _ => format!("io_uring cannot be set up: {error}"),
+    }
+}
+
+/// Decides for a back end by trying io_uring once.
+fn choose_io(choice: IoChoice) -> Result<IoChoice, StartError> {
+    if choice == IoChoice::Epoll {
+        return Ok(choice);
+    }
+    match UringIo::probe() {
+        Ok(()) => Ok(IoChoice::Uring),
+        Err(error) if choice == IoChoice::Auto => {
+            eprintln!(
+                "strata: {}. Falling back to epoll, which serves the same at a higher cost.",
+                uring_advice(&error)
+            );
+            Ok(IoChoice::Epoll)
+        }
+        Err(error) => Err(StartError(format!(
+            "{}, or run with --io epoll",
+            uring_advice(&error)
+        ))),
+    }
+}
+
+struct Handle {
+    asks: Sender<Ask>,
+    waker: Waker,
+}
+
+/// The control plane's way to the workers.
+#[derive(Clone)]
+pub struct Control {
+    workers: Arc<Vec<Handle>>,
+    /// What workers share.
+    pub shared: Arc<Shared>,
+    /// The server's clock.
+    pub clock: Clock,
+}
+
+impl Control {
+    /// Puts a question to one worker and wakes it. False when its channel is full.
+    pub fn ask(&self, worker: usize, ask: Ask) -> bool {
+        let handle = &self.workers[worker];
+        let asked = handle.asks.try_send(ask).is_ok();
+        handle.waker.ringer.ring();
+        asked
+    }
+
+    /// How many workers there are.
+    #[must_use]
+    pub fn worker_count(&self) -> usize {
+        self.workers.len()
+    }
+}
+
+/// Everything one worker's thread starts with.
+struct Start {
+    index: usize,
+    core: Option<CoreId>,
+    bell: Arc<Bell>,
+    eventfd: Arc<EventFd>,
+    listeners: Vec<OwnedFd>,
+    peers: Peers,
+    asks: crossbeam_channel::Receiver<Ask>,
+    shared: Arc<Shared>,
+    hasher: KeyHasher,
+    seed: u64,
+    io: IoChoice,
+    clock: Clock,
+    /// Told whether the memory is on huge pages, or why the worker cannot start.
+    ready: Sender<Result<bool, String>>,
+}
+
+/// Serves until a signal or a client ends it.
+///
+/// # Errors
+/// When the server cannot start.
+pub fn run(settings: Settings, listeners: Listeners) -> Result<(), StartError> {
+    let mut settings = settings;
+    settings.io = choose_io(settings.io)?;
+    let count = settings.workers;
+    if settings.lock_memory {
+        mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE).map_err(|error| {
+            format!("-k: memory cannot be locked ({error}); raise the limit (ulimit -l, LimitMEMLOCK=) or leave -k out")
+        })?;
+    }
+    let random_failed = |error| StartError(format!("the kernel gives no random seed: {error}"));
+    let mut seed = [0; HASH_SEED_WORDS];
+    for word in &mut seed {
+        *word = getrandom::u64().map_err(random_failed)?;
+    }
+    let hasher = KeyHasher::new(seed);
+
+    let (stop_sender, stop) = bounded(4);
+    let clock = Clock::start();
+    let process = Process {
+        settings: settings.clone(),
+        bound: listeners.bound.clone(),
+    };
+    let shared = Arc::new(Shared::new(process, stop_sender.clone()));
+    let signals = catch_signals(stop_sender)?;
+
+    let mut eventfds = Vec::new();
+    let mut wakers = Vec::new();
+    for _ in 0..count {
+        // Blocking, because the ring answers a read of a non-blocking one with "try again".
+        let eventfd = EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC)
+            .map_err(|error| format!("no eventfd: {error}"))?;
+        let eventfd = Arc::new(eventfd);
+        wakers.push(Waker {
+            bell: Arc::new(Bell::default()),
+            ringer: Arc::new(EventRinger(Arc::clone(&eventfd))),
+        });
+        eventfds.push(eventfd);
+    }
+
+    let cores = core_affinity::get_core_ids().unwrap_or_default();
+    let pinned = settings.pin && count <= cores.len();
+    let (ready_sender, ready) = bounded(count);
+    let mut handles = Vec::new();
+    let mut threads = Vec::new();
+    let mut sockets = listeners.sockets;
+    for (index, peers) in mesh(&wakers).into_iter().enumerate() {
+        let (asks_sender, asks) = bounded(ASKS_MAX);
+        let waker = wakers[index].clone();
+        let start = Start {
+            index,
+            core: pinned.then(|| cores[index]),
+            bell: Arc::clone(&waker.bell),
+            eventfd: Arc::clone(&eventfds[index]),
+            // The first worker accepts for all and deals connections out in turn.
+            listeners: std::mem::take(&mut sockets),
+            peers,
+            asks,
+            shared: Arc::clone(&shared),
+            hasher: hasher.clone(),
+            seed: seed[0].wrapping_add(index as u64),
+            io: settings.io,
+            clock,
+            ready: ready_sender.clone(),
+        };
+        handles.push(Handle {
+            asks: asks_sender,
+            waker,
+        });
+        let thread = thread::Builder::new()
+            .name(format!("worker-{index}"))
+            .spawn(move || work(start))
+            .map_err(|error| format!("cannot start a thread: {error}"))?;
+        threads.push(thread);
+    }
+    drop(ready_sender);
+
+    let mut huge = true;
+    for _ in 0..count {
+        match ready.recv() {
+            Ok(Ok(on_huge)) => huge &= on_huge,
+            Ok(Err(sentence)) => return Err(StartError(sentence)),
+            Err(_) => return Err(StartError("a worker ended while it was starting".into())),
+        }
+    }
+    let control = Control {
+        workers: Arc::new(handles),
+        shared: Arc::clone(&shared),
+        clock,
+    };
+    let admin = match settings.admin {
+        Some(address) => Some(crate::admin::start(address, control.clone())?),
+        None => None,
+    };
+    announce(&shared.process, admin, pinned, huge);
+    write_port_file(&shared.process.bound)?;
+
+    // Ends with the first signal or `shutdown`; the senders live as long as this function.
+    let _ = stop.recv();
+    drain(&control);
+    for thread in threads {
+        if thread.join().is_err() {
+            return Err(StartError("a worker has failed".into()));
+        }
+    }
+    signals.close();
+    if let Some(path) = &settings.unix_path {
+        let _ = std::fs::remove_file(path);
+    }
+    Ok(())
+}
+
+fn catch_signals(stop: Sender<()>) -> Result<signal_hook::iterator::Handle, StartError> {
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR1, SIGHUP])
+        .map_err(|error| format!("signals cannot be caught: {error}"))?;
+    let handle = signals.handle();
+    thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || {
+            for signal in &mut signals {
+                // A hang-up asks memcached to read its files again; there are none to read.
+                if signal != SIGHUP {
+                    let _ = stop.try_send(());
+                }
+            }
+        })
+        .map_err(|error| format!("cannot start a thread: {error}"))?;
+    Ok(handle)
+}
+
+/// Lets the workers answer what is in flight, for a bounded time, then ends them.
+fn drain(control: &Control) {
+    for worker in 0..control.worker_count() {
+        control.ask(worker, Ask::Stop);
+    }
+    let deadline = Instant::now() + Duration::from_millis(DRAIN_MAX_MS);
+    while control.shared.gate.count() > 0 && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(2));
+    }
+    let cut_off = control.shared.gate.count();
+    if cut_off > 0 {
+        eprintln!("strata: {cut_off} connections did not take their replies in time");
+    }
+    for worker in 0..control.worker_count() {
+        while !control.ask(worker, Ask::End) && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+fn announce(process: &Process, admin: Option<SocketAddr>, pinned: bool, huge: bool) {
+    let settings = &process.settings;
+    for address in &process.bound {
+        eprintln!("strata: listening on {address}");
+        if !address.ip().is_loopback() {
+            eprintln!(
+                "strata: WARNING: whoever reaches {address} can read and change everything; \
+                 there is no authentication"
+            );
+        }
+    }
+    if let Some(path) = &settings.unix_path {
+        eprintln!("strata: listening on {}", path.display());
+    }
+    if let Some(address) = admin {
+        eprintln!("strata: admin endpoint on http://{address}");
+    }
+    let backend = match settings.io {
+        IoChoice::Epoll => "epoll",
+        IoChoice::Auto | IoChoice::Uring => "io_uring",
+    };
+    let pinning = if pinned { "pinned" } else { "not pinned" };
+    eprintln!(
+        "strata: {} workers on {backend}, {pinning}",
+        settings.workers
+    );
+    let pages = if huge { "huge pages" } else { "small pages" };
+    eprintln!(
+        "strata: {} MiB for items and table on {pages}, and up to {} MiB for buffers",
+        settings.memory_bytes >> 20,
+        buffers_max_bytes(settings) >> 20
+    );
+}
+
+/// What the server may use besides items and table: receive buffers, mailboxes, half-received
+/// large values, and the replies and carried input of every session at their bounds.
+fn buffers_max_bytes(settings: &Settings) -> usize {
+    let workers = settings.workers;
+    let receive = RECEIVE_BUFFERS * RECEIVE_BUFFER_BYTES;
+    let slots = mailbox_slots(workers) * (workers - 1);
+    let mailboxes = slots * (size_of::<Visit>() + size_of::<Homecoming>() + 2 * SPILL_KEEP_BYTES);
+    let intake = INTAKE_MAX_BYTES + settings.item_max_bytes as usize;
+    // What is on its way home when the bound is met comes on top of it.
+    let replies = REPLIES_MAX_BYTES + (BATCH_MAX + slots) * LEND_MIN_BYTES;
+    let session = CARRY_PAUSE_BYTES + RECEIVE_BUFFER_BYTES + LEND_MIN_BYTES;
+    workers * (receive + mailboxes + intake + replies) + settings.conns_max * session
+}
+
+/// A worker that panics takes the server with it: half a cache answers wrongly by not answering.
+struct EndsProcess;
+
+impl Drop for EndsProcess {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            std::process::exit(70);
+        }
+    }
+}
+
+fn work(start: Start) {
+    let _guard = EndsProcess;
+    if let Some(core) = start.core {
+        core_affinity::set_for_current(core);
+    }
+    let Start {
+        index,
+        bell,
+        eventfd,
+        listeners,
+        peers,
+        asks,
+        shared,
+        hasher,
+        seed,
+        io,
+        clock,
+        ready,
+        ..
+    } = start;
+    let settings = &shared.process.settings;
+    let bytes = settings.memory_bytes / settings.workers;
+    // Touched here, so that the memory is on the node of the core that uses it.
+    let memory = match Memory::reserve(bytes, true) {
+        Ok(memory) => memory,
+        Err(error) => {
+            let _ = ready.send(Err(format!(
+                "no memory of {} MiB for worker {index} ({error}); lower -m",
+                bytes >> 20
+            )));
+            return;
+        }
+    };
+    let huge = memory.huge();
+    let config = ShardConfig {
+        item_max_bytes: settings.item_max_bytes,
+        eviction: if settings.evict {
+            Eviction::Merge
+        } else {
+            Eviction::None
+        },
+        seed,
+    };
+    let shard = match Shard::new(memory, hasher.clone(), config) {
+        Ok(shard) => shard,
+        Err(error) => {
+            let _ = ready.send(Err(format!("-m is too small: {error}")));
+            return;
+        }
+    };
+    let worker = Worker::new(Parts {
+        index,
+        shared: Arc::clone(&shared),
+        shard,
+        hasher,
+        peers,
+        asks,
+    });
+    let failed = |error| {
+        let _ = ready.send(Err(format!("worker {index} cannot start: {error}")));
+    };
+    match io {
+        IoChoice::Epoll => match EpollIo::new(eventfd, listeners) {
+            Ok(io) => {
+                let _ = ready.send(Ok(huge));
+                drive(worker, io, &bell, clock);
+            }
+            Err(error) => failed(error.to_string()),
+        },
+        IoChoice::Uring | IoChoice::Auto => match UringIo::new(eventfd, listeners) {
+            Ok(io) => {
+                let _ = ready.send(Ok(huge));
+                drive(worker, io, &bell, clock);
+            }
+            Err(error) => failed(uring_advice(&error)),
+        },
+    }
+}
+
+/// Ticks until told to end; sleeps in the back end when there is nothing to do.
+fn drive<I: Io>(mut worker: Worker, mut io: I, bell: &Bell, clock: Clock) {
+    let sleep = Duration::from_millis(SLEEP_MAX_MS);
+    while !worker.ended() {
+        let busy = worker.tick(&mut io, &clock.now());
+        if busy {
+            io.submit(None);
+            continue;
+        }
+        bell.doze();
+        if worker.has_mail() {
+            bell.rise();
+            io.submit(None);
+        } else {
+            io.submit(Some(sleep));
+            bell.rise();
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Every bound of the server by name, and the settings an operator chooses.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Connections that wait in the kernel to be accepted, unless `-b` says otherwise; memcached's.
+pub const BACKLOG_DEFAULT: i32 = 1024;
+
+/// Submission entries of a ring; completions have four times as many.
+pub const RING_ENTRIES: u32 = 1024;
+
+/// Completions a worker handles in one tick.
+pub const EVENTS_MAX: usize = 256;
+
+/// One receive buffer. Large enough for a deep pipeline of small requests, small enough to stay
+/// in the second-level cache while it is parsed.
+pub const RECEIVE_BUFFER_BYTES: usize = 16 << 10;
+
+/// Receive buffers of one worker, shared by all its sessions.
+pub const RECEIVE_BUFFERS: usize = 256;
+
+/// Requests of one session that are planned together: hashed, prefetched, then executed.
+pub const BATCH_MAX: usize = 32;
+
+/// Requests one session may make in one tick before others have their turn, unless `-R` says
+/// otherwise. memcached takes 20; a worker here answers every session once a tick, so a larger
+/// share costs the others less.
+pub const REQUESTS_PER_TICK_DEFAULT: u32 = 512;
+
+/// Replies of one session that may wait for other workers or behind such a reply.
+pub const SLOTS_MAX: usize = 512;
+
+/// Bytes of finished replies behind an unfinished one, above which a session stops to read.
+pub const HELD_MAX_BYTES: usize = 64 << 10;
+
+/// Reply bytes ready to send above which a session stops to read.
+pub const OUT_HIGH_BYTES: usize = 64 << 10;
+
+/// Input that waits in a stopped session above which the socket is no longer read.
+pub const CARRY_PAUSE_BYTES: usize = 16 << 10;
+
+/// A storage command whose line and data block are at most this long waits in the carry buffer
+/// for its end; a longer one is taken in piece by piece ([`INTAKE_MAX_BYTES`]).
+pub const CARRY_STORE_BYTES: usize = 8 << 10;
+
+/// Bytes of half-received large values that one worker holds for all its sessions, besides one
+/// value of the largest size. What does not fit is refused as memcached refuses for want of
+/// memory.
+pub const INTAKE_MAX_BYTES: usize = 32 << 20;
+
+/// Reply bytes that one worker holds for all its sessions, in `out`, `held` and in the kernel's
+/// hands. Beyond it a session makes its next request only when its last reply is sent.
+pub const REPLIES_MAX_BYTES: usize = 32 << 20;
+
+/// Values larger than this are lent by the store rather than copied whole, so that a slow reader
+/// holds no copy of them.
+pub const LEND_MIN_BYTES: usize = 16 << 10;
+
+/// A lent value is copied to its session in pieces of this size.
+pub const PIECE_BYTES: usize = 64 << 10;
+
+/// Message bytes that need no buffer of their own.
+pub const INLINE_BYTES: usize = 192;
+
+/// The largest buffer a message slot keeps for its next use.
+pub const SPILL_KEEP_BYTES: usize = 4 << 10;
+
+/// Slots of all mailboxes towards one worker together; they are shared out evenly.
+pub const MAILBOX_SLOTS: usize = 1024;
+
+/// The fewest and the most slots of one mailbox.
+pub const MAILBOX_SLOTS_MIN: usize = 64;
+/// See [`MAILBOX_SLOTS_MIN`].
+pub const MAILBOX_SLOTS_MAX: usize = 1024;
+
+/// Visitors one worker serves in one tick, of each peer.
+pub const VISITORS_PER_TICK: usize = 256;
+
+/// Idle send buffers a worker keeps.
+pub const SPARE_BUFFERS: usize = 256;
+
+/// The largest buffer that is kept for another use.
+pub const SPARE_KEEP_BYTES: usize = 64 << 10;
+
+/// Items the upkeep of the store looks at in one tick.
+pub const UPKEEP_ITEMS: u32 = 48;
+
+/// Questions from the control plane that wait for one worker.
+pub const ASKS_MAX: usize = 16;
+
+/// How long a worker sleeps at most: second-exact deadlines need no more, and a missed wake-up
+/// would cost no more.
+pub const SLEEP_MAX_MS: u64 = 1000;
+
+/// How long a stop may take until what is still in flight is cut off.
+pub const DRAIN_MAX_MS: u64 = 4000;
+
+/// Workers at most: each ordered pair has two mailboxes.
+pub const WORKERS_MAX: usize = 64;
+
+/// Memory of one shard at least, in MiB.
+pub const SHARD_MIN_MIB: usize = 1;
+
+/// Slots of each mailbox between two of `workers` workers.
+#[must_use]
+pub fn mailbox_slots(workers: usize) -> usize {
+    let share = MAILBOX_SLOTS / workers.max(1);
+    share
+        .next_power_of_two()
+        .clamp(MAILBOX_SLOTS_MIN, MAILBOX_SLOTS_MAX)
+}
+
+/// What the operator has chosen. One for the whole server; workers share it read-only.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// TCP addresses to listen on (`-l`, `-p`); a port of 0 lets the kernel choose.
+    pub listen: Vec<SocketAddr>,
+    /// Unix socket path (`-s`).
+    pub unix_path: Option<PathBuf>,
+    /// Access mask of the unix socket (`-a`).
+    pub unix_mask: u32,
+    /// Memory for items and table of all shards, in bytes (`-m`).
+    pub memory_bytes: usize,
+    /// Whether a full store evicts (`-M` turns it off).
+    pub evict: bool,
+    /// Workers (`-t`).
+    pub workers: usize,
+    /// Whether each worker is pinned to a core of its own.
+    pub pin: bool,
+    /// Client connections at most (`-c`).
+    pub conns_max: usize,
+    /// Largest item in bytes, counted as memcached counts (`-I`).
+    pub item_max_bytes: u32,
+    /// Requests of one session in one tick (`-R`).
+    pub requests_per_tick: u32,
+    /// Listen backlog (`-b`).
+    pub backlog: i32,
+    /// Whether uniques are kept (`-C` turns it off).
+    pub cas: bool,
+    /// Whether `flush_all` is allowed (`-F` turns it off).
+    pub flush: bool,
+    /// Whether `shutdown` is allowed (`-A`).
+    pub shutdown: bool,
+    /// How much is said on standard error (`-v`).
+    pub verbosity: u8,
+    /// Address of the admin endpoint, if any (`--admin`).
+    pub admin: Option<SocketAddr>,
+    /// Whether all memory is locked (`-k`).
+    pub lock_memory: bool,
+    /// Which back end carries the connections.
+    pub io: IoChoice,
+}
+
+/// Which back end carries the connections (`--io`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum IoChoice {
+    /// io_uring where the kernel allows it, epoll with a notice where not.
+    Auto,
+    /// io_uring or nothing.
+    Uring,
+    /// epoll.
+    Epoll,
+}
+
+impl Settings {
+    /// memcached's defaults, on a loopback address and an ephemeral port: what tests start from.
+    #[must_use]
+    pub fn for_tests(workers: usize) -> Self {
+        Self {
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
+            unix_path: None,
+            unix_mask: 0o700,
+            memory_bytes: 64 << 20,
+            evict: true,
+            workers,
+            pin: false,
+            conns_max: 1024,
+            item_max_bytes: 1 << 20,
+            requests_per_tick: REQUESTS_PER_TICK_DEFAULT,
+            backlog: BACKLOG_DEFAULT,
+            cas: true,
+            flush: true,
+            shutdown: false,
+            verbosity: 0,
+            admin: None,
+            lock_memory: false,
+            io: IoChoice::Auto,
+        }
+    }
+}

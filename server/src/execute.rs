@@ -1,0 +1,367 @@
+//! Request x shard x now -> reply.
+//!
+//! A [`Keeper`] is a shard with the counters and the loans that belong to it. It sees no session:
+//! the same code answers this worker's sessions and other workers' visits, and writes the reply
+//! as the client will see it.
+
+use strata_protocol::reply::{self, Sink};
+use strata_protocol::{ArithVerb, ClientError, ServerError, StoreVerb};
+use strata_store::{
+    ArithOutcome, Arithmetic, DeleteOutcome, Hit, ItemRef, Key, Loan, NewItem, SetOutcome, Shard,
+    TouchOutcome, Unique,
+};
+
+use crate::clock::Now;
+use crate::config::{LEND_MIN_BYTES, PIECE_BYTES};
+use crate::memory::Memory;
+use crate::message::Op;
+use crate::stats::Counters;
+
+/// A shard and what its worker keeps beside it.
+pub struct Keeper {
+    /// The items.
+    pub shard: Shard<Memory>,
+    /// What the commands did.
+    pub counters: Counters,
+    /// Values lent to sessions here and elsewhere, by loan number.
+    lent: Vec<Option<(Loan, u32)>>,
+    /// Loan numbers that are free.
+    free: Vec<u32>,
+    /// Whether uniques are shown.
+    cas: bool,
+}
+
+/// What remains to be done for a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing.
+    Done,
+    /// The value and its line end follow: loan and length.
+    Lent(u32, u32),
+}
+
+impl Keeper {
+    /// Takes over an empty shard. Without `cas`, uniques read as 0 and `cas` is compared with 0.
+    #[must_use]
+    pub fn new(shard: Shard<Memory>, cas: bool) -> Self {
+        Self {
+            shard,
+            counters: Counters::default(),
+            lent: Vec::new(),
+            free: Vec::new(),
+            cas,
+        }
+    }
+
+    /// Does what is asked and writes the reply; writes nothing when `quiet`.
+    #[inline]
+    pub fn execute(
+        &mut self,
+        now: &Now,
+        op: Op,
+        key: Key<'_>,
+        value: &[u8],
+        quiet: bool,
+        out: &mut impl Sink,
+    ) -> Outcome {
+        match op {
+            Op::Get { with_cas } => return self.get(now, key, with_cas, out),
+            Op::Store {
+                verb,
+                flags,
+                deadline,
+                unique,
+            } => {
+                let item = NewItem {
+                    flags,
+                    deadline,
+                    value,
+                };
+                let text = self.store(now, key, verb, item, unique);
+                if !quiet {
+                    out.put(text);
+                }
+            }
+            _ => return self.execute_rare(now, op, key, quiet, out),
+        }
+        Outcome::Done
+    }
+
+    fn execute_rare(
+        &mut self,
+        now: &Now,
+        op: Op,
+        key: Key<'_>,
+        quiet: bool,
+        out: &mut impl Sink,
+    ) -> Outcome {
+        let seconds = now.seconds;
+        let text = match op {
+            Op::GetAndTouch { with_cas, deadline } => {
+                self.counters.cmd_touch += 1;
+                let hit = self
+                    .shard
+                    .get_and_touch(key, deadline, seconds, self.unique(with_cas));
+                let Some(hit) = hit else {
+                    self.counters.touch_misses += 1;
+                    return Outcome::Done;
+                };
+                self.counters.touch_hits += 1;
+                return match reply_hit(&hit, key, with_cas, out) {
+                    None => Outcome::Done,
+                    Some(large) => self.lend(key, large, out),
+                };
+            }
+            Op::Delete => match self.shard.delete(key, seconds) {
+                DeleteOutcome::Deleted => {
+                    self.counters.delete_hits += 1;
+                    reply::DELETED
+                }
+                DeleteOutcome::NotFound => {
+                    self.counters.delete_misses += 1;
+                    reply::NOT_FOUND
+                }
+            },
+            Op::Touch { deadline } => {
+                self.counters.cmd_touch += 1;
+                match self.shard.touch(key, deadline, seconds) {
+                    TouchOutcome::Touched => {
+                        self.counters.touch_hits += 1;
+                        reply::TOUCHED
+                    }
+                    TouchOutcome::NotFound => {
+                        self.counters.touch_misses += 1;
+                        reply::NOT_FOUND
+                    }
+                    TouchOutcome::NoMemory => ServerError::OutOfMemory.wire(),
+                }
+            }
+            Op::Arith { verb, delta } => {
+                let (arith, hits, misses) = match verb {
+                    ArithVerb::Incr => (
+                        Arithmetic::Incr,
+                        &mut self.counters.incr_hits,
+                        &mut self.counters.incr_misses,
+                    ),
+                    ArithVerb::Decr => (
+                        Arithmetic::Decr,
+                        &mut self.counters.decr_hits,
+                        &mut self.counters.decr_misses,
+                    ),
+                };
+                match self.shard.arith(key, arith, delta, seconds) {
+                    ArithOutcome::Value(value) => {
+                        *hits += 1;
+                        if !quiet {
+                            reply::number(out, value);
+                        }
+                        return Outcome::Done;
+                    }
+                    ArithOutcome::NotFound => {
+                        *misses += 1;
+                        reply::NOT_FOUND
+                    }
+                    ArithOutcome::NonNumeric => ClientError::NonNumeric.wire(),
+                    ArithOutcome::NoMemory => ServerError::OutOfMemory.wire(),
+                }
+            }
+            Op::Refuse { verb, too_large } => {
+                // A failing set leaves no stale value behind; the other verbs leave what is there.
+                if verb == StoreVerb::Set {
+                    self.shard.unlink(key);
+                }
+                if too_large {
+                    self.counters.store_too_large += 1;
+                    ServerError::TooLarge.wire()
+                } else {
+                    self.counters.store_no_memory += 1;
+                    ServerError::OutOfMemoryStoring.wire()
+                }
+            }
+            Op::Flush { at } => {
+                self.shard.flush(at, seconds);
+                return Outcome::Done;
+            }
+            Op::ResetStats => {
+                self.counters.reset();
+                self.shard.reset_counters();
+                return Outcome::Done;
+            }
+            Op::ReadLoan { loan, offset } => {
+                self.read_loan(loan, offset, out);
+                return Outcome::Done;
+            }
+            Op::DropLoan { loan } => {
+                self.drop_loan(loan);
+                return Outcome::Done;
+            }
+            Op::Get { .. } | Op::Store { .. } | Op::Snapshot | Op::Connections | Op::Adopt => {
+                panic!("{op:?} is not for the shard")
+            }
+        };
+        if !quiet {
+            out.put(text);
+        }
+        Outcome::Done
+    }
+
+    /// Whether the store has to remember that a client has seen the unique.
+    fn unique(&self, with_cas: bool) -> Unique {
+        if with_cas && self.cas {
+            Unique::Wanted
+        } else {
+            Unique::Unasked
+        }
+    }
+
+    #[inline]
+    fn get(&mut self, now: &Now, key: Key<'_>, with_cas: bool, out: &mut impl Sink) -> Outcome {
+        self.counters.cmd_get += 1;
+        let Some(hit) = self.shard.get(key, now.seconds, self.unique(with_cas)) else {
+            self.counters.get_misses += 1;
+            return Outcome::Done;
+        };
+        self.counters.get_hits += 1;
+        match reply_hit(&hit, key, with_cas, out) {
+            None => Outcome::Done,
+            Some(large) => self.lend(key, large, out),
+        }
+    }
+
+    fn store(
+        &mut self,
+        now: &Now,
+        key: Key<'_>,
+        verb: StoreVerb,
+        item: NewItem<'_>,
+        unique: u64,
+    ) -> &'static [u8] {
+        let seconds = now.seconds;
+        self.counters.cmd_set += 1;
+        let outcome = match verb {
+            StoreVerb::Set => self.shard.set(key, item, seconds),
+            StoreVerb::Add => self.shard.add(key, item, seconds),
+            StoreVerb::Replace => self.shard.replace(key, item, seconds),
+            StoreVerb::Append => self.shard.append(key, item.value, seconds),
+            StoreVerb::Prepend => self.shard.prepend(key, item.value, seconds),
+            // With uniques off every item's reads as 0, which no item has: never a match.
+            StoreVerb::Cas if !self.cas => self.shard.compare_and_swap(key, item, 0, seconds),
+            StoreVerb::Cas => self.shard.compare_and_swap(key, item, unique, seconds),
+        };
+        if verb == StoreVerb::Cas {
+            match outcome {
+                SetOutcome::Stored => self.counters.cas_hits += 1,
+                SetOutcome::Exists => self.counters.cas_badval += 1,
+                SetOutcome::NotFound => self.counters.cas_misses += 1,
+                _ => {}
+            }
+        }
+        match outcome {
+            SetOutcome::Stored => reply::STORED,
+            SetOutcome::NotStored => reply::NOT_STORED,
+            SetOutcome::Exists => reply::EXISTS,
+            SetOutcome::NotFound => reply::NOT_FOUND,
+            // An old value that can not grow is no error of the command.
+            SetOutcome::TooLarge | SetOutcome::NoMemory
+                if matches!(verb, StoreVerb::Append | StoreVerb::Prepend) =>
+            {
+                reply::NOT_STORED
+            }
+            SetOutcome::TooLarge => {
+                self.counters.store_too_large += 1;
+                ServerError::TooLarge.wire()
+            }
+            SetOutcome::NoMemory => {
+                self.counters.store_no_memory += 1;
+                ServerError::OutOfMemoryStoring.wire()
+            }
+        }
+    }
+
+    /// Answers with a value too large to be copied: lends it, so that the session sends it piece
+    /// by piece however slowly its client reads.
+    #[cold]
+    fn lend(&mut self, key: Key<'_>, large: Large, out: &mut impl Sink) -> Outcome {
+        let Some(loan) = self.shard.lend(large.item) else {
+            // Too much of the store is already in the hands of slow readers.
+            out.put(ServerError::OutOfMemoryReplying.wire());
+            return Outcome::Done;
+        };
+        reply::value_head(out, key.bytes, large.flags, large.value_bytes, large.cas);
+        let entry = Some((loan, large.value_bytes as u32));
+        let number = match self.free.pop() {
+            Some(number) => {
+                self.lent[number as usize] = entry;
+                number
+            }
+            None => {
+                self.lent.push(entry);
+                self.lent.len() as u32 - 1
+            }
+        };
+        Outcome::Lent(number, large.value_bytes as u32)
+    }
+
+    /// Writes the next piece of a lent value, at most [`PIECE_BYTES`]; with the last one the loan
+    /// ends.
+    pub fn read_loan(&mut self, number: u32, offset: u32, out: &mut impl Sink) {
+        let Some((loan, value_bytes)) = &self.lent[number as usize] else {
+            panic!("loan {number} is not out");
+        };
+        let end = value_bytes.min(&(offset + PIECE_BYTES as u32)).to_owned();
+        let mut at = offset;
+        while at < end {
+            let run = self.shard.loan_bytes(loan, at as usize);
+            let take = run.len().min((end - at) as usize);
+            out.put(&run[..take]);
+            at += take as u32;
+        }
+        if end == *value_bytes {
+            self.drop_loan(number);
+        }
+    }
+
+    /// Ends a loan.
+    pub fn drop_loan(&mut self, number: u32) {
+        let Some((loan, _)) = self.lent[number as usize].take() else {
+            panic!("loan {number} is not out");
+        };
+        self.shard.give_back(loan);
+        self.free.push(number);
+    }
+
+    /// How many values are lent.
+    #[must_use]
+    pub fn loans(&self) -> usize {
+        self.lent.len() - self.free.len()
+    }
+}
+
+/// A hit whose value is lent rather than copied.
+struct Large {
+    item: ItemRef,
+    flags: u32,
+    value_bytes: usize,
+    cas: Option<u64>,
+}
+
+/// Writes a hit whole, or says what has to be lent.
+#[inline]
+fn reply_hit(hit: &Hit<'_>, key: Key<'_>, with_cas: bool, out: &mut impl Sink) -> Option<Large> {
+    let cas = with_cas.then_some(hit.cas);
+    let value_bytes = hit.value.len();
+    if value_bytes > LEND_MIN_BYTES {
+        return Some(Large {
+            item: hit.item,
+            flags: hit.flags,
+            value_bytes,
+            cas,
+        });
+    }
+    reply::value_head(out, key.bytes, hit.flags, value_bytes, cas);
+    for piece in hit.value.pieces() {
+        out.put(piece);
+    }
+    out.put(b"\r\n");
+    None
+}

@@ -1,0 +1,330 @@
+//! The back end of readiness calls: where io_uring is refused, and the control of every
+//! comparison.
+//!
+//! Level-triggered epoll; one `recv` a readable connection and wake-up; sends go out at once and
+//! wait for writability only when the socket is full. The events look to the worker exactly as
+//! the ring's do.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::eventfd::EventFd;
+use nix::sys::socket::{MsgFlags, SockFlag, accept4, recv, send};
+
+use super::{BufferId, ConnIndex, Event, Io};
+use crate::config::{EVENTS_MAX, RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS};
+
+const KIND_CONN: u64 = 0;
+const KIND_LISTENER: u64 = 1;
+const KIND_BELL: u64 = 2;
+
+fn tag(kind: u64, index: usize) -> u64 {
+    kind << 56 | index as u64
+}
+
+struct Conn {
+    fd: Option<OwnedFd>,
+    paused: bool,
+    ended: bool,
+    sending: Option<(Vec<u8>, usize)>,
+    /// The readiness asked for at present.
+    interest: EpollFlags,
+}
+
+impl Conn {
+    fn new(fd: Option<OwnedFd>, interest: EpollFlags) -> Self {
+        Self {
+            fd,
+            paused: false,
+            ended: false,
+            sending: None,
+            interest,
+        }
+    }
+}
+
+/// See the module's page.
+pub struct EpollIo {
+    epoll: Epoll,
+    conns: Vec<Conn>,
+    listeners: Vec<OwnedFd>,
+    bell: Arc<EventFd>,
+    buffers: Vec<u8>,
+    free: Vec<BufferId>,
+    /// What the last wait returned and was not looked at yet.
+    ready: VecDeque<(u64, EpollFlags)>,
+    /// Events made at once, such as a send that went out whole.
+    local: Vec<Event>,
+    scratch: Vec<EpollEvent>,
+}
+
+impl EpollIo {
+    /// A back end that accepts on `listeners` and is woken by `bell`.
+    ///
+    /// # Errors
+    /// What the kernel answers when it refuses.
+    pub fn new(bell: Arc<EventFd>, listeners: Vec<OwnedFd>) -> io::Result<Self> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        epoll.add(
+            &*bell,
+            EpollEvent::new(EpollFlags::EPOLLIN, tag(KIND_BELL, 0)),
+        )?;
+        for (index, listener) in listeners.iter().enumerate() {
+            socket2::SockRef::from(listener).set_nonblocking(true)?;
+            let event = EpollEvent::new(EpollFlags::EPOLLIN, tag(KIND_LISTENER, index));
+            epoll.add(listener, event)?;
+        }
+        Ok(Self {
+            epoll,
+            conns: Vec::new(),
+            listeners,
+            bell,
+            buffers: vec![0; RECEIVE_BUFFERS * RECEIVE_BUFFER_BYTES],
+            free: (0..RECEIVE_BUFFERS as BufferId).rev().collect(),
+            ready: VecDeque::with_capacity(EVENTS_MAX),
+            local: Vec::new(),
+            scratch: vec![EpollEvent::empty(); EVENTS_MAX],
+        })
+    }
+
+    /// Asks for what the connection's state calls for.
+    fn update(&mut self, conn: ConnIndex) {
+        let state = &mut self.conns[conn as usize];
+        let Some(fd) = &state.fd else { return };
+        let mut wanted = EpollFlags::empty();
+        if !state.paused && !state.ended {
+            wanted |= EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP;
+        }
+        if state.sending.is_some() {
+            wanted |= EpollFlags::EPOLLOUT;
+        }
+        if wanted != state.interest {
+            state.interest = wanted;
+            let mut event = EpollEvent::new(wanted, tag(KIND_CONN, conn as usize));
+            if let Err(error) = self.epoll.modify(fd, &mut event) {
+                panic!("connection {conn} cannot be watched: {error}");
+            }
+        }
+    }
+
+    fn receive(&mut self, conn: ConnIndex, broken: bool, events: &mut Vec<Event>) {
+        let state = &mut self.conns[conn as usize];
+        if state.ended {
+            return;
+        }
+        if state.paused {
+            // Nothing was asked for, so this is a broken connection, which is always reported.
+            if broken {
+                state.ended = true;
+                events.push(Event::Ended { conn, failed: true });
+            }
+            return;
+        }
+        let Some(fd) = &state.fd else { return };
+        // Without a free buffer the bytes stay in the kernel and the next wait names them again.
+        let Some(buffer) = self.free.pop() else {
+            return;
+        };
+        let start = usize::from(buffer) * RECEIVE_BUFFER_BYTES;
+        let room = &mut self.buffers[start..start + RECEIVE_BUFFER_BYTES];
+        match recv(fd.as_raw_fd(), room, MsgFlags::MSG_DONTWAIT) {
+            Ok(len) if len > 0 => {
+                let len = len as u32;
+                events.push(Event::Received { conn, buffer, len });
+                return;
+            }
+            Ok(_) => {
+                state.ended = true;
+                events.push(Event::Ended {
+                    conn,
+                    failed: false,
+                });
+            }
+            Err(Errno::EAGAIN | Errno::EINTR) => {}
+            Err(_) => {
+                state.ended = true;
+                events.push(Event::Ended { conn, failed: true });
+            }
+        }
+        self.free.push(buffer);
+        self.update(conn);
+    }
+
+    /// Sends what the socket takes; answers when all is sent or never will be.
+    fn push_out(&mut self, conn: ConnIndex) -> Option<Event> {
+        let state = &mut self.conns[conn as usize];
+        let fd = state.fd.as_ref()?.as_raw_fd();
+        let (bytes, sent) = state.sending.as_mut()?;
+        let mut failed = false;
+        while *sent < bytes.len() {
+            let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+            match send(fd, &bytes[*sent..], flags) {
+                Ok(len) => *sent += len,
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return None,
+                Err(_) => {
+                    failed = true;
+                    break;
+                }
+            }
+        }
+        let (bytes, _) = state.sending.take()?;
+        Some(Event::Sent {
+            conn,
+            bytes,
+            failed,
+        })
+    }
+
+    fn accept(&mut self, listener: usize, events: &mut Vec<Event>) {
+        let Some(listener) = self.listeners.get(listener) else {
+            return;
+        };
+        if let Ok(fd) = accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC) {
+            // SAFETY: the kernel has just made this descriptor for us alone.
+            events.push(Event::Accepted(unsafe { OwnedFd::from_raw_fd(fd) }));
+        }
+    }
+}
+
+impl Io for EpollIo {
+    fn poll(&mut self, events: &mut Vec<Event>) {
+        events.append(&mut self.local);
+        while let Some((data, flags)) = self.ready.pop_front() {
+            let index = (data & 0xffff_ffff) as usize;
+            match data >> 56 {
+                KIND_LISTENER => self.accept(index, events),
+                KIND_BELL => {
+                    // Only this thread reads it, and it is readable, so this does not block.
+                    let _ = self.bell.read();
+                    events.push(Event::Rung);
+                }
+                _ => {
+                    let conn = index as ConnIndex;
+                    if flags.contains(EpollFlags::EPOLLOUT)
+                        && let Some(event) = self.push_out(conn)
+                    {
+                        events.push(event);
+                        self.update(conn);
+                    }
+                    let broken = flags.intersects(EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR);
+                    let readable = EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP;
+                    if broken || flags.intersects(readable) {
+                        self.receive(conn, broken, events);
+                    }
+                }
+            }
+        }
+    }
+
+    fn bytes(&self, buffer: BufferId, len: u32) -> &[u8] {
+        let start = usize::from(buffer) * RECEIVE_BUFFER_BYTES;
+        &self.buffers[start..start + len as usize]
+    }
+
+    fn recycle(&mut self, buffer: BufferId) {
+        self.free.push(buffer);
+    }
+
+    fn adopt(&mut self, conn: ConnIndex, fd: OwnedFd) {
+        if self.conns.len() <= conn as usize {
+            self.conns
+                .resize_with(conn as usize + 1, || Conn::new(None, EpollFlags::empty()));
+        }
+        super::tune(&fd);
+        let interest = EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP;
+        let event = EpollEvent::new(interest, tag(KIND_CONN, conn as usize));
+        if let Err(error) = self.epoll.add(&fd, event) {
+            panic!("connection {conn} cannot be watched: {error}");
+        }
+        let state = &mut self.conns[conn as usize];
+        assert!(state.fd.is_none(), "connection {conn} is in use");
+        *state = Conn::new(Some(fd), interest);
+    }
+
+    fn reject(&mut self, fd: OwnedFd, words: &'static [u8]) {
+        super::last_words(&fd, words);
+    }
+
+    fn send(&mut self, conn: ConnIndex, bytes: Vec<u8>) {
+        let state = &mut self.conns[conn as usize];
+        assert!(
+            state.sending.is_none(),
+            "connection {conn}: a second send at once"
+        );
+        if state.fd.is_none() {
+            self.local.push(Event::Sent {
+                conn,
+                bytes,
+                failed: true,
+            });
+            return;
+        }
+        state.sending = Some((bytes, 0));
+        match self.push_out(conn) {
+            Some(event) => self.local.push(event),
+            None => self.update(conn),
+        }
+    }
+
+    fn pause(&mut self, conn: ConnIndex) {
+        self.conns[conn as usize].paused = true;
+        self.update(conn);
+    }
+
+    fn resume(&mut self, conn: ConnIndex) {
+        self.conns[conn as usize].paused = false;
+        self.update(conn);
+    }
+
+    fn close(&mut self, conn: ConnIndex) {
+        let state = &mut self.conns[conn as usize];
+        if let Some((bytes, _)) = state.sending.take() {
+            self.local.push(Event::Sent {
+                conn,
+                bytes,
+                failed: true,
+            });
+        }
+        if state.fd.take().is_some() {
+            // Readiness of the closed descriptor must not reach the index's next user.
+            let own = tag(KIND_CONN, conn as usize);
+            self.ready.retain(|(data, _)| *data != own);
+            self.local.push(Event::Closed { conn });
+        }
+    }
+
+    fn stop_listening(&mut self) {
+        for listener in &self.listeners {
+            let _ = self.epoll.delete(listener);
+        }
+        self.ready.retain(|(data, _)| data >> 56 != KIND_LISTENER);
+        self.listeners.clear();
+    }
+
+    fn submit(&mut self, wait: Option<Duration>) {
+        if !self.ready.is_empty() {
+            return;
+        }
+        let timeout = match wait {
+            Some(time) if self.local.is_empty() => {
+                EpollTimeout::try_from(time).unwrap_or(EpollTimeout::ZERO)
+            }
+            _ => EpollTimeout::ZERO,
+        };
+        match self.epoll.wait(&mut self.scratch, timeout) {
+            Ok(count) => self.ready.extend(
+                self.scratch[..count]
+                    .iter()
+                    .map(|event| (event.data(), event.events())),
+            ),
+            Err(Errno::EINTR) => {}
+            Err(error) => panic!("epoll_wait failed: {error}"),
+        }
+    }
+}

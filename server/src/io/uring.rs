@@ -1,0 +1,556 @@
+//! The data plane's back end: one io_uring, driven by the worker that owns it.
+//!
+//! - One multishot receive a connection, into a ring of provided buffers; one multishot accept a
+//!   listener; one send a connection at a time.
+//! - DEFER_TASKRUN with SINGLE_ISSUER: completions are made in this thread, when it asks.
+//! - A request's `user_data` is its kind and the connection's index. An index is free only when
+//!   the receive and the send of its last user are both answered, so a late completion can not
+//!   reach a new connection.
+//!
+//! ```text
+//!   user_data   | kind (8 bits) | 0 (24 bits) | index of connection or listener (32 bits) |
+//! ```
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+use io_uring::types::{BufRingEntry, Fd, SubmitArgs, Timespec};
+use io_uring::{IoUring, cqueue, opcode, squeue};
+use nix::sys::eventfd::EventFd;
+
+use super::{BufferId, ConnIndex, Event, Io};
+use crate::config::{EVENTS_MAX, RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS, RING_ENTRIES};
+
+const KIND_ACCEPT: u64 = 1;
+const KIND_RECEIVE: u64 = 2;
+const KIND_SEND: u64 = 3;
+const KIND_CANCEL: u64 = 4;
+const KIND_RING: u64 = 5;
+
+/// The only group of provided buffers of a ring.
+const BUFFER_GROUP: u16 = 0;
+
+fn tag(kind: u64, index: u32) -> u64 {
+    kind << 56 | u64::from(index)
+}
+
+/// One connection's requests in the ring.
+#[derive(Default)]
+struct Conn {
+    fd: Option<OwnedFd>,
+    /// A multishot receive is in the ring.
+    receiving: bool,
+    /// The worker wants no more bytes now.
+    paused: bool,
+    /// The peer has ended; nothing is left to receive.
+    ended: bool,
+    /// The worker wants it gone.
+    closing: bool,
+    /// The buffer in the kernel's hands and how much of it is sent.
+    sending: Option<(Vec<u8>, usize)>,
+}
+
+/// See the module's page.
+pub struct UringIo {
+    ring: IoUring,
+    buffers: ProvidedBuffers,
+    conns: Vec<Conn>,
+    listeners: Vec<OwnedFd>,
+    listening: bool,
+    bell: Arc<EventFd>,
+    /// Where the ring's read of the eventfd puts the counter; boxed, so that it stays in place.
+    bell_count: Box<[u8; 8]>,
+    /// Entries that wait for room in the submission queue.
+    backlog: Vec<squeue::Entry>,
+    /// Connections whose receive ended for want of buffers, to be armed again.
+    starved: Vec<ConnIndex>,
+    /// Listeners whose accept failed, to be armed again after the next wait.
+    deaf: Vec<usize>,
+    /// Connections that became free since the last poll.
+    closed: Vec<ConnIndex>,
+    /// Events made without the kernel (a send on a broken connection).
+    local: Vec<Event>,
+}
+
+impl UringIo {
+    fn ring() -> io::Result<IoUring> {
+        IoUring::builder()
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_taskrun_flag()
+            .setup_submit_all()
+            .setup_cqsize(RING_ENTRIES * 4)
+            .dontfork()
+            .build(RING_ENTRIES)
+    }
+
+    /// Whether this kernel gives such a ring and takes its buffers.
+    ///
+    /// # Errors
+    /// What the kernel answers when it does not.
+    pub fn probe() -> io::Result<()> {
+        let ring = Self::ring()?;
+        ProvidedBuffers::new(&ring).map(drop)
+    }
+
+    /// A ring that accepts on `listeners` and is woken by `bell`. To be made by the thread that
+    /// will use it: the kernel takes submissions from no other.
+    ///
+    /// # Errors
+    /// What the kernel answers when it refuses the ring or its buffers.
+    pub fn new(bell: Arc<EventFd>, listeners: Vec<OwnedFd>) -> io::Result<Self> {
+        let ring = Self::ring()?;
+        let buffers = ProvidedBuffers::new(&ring)?;
+        let mut io = Self {
+            ring,
+            buffers,
+            conns: Vec::new(),
+            listeners,
+            listening: true,
+            bell,
+            bell_count: Box::new([0; 8]),
+            backlog: Vec::new(),
+            starved: Vec::new(),
+            deaf: Vec::new(),
+            closed: Vec::new(),
+            local: Vec::new(),
+        };
+        for index in 0..io.listeners.len() {
+            io.arm_accept(index);
+        }
+        io.arm_bell();
+        Ok(io)
+    }
+
+    fn push(&mut self, entry: squeue::Entry) {
+        if !self.backlog.is_empty() {
+            self.backlog.push(entry);
+            return;
+        }
+        // SAFETY: every entry made below refers to descriptors and memory that live until its
+        // completion is seen: descriptors in `conns`/`listeners` are closed only then, a send's
+        // buffer is kept in `Conn::sending`, the bell's counter in a box of this struct.
+        if unsafe { self.ring.submission().push(&entry) }.is_err() {
+            self.backlog.push(entry);
+        }
+    }
+
+    /// Moves waiting entries into the submission queue as far as there is room.
+    fn drain_backlog(&mut self) {
+        let mut moved = 0;
+        {
+            let mut queue = self.ring.submission();
+            for entry in &self.backlog {
+                // SAFETY: as in `push`, where the entry came from.
+                if unsafe { queue.push(entry) }.is_err() {
+                    break;
+                }
+                moved += 1;
+            }
+        }
+        self.backlog.drain(..moved);
+    }
+
+    fn arm_accept(&mut self, index: usize) {
+        let fd = Fd(self.listeners[index].as_raw_fd());
+        let entry = opcode::AcceptMulti::new(fd)
+            .flags(libc::SOCK_CLOEXEC)
+            .build()
+            .user_data(tag(KIND_ACCEPT, index as u32));
+        self.push(entry);
+    }
+
+    fn arm_bell(&mut self) {
+        let entry = opcode::Read::new(
+            Fd(self.bell.as_raw_fd()),
+            self.bell_count.as_mut_ptr(),
+            self.bell_count.len() as u32,
+        )
+        .build()
+        .user_data(tag(KIND_RING, 0));
+        self.push(entry);
+    }
+
+    fn raw_fd(&self, conn: ConnIndex) -> RawFd {
+        match &self.conns[conn as usize].fd {
+            Some(fd) => fd.as_raw_fd(),
+            None => panic!("connection {conn} has no descriptor"),
+        }
+    }
+
+    fn arm_receive(&mut self, conn: ConnIndex) {
+        let fd = Fd(self.raw_fd(conn));
+        self.conns[conn as usize].receiving = true;
+        let entry = opcode::RecvMulti::new(fd, BUFFER_GROUP)
+            .build()
+            .user_data(tag(KIND_RECEIVE, conn));
+        self.push(entry);
+    }
+
+    fn arm_send(&mut self, conn: ConnIndex) {
+        let fd = Fd(self.raw_fd(conn));
+        let Some((bytes, sent)) = &self.conns[conn as usize].sending else {
+            panic!("connection {conn} has nothing to send");
+        };
+        let rest = &bytes[*sent..];
+        let entry = opcode::Send::new(fd, rest.as_ptr(), rest.len() as u32)
+            .flags(libc::MSG_NOSIGNAL | libc::MSG_WAITALL)
+            .build()
+            .user_data(tag(KIND_SEND, conn));
+        self.push(entry);
+    }
+
+    fn cancel_receive(&mut self, conn: ConnIndex) {
+        let entry = opcode::AsyncCancel::new(tag(KIND_RECEIVE, conn))
+            .build()
+            .user_data(tag(KIND_CANCEL, conn));
+        self.push(entry);
+    }
+
+    /// Frees the index when nothing of it is left in the ring.
+    fn maybe_free(&mut self, conn: ConnIndex) {
+        let state = &mut self.conns[conn as usize];
+        if state.closing && !state.receiving && state.sending.is_none() && state.fd.is_some() {
+            state.fd = None;
+            self.closed.push(conn);
+        }
+    }
+
+    fn received(&mut self, entry: &cqueue::Entry, conn: ConnIndex, events: &mut Vec<Event>) {
+        let (result, flags) = (entry.result(), entry.flags());
+        let state = &mut self.conns[conn as usize];
+        if !cqueue::more(flags) {
+            state.receiving = false;
+        }
+        if result > 0 {
+            let Some(buffer) = cqueue::buffer_select(flags) else {
+                panic!("a receive of {result} bytes named no buffer (flags {flags:#x})");
+            };
+            if state.closing {
+                self.recycle(buffer);
+            } else {
+                events.push(Event::Received {
+                    conn,
+                    buffer,
+                    len: result as u32,
+                });
+            }
+        } else if result == 0 {
+            state.ended = true;
+            if !state.closing {
+                events.push(Event::Ended {
+                    conn,
+                    failed: false,
+                });
+            }
+        } else if result == -libc::ENOBUFS {
+            self.starved.push(conn);
+        } else if result != -libc::ECANCELED {
+            state.ended = true;
+            if !state.closing {
+                events.push(Event::Ended { conn, failed: true });
+            }
+        }
+        let state = &self.conns[conn as usize];
+        if state.closing {
+            self.maybe_free(conn);
+        } else if !state.receiving && !state.paused && !state.ended && result != -libc::ENOBUFS {
+            self.arm_receive(conn);
+        }
+    }
+
+    fn sent(&mut self, result: i32, conn: ConnIndex, events: &mut Vec<Event>) {
+        let state = &mut self.conns[conn as usize];
+        let Some((bytes, sent)) = &mut state.sending else {
+            panic!("connection {conn}: a send was answered that was never made");
+        };
+        let failed = result <= 0 && result != -libc::EINTR && result != -libc::EAGAIN;
+        if result > 0 {
+            *sent += result as usize;
+        }
+        if !failed && *sent < bytes.len() && !state.closing {
+            self.arm_send(conn);
+            return;
+        }
+        let failed = failed || *sent < bytes.len();
+        if let Some((bytes, _)) = state.sending.take() {
+            events.push(Event::Sent {
+                conn,
+                bytes,
+                failed,
+            });
+        }
+        self.maybe_free(conn);
+    }
+}
+
+impl Io for UringIo {
+    fn poll(&mut self, events: &mut Vec<Event>) {
+        events.append(&mut self.local);
+        let mut seen = 0;
+        while seen < EVENTS_MAX {
+            let Some(entry) = self.ring.completion().next() else {
+                break;
+            };
+            seen += 1;
+            let index = entry.user_data() as u32;
+            match entry.user_data() >> 56 {
+                KIND_RECEIVE => self.received(&entry, index, events),
+                KIND_SEND => self.sent(entry.result(), index, events),
+                KIND_ACCEPT => {
+                    if entry.result() >= 0 {
+                        // SAFETY: the kernel has just made this descriptor for us alone.
+                        let fd = unsafe { OwnedFd::from_raw_fd(entry.result()) };
+                        events.push(Event::Accepted(fd));
+                    }
+                    if !cqueue::more(entry.flags()) && self.listening {
+                        if entry.result() >= 0 {
+                            self.arm_accept(index as usize);
+                        } else {
+                            // Out of descriptors or memory: at once it would only fail again.
+                            self.deaf.push(index as usize);
+                        }
+                    }
+                }
+                KIND_RING => {
+                    events.push(Event::Rung);
+                    self.arm_bell();
+                }
+                _ => {}
+            }
+        }
+        for conn in self.closed.drain(..) {
+            events.push(Event::Closed { conn });
+        }
+    }
+
+    fn bytes(&self, buffer: BufferId, len: u32) -> &[u8] {
+        self.buffers.bytes(buffer, len)
+    }
+
+    fn recycle(&mut self, buffer: BufferId) {
+        self.buffers.recycle(buffer);
+    }
+
+    fn adopt(&mut self, conn: ConnIndex, fd: OwnedFd) {
+        if self.conns.len() <= conn as usize {
+            self.conns.resize_with(conn as usize + 1, Conn::default);
+        }
+        let state = &mut self.conns[conn as usize];
+        assert!(state.fd.is_none(), "connection {conn} is in use");
+        super::tune(&fd);
+        *state = Conn {
+            fd: Some(fd),
+            ..Conn::default()
+        };
+        self.arm_receive(conn);
+    }
+
+    fn reject(&mut self, fd: OwnedFd, words: &'static [u8]) {
+        super::last_words(&fd, words);
+    }
+
+    fn send(&mut self, conn: ConnIndex, bytes: Vec<u8>) {
+        let state = &mut self.conns[conn as usize];
+        assert!(
+            state.sending.is_none(),
+            "connection {conn}: a second send at once"
+        );
+        if state.closing {
+            self.local.push(Event::Sent {
+                conn,
+                bytes,
+                failed: true,
+            });
+            return;
+        }
+        state.sending = Some((bytes, 0));
+        self.arm_send(conn);
+    }
+
+    fn pause(&mut self, conn: ConnIndex) {
+        let state = &mut self.conns[conn as usize];
+        if !state.paused {
+            state.paused = true;
+            if state.receiving {
+                self.cancel_receive(conn);
+            }
+        }
+    }
+
+    fn resume(&mut self, conn: ConnIndex) {
+        let state = &mut self.conns[conn as usize];
+        if state.paused {
+            state.paused = false;
+            // A cancelled receive that is not answered yet arms itself again in `received`.
+            if !state.receiving && !state.ended && !state.closing {
+                self.arm_receive(conn);
+            }
+        }
+    }
+
+    fn close(&mut self, conn: ConnIndex) {
+        let fd = self.raw_fd(conn);
+        let state = &mut self.conns[conn as usize];
+        if state.closing {
+            return;
+        }
+        state.closing = true;
+        let receiving = state.receiving;
+        // Ends a send that the peer never reads.
+        if state.sending.is_some() {
+            let _ = nix::sys::socket::shutdown(fd, nix::sys::socket::Shutdown::Both);
+        }
+        if receiving {
+            self.cancel_receive(conn);
+        }
+        self.maybe_free(conn);
+    }
+
+    fn stop_listening(&mut self) {
+        self.listening = false;
+        for index in 0..self.listeners.len() {
+            let entry = opcode::AsyncCancel::new(tag(KIND_ACCEPT, index as u32))
+                .build()
+                .user_data(tag(KIND_CANCEL, 0));
+            self.push(entry);
+        }
+    }
+
+    fn submit(&mut self, wait: Option<Duration>) {
+        // By now the worker has given back every buffer of this tick.
+        for conn in std::mem::take(&mut self.starved) {
+            let state = &self.conns[conn as usize];
+            let idle = state.fd.is_some() && !state.receiving && !state.paused;
+            if idle && !state.ended && !state.closing {
+                self.arm_receive(conn);
+            }
+        }
+        self.buffers.publish();
+        self.drain_backlog();
+        let pending = {
+            let queue = self.ring.submission();
+            !queue.is_empty() || queue.taskrun() || queue.cq_overflow()
+        };
+        let blocking = wait.is_some()
+            && self.backlog.is_empty()
+            && self.closed.is_empty()
+            && self.local.is_empty()
+            && self.ring.completion().is_empty();
+        if !pending && !blocking {
+            return;
+        }
+        let result = if blocking {
+            let limit = Timespec::from(wait.unwrap_or_default());
+            self.ring
+                .submitter()
+                .submit_with_args(1, &SubmitArgs::new().timespec(&limit))
+        } else {
+            self.ring.submit()
+        };
+        if blocking {
+            for listener in std::mem::take(&mut self.deaf) {
+                self.arm_accept(listener);
+            }
+        }
+        match result {
+            Ok(_) => {}
+            // Time is up, a signal came, or the kernel is short of memory for a moment or wants
+            // its completions fetched first: the next tick tries again.
+            Err(error)
+                if matches!(
+                    error.raw_os_error(),
+                    Some(libc::ETIME | libc::EINTR | libc::EAGAIN | libc::EBUSY)
+                ) => {}
+            Err(error) => panic!("io_uring_enter failed: {error}"),
+        }
+    }
+}
+
+/// The ring of receive buffers the kernel takes from and the worker gives back to.
+struct ProvidedBuffers {
+    /// `RECEIVE_BUFFERS` entries, then the buffers themselves; an anonymous map, page aligned.
+    memory: memmap2::MmapMut,
+    /// The tail as this side knows it; published once a tick.
+    tail: u16,
+    published: u16,
+}
+
+const ENTRIES_BYTES: usize = RECEIVE_BUFFERS * size_of::<BufRingEntry>();
+const _: () = assert!(RECEIVE_BUFFERS.is_power_of_two() && RECEIVE_BUFFERS <= 1 << 15);
+const _: () = assert!(size_of::<BufRingEntry>() == 16);
+
+impl ProvidedBuffers {
+    fn new(ring: &IoUring) -> io::Result<Self> {
+        let bytes = ENTRIES_BYTES + RECEIVE_BUFFERS * RECEIVE_BUFFER_BYTES;
+        let memory = memmap2::MmapMut::map_anon(bytes)?;
+        let mut buffers = Self {
+            memory,
+            tail: 0,
+            published: 0,
+        };
+        // SAFETY: the map is page aligned, holds the entries first, and outlives the ring: both
+        // are fields of `UringIo`, the ring first, and fields are dropped in order.
+        unsafe {
+            ring.submitter().register_buf_ring_with_flags(
+                buffers.memory.as_mut_ptr() as u64,
+                RECEIVE_BUFFERS as u16,
+                BUFFER_GROUP,
+                0,
+            )?;
+        }
+        for buffer in 0..RECEIVE_BUFFERS {
+            buffers.recycle(buffer as BufferId);
+        }
+        buffers.publish();
+        Ok(buffers)
+    }
+
+    fn offset(buffer: BufferId) -> usize {
+        let index = usize::from(buffer);
+        assert!(
+            index < RECEIVE_BUFFERS,
+            "buffer {index} of {RECEIVE_BUFFERS}"
+        );
+        ENTRIES_BYTES + index * RECEIVE_BUFFER_BYTES
+    }
+
+    fn bytes(&self, buffer: BufferId, len: u32) -> &[u8] {
+        let start = Self::offset(buffer);
+        assert!(
+            len as usize <= RECEIVE_BUFFER_BYTES,
+            "{len} bytes in a buffer of {RECEIVE_BUFFER_BYTES}"
+        );
+        &self.memory[start..start + len as usize]
+    }
+
+    fn recycle(&mut self, buffer: BufferId) {
+        let start = Self::offset(buffer);
+        let address = self.memory[start..].as_ptr() as u64;
+        let slot = usize::from(self.tail) & (RECEIVE_BUFFERS - 1);
+        let entries = self.memory.as_mut_ptr().cast::<BufRingEntry>();
+        // SAFETY: `slot` is below RECEIVE_BUFFERS, so the entry lies in the map's first part;
+        // the kernel does not read it before `publish` moves the tail past it.
+        let entry = unsafe { &mut *entries.add(slot) };
+        entry.set_addr(address);
+        entry.set_len(RECEIVE_BUFFER_BYTES as u32);
+        entry.set_bid(buffer);
+        self.tail = self.tail.wrapping_add(1);
+    }
+
+    /// Shows the recycled buffers to the kernel.
+    fn publish(&mut self) {
+        if self.tail == self.published {
+            return;
+        }
+        self.published = self.tail;
+        let entries = self.memory.as_ptr().cast::<BufRingEntry>();
+        // SAFETY: the tail of a buffer ring lies in the reserved part of its first entry, which
+        // is in the map and aligned to two bytes; the kernel only reads it.
+        let tail = unsafe { &*BufRingEntry::tail(entries).cast::<AtomicU16>() };
+        tail.store(self.tail, Ordering::Release);
+    }
+}

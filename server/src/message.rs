@@ -1,0 +1,247 @@
+//! What travels between workers: a visit (a request to the owner of a key) and a homecoming (its
+//! reply). Both are filled in place in mailbox slots, and their bytes live in a [`Parcel`].
+
+use std::os::fd::OwnedFd;
+
+use strata_protocol::reply::Sink;
+use strata_protocol::{ArithVerb, StoreVerb};
+use strata_store::{Deadline, KeyHash, Seconds};
+
+use crate::config::{INLINE_BYTES, SPILL_KEEP_BYTES};
+use crate::stats::Snapshot;
+
+/// The place a reply will take in its session, named from afar. A ticket whose generation is not
+/// the session's names a session that is gone; its reply is counted and dropped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ticket {
+    /// Which session of the worker.
+    pub session: u32,
+    /// Which use of that session's index.
+    pub generation: u32,
+    /// Which reply of that session, counted from its first; wraps.
+    pub slot: u32,
+}
+
+impl Ticket {
+    /// The ticket of a request whose reply nobody waits for.
+    pub const NOBODY: Self = Self {
+        session: u32::MAX,
+        generation: u32::MAX,
+        slot: u32::MAX,
+    };
+}
+
+/// What is asked of a shard. Times are absolute, so that it means the same on every worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// Read an item; `with_cas` hands out its unique.
+    Get {
+        /// Whether the reply names the unique.
+        with_cas: bool,
+    },
+    /// Read an item and give it a new deadline.
+    GetAndTouch {
+        /// Whether the reply names the unique.
+        with_cas: bool,
+        /// The new deadline.
+        deadline: Deadline,
+    },
+    /// Store an item.
+    Store {
+        /// Which storage command.
+        verb: StoreVerb,
+        /// The client's flags.
+        flags: u32,
+        /// The item's deadline.
+        deadline: Deadline,
+        /// What the unique must be, for `cas`.
+        unique: u64,
+    },
+    /// A storage command whose value is not taken.
+    Refuse {
+        /// Which storage command.
+        verb: StoreVerb,
+        /// Whether the value is larger than an item may be; else memory for it was lacking.
+        too_large: bool,
+    },
+    /// Remove an item.
+    Delete,
+    /// Count up or down.
+    Arith {
+        /// Which of the two.
+        verb: ArithVerb,
+        /// By how much.
+        delta: u64,
+    },
+    /// Give an item a new deadline.
+    Touch {
+        /// The new deadline.
+        deadline: Deadline,
+    },
+    /// Forget everything written before a time.
+    Flush {
+        /// That time.
+        at: Seconds,
+    },
+    /// Report counters.
+    Snapshot,
+    /// List the open connections.
+    Connections,
+    /// Set the counters to zero.
+    ResetStats,
+    /// The next piece of a lent value.
+    ReadLoan {
+        /// Which loan of the owner's.
+        loan: u32,
+        /// From which byte on.
+        offset: u32,
+    },
+    /// Give a lent value back unread.
+    DropLoan {
+        /// Which loan of the owner's.
+        loan: u32,
+    },
+    /// Take over a connection.
+    Adopt,
+}
+
+/// Bytes in a message: in place when few, else in a buffer the slot keeps for its next use.
+#[derive(Debug)]
+pub struct Parcel {
+    len: usize,
+    inline: [u8; INLINE_BYTES],
+    spill: Vec<u8>,
+}
+
+impl Default for Parcel {
+    fn default() -> Self {
+        Self {
+            len: 0,
+            inline: [0; INLINE_BYTES],
+            spill: Vec::new(),
+        }
+    }
+}
+
+impl Parcel {
+    /// Empties the parcel, keeping a small buffer and giving back a large one.
+    pub fn clear(&mut self) {
+        self.len = 0;
+        if self.spill.capacity() > SPILL_KEEP_BYTES {
+            self.spill = Vec::new();
+        } else {
+            self.spill.clear();
+        }
+    }
+
+    /// Takes `bytes` over as the whole content, without a copy.
+    pub fn adopt(&mut self, bytes: Vec<u8>) {
+        self.len = bytes.len();
+        self.spill = bytes;
+    }
+
+    /// The content.
+    #[inline]
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        if self.spill.is_empty() {
+            &self.inline[..self.len]
+        } else {
+            &self.spill
+        }
+    }
+}
+
+impl Sink for Parcel {
+    #[inline]
+    fn put(&mut self, bytes: &[u8]) {
+        let len = self.len + bytes.len();
+        if self.spill.is_empty() && len <= INLINE_BYTES {
+            self.inline[self.len..len].copy_from_slice(bytes);
+        } else {
+            if self.spill.is_empty() {
+                self.spill.extend_from_slice(&self.inline[..self.len]);
+            }
+            self.spill.extend_from_slice(bytes);
+        }
+        self.len = len;
+    }
+}
+
+/// A request to another worker.
+#[derive(Debug)]
+pub struct Visit {
+    /// Where the reply belongs.
+    pub ticket: Ticket,
+    /// The key's hash.
+    pub hash: KeyHash,
+    /// What to do.
+    pub op: Op,
+    /// How much of the parcel is the key; the rest is the value.
+    pub key_bytes: u8,
+    /// Whether the reply is to be left out (`noreply`).
+    pub quiet: bool,
+    /// Key and value.
+    pub parcel: Parcel,
+    /// The connection of an [`Op::Adopt`].
+    pub fd: Option<OwnedFd>,
+}
+
+impl Default for Visit {
+    fn default() -> Self {
+        Self {
+            ticket: Ticket::default(),
+            hash: KeyHash::default(),
+            op: Op::Delete,
+            key_bytes: 0,
+            quiet: false,
+            parcel: Parcel::default(),
+            fd: None,
+        }
+    }
+}
+
+/// A reply to another worker.
+#[derive(Debug, Default)]
+pub struct Homecoming {
+    /// Where it belongs.
+    pub ticket: Ticket,
+    /// The reply as it goes to the client, or the part of it before a lent value.
+    pub parcel: Parcel,
+    /// A lent value that follows the parcel's bytes: the owner's loan and its length.
+    pub lent: Option<(u32, u32)>,
+    /// The answer to [`Op::Snapshot`].
+    pub snapshot: Option<Box<Snapshot>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parcel_holds_what_was_put_whatever_the_pieces() {
+        for total in [0, 1, INLINE_BYTES - 1, INLINE_BYTES, INLINE_BYTES + 1, 5000] {
+            let bytes: Vec<u8> = (0..total).map(|i| i as u8).collect();
+            for piece in [1, 7, 100, 5000] {
+                let mut parcel = Parcel::default();
+                for part in bytes.chunks(piece) {
+                    parcel.put(part);
+                }
+                assert_eq!(parcel.bytes(), bytes);
+                parcel.clear();
+                assert_eq!(parcel.bytes(), b"");
+                parcel.put(b"next");
+                assert_eq!(parcel.bytes(), b"next");
+            }
+        }
+    }
+
+    #[test]
+    fn a_large_buffer_is_not_kept() {
+        let mut parcel = Parcel::default();
+        parcel.adopt(vec![1; SPILL_KEEP_BYTES + 1]);
+        assert_eq!(parcel.bytes().len(), SPILL_KEEP_BYTES + 1);
+        parcel.clear();
+        assert_eq!(parcel.spill.capacity(), 0);
+    }
+}

@@ -1,0 +1,694 @@
+//! One client connection without its socket: bytes in, ordered reply slots out.
+//!
+//! The [`Reader`] turns received bytes into [`Intent`]s. [`Replies`] keeps the replies in the
+//! order of the requests, whoever makes them and whenever they are ready:
+//!
+//! ```text
+//!   requests   1     2     3     4     5
+//!              |     |     |     |     |
+//!   out  [ 1 ready, may be sent ]
+//!   slots            [ 2 waiting | 3 filled | 4 lent | 5 waiting ]
+//!   held                          [ 3's bytes, 4's head ]
+//! ```
+//!
+//! Only a filled front moves to `out`, so reply order is request order by construction. A lent
+//! value at the front streams: it is copied to `out` in pieces, as fast as the client reads.
+//! A session never sees a shard.
+
+use std::collections::VecDeque;
+use std::os::fd::RawFd;
+
+use strata_protocol::reply::Sink;
+use strata_protocol::{
+    ClientError, GetKey, Parser, Request, Step, Store, StoreVerb, block_ends_well,
+};
+
+use crate::config::{CARRY_STORE_BYTES, HELD_MAX_BYTES, OUT_HIGH_BYTES, SLOTS_MAX};
+use crate::stats::Gather;
+
+/// What the client wants next.
+#[derive(Debug)]
+pub enum Intent<'a> {
+    /// One key of a retrieval.
+    Get(GetKey<'a>),
+    /// A storage command with its value.
+    Store(Store<'a>, &'a [u8]),
+    /// A storage command whose value was too long for the carry buffer, complete.
+    Taken(Box<Intake>),
+    /// A storage command whose value is not taken: too large for an item.
+    TooLarge(Store<'a>),
+    /// A storage command whose value is not taken: no memory to receive it.
+    NoRoom(Box<Intake>),
+    /// Any other command.
+    Request(Request<'a>),
+    /// A reply that needs no shard; empty for an error that `noreply` silences.
+    Answer(&'static [u8]),
+    /// The bytes end inside a command.
+    More,
+    /// The connection is to be closed without a further word.
+    Lost,
+}
+
+/// A storage command whose value arrives piece by piece.
+#[derive(Debug)]
+pub struct Intake {
+    /// Which storage command.
+    pub verb: StoreVerb,
+    /// The client's flags.
+    pub flags: u32,
+    /// As on the wire.
+    pub exptime: i64,
+    /// What the unique must be, for `cas`.
+    pub unique: u64,
+    /// Whether the reply is to be left out.
+    pub noreply: bool,
+    /// How much of `bytes` is the key.
+    pub key_bytes: usize,
+    /// Key, then as much of value and line end as has arrived; the line end is cut off when the
+    /// intake is complete.
+    pub bytes: Vec<u8>,
+    /// How much of value and line end has not arrived.
+    missing: usize,
+}
+
+/// What a reader may take in.
+#[derive(Clone, Copy, Debug)]
+pub struct IntakeLimits {
+    /// The largest item, as memcached counts it.
+    pub item_max_bytes: u32,
+    /// How many more bytes of large values the worker can hold.
+    pub room: usize,
+}
+
+/// What memcached adds to key and value when it compares an item with `-I`: a header of 48 bytes,
+/// the unique, a zero behind the key, the value's line end, and the flags when there are any.
+#[must_use]
+pub fn item_bytes(key_bytes: usize, value_bytes: u64, flags: u32) -> u64 {
+    let flags_bytes = if flags == 0 { 0 } else { 4 };
+    48 + 8 + key_bytes as u64 + 1 + flags_bytes + value_bytes + 2
+}
+
+/// Bytes to intents; keeps its place across any cut of the input.
+#[derive(Debug, Default)]
+pub struct Reader {
+    parser: Parser,
+    /// Bytes of a refused data block that are still to come.
+    swallow: u64,
+    intake: Option<Box<Intake>>,
+}
+
+impl Reader {
+    /// Takes the next intent from the front of `input` and says how many bytes it used.
+    /// [`Intent::More`] may have used some.
+    #[inline]
+    pub fn next<'a>(&mut self, input: &'a [u8], limits: &IntakeLimits) -> (usize, Intent<'a>) {
+        let mut used = 0;
+        if self.swallow > 0 {
+            let take = self.swallow.min(input.len() as u64);
+            self.swallow -= take;
+            used = take as usize;
+            if self.swallow > 0 {
+                return (used, Intent::More);
+            }
+        }
+        if self.intake.is_some() {
+            return self.take_in(input, used, limits);
+        }
+        let (consumed, step) = self.parser.next(&input[used..]);
+        let after = used + consumed;
+        match step {
+            Step::Request(Request::Get(get)) => (after, Intent::Get(get)),
+            Step::Request(Request::Store(store)) => self.store(input, used, after, store, limits),
+            Step::Request(request) => (after, Intent::Request(request)),
+            Step::Incomplete => (after, Intent::More),
+            Step::Invalid { error, skip } => {
+                self.swallow = skip;
+                (after, Intent::Answer(error.map_or(b"", ClientError::wire)))
+            }
+            Step::Lost => (after, Intent::Lost),
+        }
+    }
+
+    /// Whether a large value is being taken in, and how many of its bytes are here.
+    #[must_use]
+    pub fn intake_bytes(&self) -> usize {
+        self.intake.as_ref().map_or(0, |intake| intake.bytes.len())
+    }
+
+    #[inline]
+    fn store<'a>(
+        &mut self,
+        input: &'a [u8],
+        line_start: usize,
+        line_end: usize,
+        store: Store<'a>,
+        limits: &IntakeLimits,
+    ) -> (usize, Intent<'a>) {
+        let value_bytes = store.value_bytes as usize;
+        let size = item_bytes(store.key.len(), u64::from(store.value_bytes), store.flags);
+        if size > u64::from(limits.item_max_bytes) {
+            self.swallow = store.block_bytes();
+            return (line_end, Intent::TooLarge(store));
+        }
+        let block = &input[line_end..];
+        if let Some(tail) = block.get(value_bytes..value_bytes + 2) {
+            let used = line_end + value_bytes + 2;
+            if block_ends_well([tail[0], tail[1]]) {
+                return (used, Intent::Store(store, &block[..value_bytes]));
+            }
+            return (used, Intent::Answer(bad_chunk(store.noreply)));
+        }
+        if line_end - line_start + value_bytes + 2 <= CARRY_STORE_BYTES {
+            // The line is parsed again when its data block is complete.
+            return (line_start, Intent::More);
+        }
+        let mut bytes = Vec::with_capacity(store.key.len() + block.len());
+        bytes.extend_from_slice(store.key);
+        self.intake = Some(Box::new(Intake {
+            verb: store.verb,
+            flags: store.flags,
+            exptime: store.exptime,
+            unique: store.cas,
+            noreply: store.noreply,
+            key_bytes: store.key.len(),
+            bytes,
+            missing: value_bytes + 2,
+        }));
+        self.take_in(input, line_end, limits)
+    }
+
+    /// Adds what has arrived of a large value.
+    fn take_in<'a>(
+        &mut self,
+        input: &'a [u8],
+        used: usize,
+        limits: &IntakeLimits,
+    ) -> (usize, Intent<'a>) {
+        let Some(mut intake) = self.intake.take() else {
+            panic!("no intake under way");
+        };
+        let rest = &input[used..];
+        let take = intake.missing.min(rest.len());
+        if take > limits.room {
+            self.swallow = intake.missing as u64;
+            return (used, Intent::NoRoom(intake));
+        }
+        let len = intake.bytes.len() + take;
+        if len > intake.bytes.capacity() {
+            // Doubling, but never beyond what was announced.
+            let whole = intake.bytes.len() + intake.missing;
+            let grown = whole.min(len.max(intake.bytes.capacity() * 2));
+            intake.bytes.reserve_exact(grown - intake.bytes.len());
+        }
+        intake.bytes.extend_from_slice(&rest[..take]);
+        intake.missing -= take;
+        let used = used + take;
+        if intake.missing > 0 {
+            self.intake = Some(intake);
+            return (used, Intent::More);
+        }
+        let end = intake.bytes.len() - 2;
+        let tail = [intake.bytes[end], intake.bytes[end + 1]];
+        intake.bytes.truncate(end);
+        if block_ends_well(tail) {
+            (used, Intent::Taken(intake))
+        } else {
+            (used, Intent::Answer(bad_chunk(intake.noreply)))
+        }
+    }
+}
+
+fn bad_chunk(noreply: bool) -> &'static [u8] {
+    if noreply {
+        b""
+    } else {
+        ClientError::BadDataChunk.wire()
+    }
+}
+
+/// Writes to the end of a buffer.
+pub struct Tail<'a>(pub &'a mut Vec<u8>);
+
+impl Sink for Tail<'_> {
+    #[inline]
+    fn put(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+}
+
+/// A lent value on its way to the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stream {
+    /// The worker whose shard has lent it.
+    pub owner: usize,
+    /// The owner's number of the loan.
+    pub loan: u32,
+    /// The next byte to fetch.
+    pub at: u32,
+    /// The value's length.
+    pub value_bytes: u32,
+    /// Whether the owner has been asked for the piece at `at`.
+    pub asked: bool,
+}
+
+impl Stream {
+    /// Whether the piece that was asked for ends the loan, so that nobody has to.
+    #[must_use]
+    pub fn ends_by_itself(&self) -> bool {
+        self.asked && self.at + crate::config::PIECE_BYTES as u32 >= self.value_bytes
+    }
+}
+
+#[derive(Debug)]
+enum Slot {
+    /// Another worker will fill it.
+    Waiting,
+    /// Every worker has to answer.
+    Gathering(Box<Gather>),
+    /// Ready, at these bytes of `held`.
+    Filled { start: u32, len: u32 },
+    /// A value that streams once this slot is the front; its head is at these bytes of `held`.
+    Lent {
+        start: u32,
+        len: u32,
+        stream: Stream,
+    },
+}
+
+/// The replies of one session, in the order of its requests.
+#[derive(Debug, Default)]
+pub struct Replies {
+    /// Bytes that may be sent.
+    pub out: Vec<u8>,
+    slots: VecDeque<Slot>,
+    /// Number of the front slot; slots are numbered from the session's first, wrapping.
+    first: u32,
+    /// Bytes of filled slots behind an unfilled one; emptied with the last slot.
+    held: Vec<u8>,
+    /// Slots that are lent values.
+    lent: usize,
+    /// The front is a lent value whose head is already in `out`.
+    streaming: bool,
+}
+
+impl Replies {
+    /// Lets `write` add a reply that is ready now.
+    #[inline]
+    pub fn ready<R>(&mut self, write: impl FnOnce(&mut Tail<'_>) -> R) -> R {
+        if self.slots.is_empty() {
+            return write(&mut Tail(&mut self.out));
+        }
+        let start = self.held.len();
+        let result = write(&mut Tail(&mut self.held));
+        let len = (self.held.len() - start) as u32;
+        match self.slots.back_mut() {
+            // Neighbours that are both ready are one slot.
+            Some(Slot::Filled { start: at, len: l }) if (*at + *l) as usize == start => *l += len,
+            _ if len == 0 => {}
+            _ => self.slots.push_back(Slot::Filled {
+                start: start as u32,
+                len,
+            }),
+        }
+        result
+    }
+
+    /// Adds a lent value; its head was just written with [`Replies::ready`].
+    pub fn lend(&mut self, stream: Stream) {
+        self.lent += 1;
+        self.slots.push_back(Slot::Lent {
+            start: 0,
+            len: 0,
+            stream,
+        });
+        self.advance();
+    }
+
+    /// Adds a place for a reply that another worker will make, and returns its number.
+    #[inline]
+    pub fn wait(&mut self) -> u32 {
+        self.slots.push_back(Slot::Waiting);
+        self.number_of_last()
+    }
+
+    /// Adds a place for a reply that all workers make together.
+    pub fn gather(&mut self, gather: Box<Gather>) -> u32 {
+        self.slots.push_back(Slot::Gathering(gather));
+        self.number_of_last()
+    }
+
+    fn number_of_last(&self) -> u32 {
+        self.first.wrapping_add(self.slots.len() as u32 - 1)
+    }
+
+    fn index_of(&self, number: u32) -> usize {
+        let index = number.wrapping_sub(self.first) as usize;
+        assert!(
+            index < self.slots.len(),
+            "reply {number} of {} from {}",
+            self.slots.len(),
+            self.first
+        );
+        index
+    }
+
+    /// Puts a reply, or a piece of one, into its place. `lent` follows the bytes.
+    pub fn fill(&mut self, number: u32, bytes: &[u8], lent: Option<Stream>) {
+        let index = self.index_of(number);
+        match &mut self.slots[index] {
+            Slot::Waiting => {}
+            Slot::Lent { stream, .. } => {
+                assert!(
+                    index == 0 && self.streaming && stream.asked,
+                    "a piece of reply {number} that nobody asked for"
+                );
+                stream.asked = false;
+                stream.at += bytes.len() as u32;
+                self.out.extend_from_slice(bytes);
+                self.end_stream_if_done();
+                return;
+            }
+            other => panic!("reply {number} is {other:?}, not waiting"),
+        }
+        if index == 0 && lent.is_none() {
+            self.out.extend_from_slice(bytes);
+            self.pop();
+            self.advance();
+            return;
+        }
+        let start = self.held.len() as u32;
+        let len = bytes.len() as u32;
+        self.held.extend_from_slice(bytes);
+        self.slots[index] = match lent {
+            None => Slot::Filled { start, len },
+            Some(stream) => {
+                self.lent += 1;
+                Slot::Lent { start, len, stream }
+            }
+        };
+        self.advance();
+    }
+
+    /// The reply of this number if all workers make it together.
+    pub fn gathering(&mut self, number: u32) -> Option<&mut Gather> {
+        let index = self.index_of(number);
+        match &mut self.slots[index] {
+            Slot::Gathering(gather) => Some(gather),
+            _ => None,
+        }
+    }
+
+    /// Turns a complete gathering into its text.
+    pub fn gathered(&mut self, number: u32, write: impl FnOnce(Gather, &mut Tail<'_>)) {
+        let index = self.index_of(number);
+        let Slot::Gathering(gather) = std::mem::replace(&mut self.slots[index], Slot::Waiting)
+        else {
+            panic!("reply {number} is not gathering");
+        };
+        let start = self.held.len();
+        write(*gather, &mut Tail(&mut self.held));
+        let len = (self.held.len() - start) as u32;
+        self.slots[index] = Slot::Filled {
+            start: start as u32,
+            len,
+        };
+        self.advance();
+    }
+
+    fn pop(&mut self) {
+        self.slots.pop_front();
+        self.first = self.first.wrapping_add(1);
+        if self.slots.is_empty() {
+            self.held.clear();
+        }
+    }
+
+    /// Moves the filled front to `out`.
+    fn advance(&mut self) {
+        while let Some(front) = self.slots.front() {
+            match *front {
+                Slot::Filled { start, len } => {
+                    let range = start as usize..(start + len) as usize;
+                    self.out.extend_from_slice(&self.held[range]);
+                    self.pop();
+                }
+                Slot::Lent { start, len, .. } => {
+                    if !self.streaming {
+                        self.streaming = true;
+                        let range = start as usize..(start + len) as usize;
+                        self.out.extend_from_slice(&self.held[range]);
+                    }
+                    return;
+                }
+                Slot::Waiting | Slot::Gathering(_) => return,
+            }
+        }
+    }
+
+    /// The lent value that is being sent, if the front is one, and where its bytes go.
+    pub fn streaming(&mut self) -> Option<(&mut Stream, &mut Vec<u8>)> {
+        match self.slots.front_mut() {
+            Some(Slot::Lent { stream, .. }) => Some((stream, &mut self.out)),
+            _ => None,
+        }
+    }
+
+    /// The number of the front slot.
+    #[must_use]
+    pub fn front(&self) -> u32 {
+        self.first
+    }
+
+    /// Ends the stream with the value's line end when all of it is in `out`.
+    pub fn end_stream_if_done(&mut self) {
+        if let Some(Slot::Lent { stream, .. }) = self.slots.front()
+            && stream.at >= stream.value_bytes
+        {
+            self.out.extend_from_slice(b"\r\n");
+            self.streaming = false;
+            self.lent -= 1;
+            self.pop();
+            self.advance();
+        }
+    }
+
+    /// How many further requests may be planned before a bound is reached; 0 also while a lent
+    /// value is under way or enough is waiting to be sent.
+    #[inline]
+    #[must_use]
+    pub fn room(&self) -> usize {
+        if self.out.len() >= OUT_HIGH_BYTES || self.held.len() >= HELD_MAX_BYTES || self.lent > 0 {
+            return 0;
+        }
+        // A retrieval's last key takes a second slot for `END`.
+        (SLOTS_MAX - self.slots.len().min(SLOTS_MAX)) / 2
+    }
+
+    /// Bytes of replies held here.
+    #[inline]
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.out.len() + self.held.len()
+    }
+
+    /// Whether every reply has moved to `out`.
+    #[must_use]
+    pub fn settled(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// Forgets all replies and returns the lent values that somebody has to give back.
+    pub fn abandon(&mut self) -> Vec<Stream> {
+        self.out = Vec::new();
+        self.held = Vec::new();
+        self.lent = 0;
+        self.streaming = false;
+        let slots = std::mem::take(&mut self.slots);
+        slots
+            .into_iter()
+            .filter_map(|slot| match slot {
+                Slot::Lent { stream, .. } if !stream.ends_by_itself() => Some(stream),
+                _ => None,
+            })
+            .collect()
+    }
+}
+
+/// One client connection.
+#[derive(Debug, Default)]
+pub struct Session {
+    /// Which use of this index it is; replies to an earlier one are dropped.
+    pub generation: u32,
+    /// Whether the index is in use.
+    pub open: bool,
+    /// Bytes to intents.
+    pub reader: Reader,
+    /// Received bytes that no intent has used yet.
+    pub carry: Vec<u8>,
+    /// Replies in order.
+    pub replies: Replies,
+    /// The back end is sending a buffer of this session.
+    pub sending: bool,
+    /// Bytes of that buffer.
+    pub sending_bytes: usize,
+    /// Its part of the worker's sum of reply bytes.
+    pub counted_bytes: usize,
+    /// The back end was asked to stop receiving.
+    pub paused: bool,
+    /// The client will send no more.
+    pub ended: bool,
+    /// No further request is read; the session closes when its replies are sent.
+    pub draining: bool,
+    /// The back end is closing the connection.
+    pub closing: bool,
+    /// It is in the worker's list of sessions to look at.
+    pub queued: bool,
+    /// It waits for a credit of a peer, or has used up its share of this tick.
+    pub held_back: bool,
+    /// When it last sent something, in seconds on the server's clock.
+    pub active_s: u32,
+    /// The number of its descriptor, which names it in `stats conns`.
+    pub fd: RawFd,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: IntakeLimits = IntakeLimits {
+        item_max_bytes: 1 << 20,
+        room: 1 << 20,
+    };
+
+    fn replies_with_waiting() -> (Replies, u32) {
+        let mut replies = Replies::default();
+        replies.ready(|out| out.put(b"1"));
+        let number = replies.wait();
+        replies.ready(|out| out.put(b"3"));
+        (replies, number)
+    }
+
+    #[test]
+    fn a_ready_reply_waits_behind_an_unfilled_one() {
+        let (mut replies, number) = replies_with_waiting();
+        assert_eq!(replies.out, b"1");
+        let last = replies.wait();
+        replies.fill(last, b"4", None);
+        assert_eq!(replies.out, b"1");
+        replies.fill(number, b"2", None);
+        assert_eq!(replies.out, b"1234");
+        assert!(replies.settled());
+        replies.ready(|out| out.put(b"5"));
+        assert_eq!(replies.out, b"12345");
+    }
+
+    #[test]
+    fn a_lent_value_streams_in_its_place() {
+        let (mut replies, number) = replies_with_waiting();
+        let stream = Stream {
+            owner: 1,
+            loan: 0,
+            at: 0,
+            value_bytes: 4,
+            asked: false,
+        };
+        replies.fill(number, b"head ", Some(stream));
+        assert_eq!(replies.out, b"1head ");
+        assert_eq!(replies.room(), 0, "one large value at a time");
+        let front = replies.front();
+        if let Some((stream, _)) = replies.streaming() {
+            stream.asked = true;
+        }
+        replies.fill(front, b"va", None);
+        if let Some((stream, _)) = replies.streaming() {
+            stream.asked = true;
+        }
+        replies.fill(front, b"lu", None);
+        assert_eq!(replies.out, b"1head valu\r\n3");
+        assert!(replies.settled() && replies.room() > 0);
+    }
+
+    #[test]
+    fn abandoned_loans_are_handed_back() {
+        let (mut replies, number) = replies_with_waiting();
+        let stream = Stream {
+            owner: 1,
+            loan: 9,
+            at: 0,
+            value_bytes: 1 << 20,
+            asked: false,
+        };
+        replies.fill(number, b"head", Some(stream));
+        assert_eq!(replies.abandon(), vec![stream]);
+        assert!(replies.settled());
+    }
+
+    /// Reads `input` cut at every multiple of `cut` and lists what came out.
+    fn read(input: &[u8], cut: usize, limits: &IntakeLimits) -> Vec<String> {
+        let mut reader = Reader::default();
+        let (mut carry, mut list) = (Vec::new(), Vec::new());
+        for part in input.chunks(cut) {
+            carry.extend_from_slice(part);
+            let mut used = 0;
+            loop {
+                let (n, intent) = reader.next(&carry[used..], limits);
+                used += n;
+                match intent {
+                    Intent::More => break,
+                    Intent::Store(store, value) => {
+                        list.push(format!("store {:?} {} bytes", store.key, value.len()));
+                    }
+                    Intent::Taken(intake) => list.push(format!(
+                        "store {:?} {} bytes",
+                        &intake.bytes[..intake.key_bytes],
+                        intake.bytes.len() - intake.key_bytes
+                    )),
+                    other => list.push(format!("{other:?}")),
+                }
+            }
+            carry.drain(..used);
+        }
+        list
+    }
+
+    #[test]
+    fn any_cut_gives_the_same_intents() {
+        let mut input = Vec::new();
+        for value_bytes in [0, 5, 5000, 9000, 100_000] {
+            input.extend_from_slice(format!("set k{value_bytes} 1 0 {value_bytes}\r\n").as_bytes());
+            input.extend_from_slice(&vec![b'v'; value_bytes]);
+            input.extend_from_slice(b"\r\nget a b\r\n");
+        }
+        input.extend_from_slice(b"set big 0 0 2000000\r\n");
+        input.extend_from_slice(&vec![b'v'; 2_000_000]);
+        input.extend_from_slice(b"\r\nset bad 0 0 2\r\nxyz\r\nversion\r\n");
+        input.extend_from_slice(b"set bad2 0 0 20000 noreply\r\n");
+        input.extend_from_slice(&vec![b'v'; 20_001]);
+        input.extend_from_slice(b"\nversion\r\n");
+        let whole = read(&input, input.len(), &LIMITS);
+        assert!(whole.iter().any(|line| line.starts_with("TooLarge")));
+        for cut in [1, 7, 1000, 16384] {
+            assert_eq!(read(&input, cut, &LIMITS), whole, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_value_without_room_is_swallowed_whole() {
+        let limits = IntakeLimits {
+            item_max_bytes: 1 << 20,
+            room: 10_000,
+        };
+        let mut input = b"set k 0 0 50000\r\n".to_vec();
+        input.extend_from_slice(&vec![b'v'; 50_000]);
+        input.extend_from_slice(b"\r\nversion\r\n");
+        let list = read(&input, 16_384, &limits);
+        assert_eq!(list.len(), 2);
+        assert!(list[0].starts_with("NoRoom") && list[1].contains("Version"));
+    }
+
+    #[test]
+    fn the_largest_value_is_memcacheds() {
+        assert_eq!(item_bytes(1, 1_048_517 - 1, 0), 1 << 20);
+        assert_eq!(item_bytes(1, 1_048_517 - 1 - 4, 9), 1 << 20);
+    }
+}
