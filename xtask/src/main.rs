@@ -4,7 +4,9 @@
 //! tool that is too slow for it. This crate depends on none of the others: it builds them and looks at them from
 //! outside, as a client and as a reader.
 
+mod conformance;
 mod fuzz;
+mod process;
 mod setup;
 mod stage;
 mod test;
@@ -15,6 +17,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use stage::Outcome;
 use workspace::Workspace;
 
 /// Works on Strata.
@@ -31,6 +34,8 @@ enum Command {
     Test(test::Options),
     /// Check the rules no compiler knows: arrows between crates, a pure engine, where unsafe may live.
     Tidy,
+    /// Play the transcripts to Strata and to a real memcached.
+    Conformance(conformance::Options),
     /// Fuzz one target of engine/fuzz, or all of them.
     Fuzz(fuzz::Options),
     /// Install what conformance and clients need: Debian packages and a Python environment.
@@ -42,6 +47,7 @@ fn main() -> ExitCode {
     let result = Workspace::find().and_then(|workspace| match arguments.command {
         Command::Test(options) => test::run(&workspace, &options),
         Command::Tidy => tidy::run(&workspace),
+        Command::Conformance(options) => conformance::run(&workspace, &options).map(Outcome::print),
         Command::Fuzz(options) => fuzz::run(&workspace, &options),
         Command::Setup => setup::run(&workspace),
     });

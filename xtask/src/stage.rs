@@ -16,6 +16,15 @@ pub enum Outcome {
     NotRun(String),
 }
 
+impl Outcome {
+    /// Says what did not run, for a stage that is a whole command.
+    pub fn print(self) {
+        if let Self::NotRun(reason) = self {
+            eprintln!("NOT RUN: {reason}");
+        }
+    }
+}
+
 /// The stages run so far.
 pub struct Stages {
     strict: bool,

@@ -8,6 +8,7 @@ use std::process::Stdio;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 
+use crate::conformance;
 use crate::stage::{Outcome, Stages};
 use crate::tidy::{self, files::Files};
 use crate::workspace::{Workspace, find_program, run as run_command};
@@ -48,6 +49,9 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     });
     stages.run("docs", || docs(workspace));
     stages.run("loom", || loom(workspace));
+    stages.run("conformance", || {
+        conformance::run(workspace, &conformance::Options::default())
+    });
     println!("\n{}", stages.table());
     ensure!(stages.all_well(), "not all stages passed");
     Ok(())

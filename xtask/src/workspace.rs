@@ -47,6 +47,17 @@ impl Workspace {
     pub fn python(&self) -> PathBuf {
         self.target.join("python").join("bin").join("python3")
     }
+
+    /// Builds the server and gives its path. Without `release` it has its debug assertions on.
+    pub fn build_server(&self, release: bool) -> Result<PathBuf> {
+        let mut arguments = vec!["build", "--package", "strata-server", "--bin", "strata"];
+        if release {
+            arguments.push("--release");
+        }
+        run(&mut self.cargo(&arguments))?;
+        let profile = if release { "release" } else { "debug" };
+        Ok(self.target.join(profile).join("strata"))
+    }
 }
 
 /// Runs a command to its end with our own output streams; its failure is an error that names it.
