@@ -83,7 +83,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<Outcome> {
         .map(|target| play_all(target, &transcripts, seed))
         .sum();
     if failed > 0 {
-        bail!("{failed} play(s) differed; repeat with --filter NAME --seed {seed}");
+        bail!("{failed} transcript(s) differed; repeat with --filter NAME --seed {seed}");
     }
     if wants_memcached && memcacheds.is_empty() {
         return Ok(Outcome::NotRun(
@@ -139,66 +139,81 @@ fn read_transcripts(workspace: &Workspace, options: &Options) -> Result<Vec<Tran
 
 /// Plays every transcript to one target and prints what differed; the number of plays that did.
 fn play_all(target: &Target, transcripts: &[Transcript], seed: u64) -> usize {
-    let (wanted, skipped): (Vec<_>, Vec<_>) = transcripts
+    let (wanted, skipped): (Vec<&Transcript>, Vec<&Transcript>) = transcripts
         .iter()
         .partition(|transcript| target.plays_transcript(transcript));
-    let plays: Vec<(&Transcript, Cut)> = wanted
-        .iter()
-        .flat_map(|transcript| cuts(transcript, seed))
-        .collect();
     let next = AtomicUsize::new(0);
-    let results = Mutex::new((0, 0, Vec::new()));
+    let tally = Mutex::new(Tally::default());
     std::thread::scope(|scope| {
         for _ in 0..PLAYERS {
             scope.spawn(|| {
-                while let Some((transcript, cut)) = plays.get(next.fetch_add(1, Ordering::Relaxed))
-                {
-                    let result = play_one(target, transcript, *cut);
-                    let mut results = results.lock().expect("no player panics while it counts");
-                    match result {
-                        Ok(played) => {
-                            results.0 += 1;
-                            results.1 += played.skipped_lines;
-                        }
-                        Err(text) => {
-                            eprintln!("{text}");
-                            results.2.push(format!("{} ({cut:?})", transcript.name));
-                        }
-                    }
+                while let Some(transcript) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let result = play_cuts(target, transcript, seed);
+                    tally
+                        .lock()
+                        .expect("no player panics while it counts")
+                        .add(transcript, result);
                 }
             });
         }
     });
-    let (passed, skipped_lines, mut failed) = results.into_inner().expect("all players are done");
-    failed.sort();
+    let mut tally = tally.into_inner().expect("all players are done");
     eprintln!(
-        "{}: {passed} of {} plays as written",
+        "{}: {} of {} transcripts as written",
         target.name,
-        plays.len()
+        tally.passed,
+        wanted.len()
     );
-    if skipped_lines + skipped.len() > 0 {
+    if tally.skipped_lines + skipped.len() > 0 {
         let names: Vec<&str> = skipped
             .iter()
             .map(|transcript| transcript.name.as_str())
             .collect();
+        let lines = tally.skipped_lines;
         eprintln!(
-            "    not for this server: {skipped_lines} lines, {} transcripts {}",
+            "    not for this server: {lines} lines, {} transcripts {}",
             names.len(),
             names.join(" ")
         );
     }
-    for name in &failed {
+    tally.failed.sort();
+    for name in &tally.failed {
         eprintln!("    differed: {name}");
     }
-    failed.len()
+    tally.failed.len()
 }
 
-fn cuts(transcript: &Transcript, seed: u64) -> Vec<(&Transcript, Cut)> {
-    let mut cuts = vec![(transcript, Cut::Whole)];
-    if transcript.may_be_cut {
-        cuts.extend([(transcript, Cut::Bytes), (transcript, Cut::Random(seed))]);
+/// What came of the transcripts played so far.
+#[derive(Default)]
+struct Tally {
+    passed: usize,
+    skipped_lines: usize,
+    failed: Vec<String>,
+}
+
+impl Tally {
+    fn add(&mut self, transcript: &Transcript, result: Result<Played, String>) {
+        match result {
+            Ok(played) => {
+                self.passed += 1;
+                self.skipped_lines += played.skipped_lines;
+            }
+            Err(text) => {
+                eprintln!("{text}");
+                self.failed.push(transcript.name.clone());
+            }
+        }
     }
-    cuts
+}
+
+/// Plays a transcript as it stands, then cut; the first play that differs is the last.
+fn play_cuts(target: &Target, transcript: &Transcript, seed: u64) -> Result<Played, String> {
+    let played = play_one(target, transcript, Cut::Whole)?;
+    if transcript.may_be_cut {
+        play_one(target, transcript, Cut::Bytes)?;
+        play_one(target, transcript, Cut::Random(seed))?;
+    }
+    Ok(played)
 }
 
 fn play_one(target: &Target, transcript: &Transcript, cut: Cut) -> Result<Played, String> {

@@ -183,7 +183,10 @@ impl Player {
                     matches_line(pattern, line.expect("one matched"), names);
                     return Ok(());
                 }
-                Err(format!("no such line among\n{}", connection.shown_block()))
+                Err(format!(
+                    "no such line, but\n{}",
+                    connection.lines_like(pattern)
+                ))
             }
             Deed::Lacks(pattern) => {
                 let found = connection
@@ -413,6 +416,24 @@ impl Connection {
             if is_error {
                 return Err(self.shown_block());
             }
+        }
+    }
+
+    /// The lines that begin as the pattern does up to its second word, or how many lines there are.
+    fn lines_like(&self, pattern: &Pattern) -> String {
+        let Some(Part::Literal(literal)) = pattern.parts.first() else {
+            return self.shown_block();
+        };
+        let words: Vec<&[u8]> = literal.splitn(3, |byte| *byte == b' ').take(2).collect();
+        let start = words.join(&b' ');
+        let alike = self.block.iter().filter(|line| line.starts_with(&start));
+        let alike: String = alike
+            .map(|line| format!("{}\n", line.escape_ascii()))
+            .collect();
+        if alike.is_empty() {
+            format!("{} other lines", self.block.len())
+        } else {
+            alike
         }
     }
 
