@@ -4,6 +4,7 @@
 //! tool that is too slow for it. This crate depends on none of the others: it builds them and looks at them from
 //! outside, as a client and as a reader.
 
+mod clients;
 mod conformance;
 mod fuzz;
 mod process;
@@ -36,6 +37,8 @@ enum Command {
     Tidy,
     /// Play the transcripts to Strata and to a real memcached.
     Conformance(conformance::Options),
+    /// Run real clients against the real binary.
+    Clients(clients::Options),
     /// Fuzz one target of engine/fuzz, or all of them.
     Fuzz(fuzz::Options),
     /// Install what conformance and clients need: Debian packages and a Python environment.
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Command::Test(options) => test::run(&workspace, &options),
         Command::Tidy => tidy::run(&workspace),
         Command::Conformance(options) => conformance::run(&workspace, &options).map(Outcome::print),
+        Command::Clients(options) => clients::run(&workspace, &options).map(Outcome::print),
         Command::Fuzz(options) => fuzz::run(&workspace, &options),
         Command::Setup => setup::run(&workspace),
     });

@@ -8,10 +8,10 @@ use std::process::Stdio;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 
-use crate::conformance;
 use crate::stage::{Outcome, Stages};
 use crate::tidy::{self, files::Files};
 use crate::workspace::{Workspace, find_program, run as run_command};
+use crate::{clients, conformance};
 
 /// What to run, and how strictly.
 #[derive(Args)]
@@ -51,6 +51,9 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     stages.run("loom", || loom(workspace));
     stages.run("conformance", || {
         conformance::run(workspace, &conformance::Options::default())
+    });
+    stages.run("clients", || {
+        clients::run(workspace, &clients::Options::default())
     });
     println!("\n{}", stages.table());
     ensure!(stages.all_well(), "not all stages passed");
