@@ -65,7 +65,8 @@
 //! Three corners are more regular than memcached's, whose answer there depends on how TCP cut the line:
 //! any non-retrieval line beyond the limit is lost even if it arrives in one piece, `gat` and `gats` lines are as unbounded as `get` lines,
 //! and a key together with the spaces behind it must fit [`LINE_MAX_BYTES`].
-//! A further one is kindness: memcached drops unsent replies of earlier pipelined commands when a `get` names a key that is too long.
+//! Two more differ on purpose. When a retrieval line names a key that is too long, memcached also drops unsent replies of earlier commands;
+//! and if the last key of that line is `noreply` it sends the error's empty line without the error. Here the error is all there is, and in full.
 //!
 //! # Adding a command
 //!
