@@ -46,7 +46,7 @@
 //! ```
 //!
 //! Further words are ignored. `noreply` counts only as the last word, and there it also silences an unknown command and most malformed ones;
-//! it does not silence a line with too few words, nor a storage line whose `bytes` is not a length.
+//! it does not silence a line with too few words, a storage line whose `bytes` is not a length, a retrieval line, or `stats`.
 //! `shutdown`, `flush_all` and `verbosity` may be preceded by spaces, no other command may.
 //! Numbers are strict decimal digits (at most 11 characters for 32 bits, 22 for 64 bits), except the flags and exptime of a storage command,
 //! which follow C's `strtoul` and `strtol`: a sign, leading white space, and truncation to 32 bits.
