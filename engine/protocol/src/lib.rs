@@ -46,7 +46,7 @@
 //! ```
 //!
 //! Further words are ignored. `noreply` counts only as the last word, and there it also silences an unknown command and most malformed ones;
-//! it does not silence a line with too few words, nor a storage line whose `bytes` is not a length.
+//! it does not silence a line with too few words, a storage line whose `bytes` is not a length, a retrieval line, or `stats`.
 //! `shutdown`, `flush_all` and `verbosity` may be preceded by spaces, no other command may.
 //! Numbers are strict decimal digits (at most 11 characters for 32 bits, 22 for 64 bits), except the flags and exptime of a storage command,
 //! which follow C's `strtoul` and `strtol`: a sign, leading white space, and truncation to 32 bits.
@@ -65,7 +65,8 @@
 //! Three corners are more regular than memcached's, whose answer there depends on how TCP cut the line:
 //! any non-retrieval line beyond the limit is lost even if it arrives in one piece, `gat` and `gats` lines are as unbounded as `get` lines,
 //! and a key together with the spaces behind it must fit [`LINE_MAX_BYTES`].
-//! A further one is kindness: memcached drops unsent replies of earlier pipelined commands when a `get` names a key that is too long.
+//! Two more differ on purpose. When a retrieval line names a key that is too long, memcached also drops unsent replies of earlier commands;
+//! and if the last key of that line is `noreply` it sends the error's empty line without the error. Here the error is all there is, and in full.
 //!
 //! # Adding a command
 //!

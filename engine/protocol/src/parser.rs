@@ -232,18 +232,17 @@ impl Parser {
             }
             return self.swallow(start, ClientError::GetKeyTooLong);
         };
-        let (key, behind) = if window[end] == b'\n' {
-            let key = &rest[..end];
-            (key.strip_suffix(b"\r").unwrap_or(key), LineEnd::Here(1))
-        } else {
-            (&rest[..end], LineEnd::No)
-        };
+        let ends_line = window[end] == b'\n';
+        let mut key = &rest[..end];
+        if ends_line {
+            key = key.strip_suffix(b"\r").unwrap_or(key);
+        }
         if key.len() > KEY_MAX_BYTES {
             return self.swallow(start, ClientError::GetKeyTooLong);
         }
 
-        let (last, consumed) = if let LineEnd::Here(bytes) = behind {
-            (true, end + bytes)
+        let (last, consumed) = if ends_line {
+            (true, end + 1)
         } else {
             let next = end + scan::spaces(&rest[end..]);
             if next > LINE_MAX_BYTES {
@@ -281,6 +280,7 @@ impl Parser {
 enum LineEnd {
     /// Yes, with this many bytes.
     Here(usize),
+    /// No, something else stands there.
     No,
     /// The bytes that would tell have not arrived.
     Unknown,

@@ -125,3 +125,27 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_edges_of_a_long_retrieval_line_survive_single_bytes() {
+    let longest_key = "k".repeat(250);
+    let streams = [
+        // The last key is as long as it may be, and its line end arrives in two halves.
+        format!("get {} {longest_key}\r\nmn\r\n", "key ".repeat(600)),
+        format!(
+            "get {} {longest_key}\r {longest_key}\r\nmn\r\n",
+            "key ".repeat(600)
+        ),
+        // More spaces before the first key than any buffer needs to hold.
+        format!("get {}key\r\nmn\r\n", " ".repeat(9000)),
+        format!("gats 1{}key\r\nmn\r\n", " ".repeat(9000)),
+    ];
+    for stream in streams {
+        let whole = run(stream.as_bytes(), []);
+        assert_eq!(
+            run(stream.as_bytes(), std::iter::repeat_n(1, stream.len())),
+            whole
+        );
+        assert_eq!(whole.consumed, stream.len());
+    }
+}

@@ -6,18 +6,18 @@ use strata_protocol::{ClientError, INPUT_MIN_BYTES, Parser, Request, Step};
 
 /// What a stream came to.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Outcome {
+pub struct Outcome<'a> {
     /// Each event with how many bytes of the stream were consumed when it happened, itself included.
-    pub events: Vec<(usize, Event)>,
+    pub events: Vec<(usize, Event<'a>)>,
     /// How many bytes were consumed in all, skipped ones included.
     pub consumed: usize,
 }
 
-/// One answer of the parser, kept beyond the life of the input.
+/// One answer of the parser.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Event {
-    /// A request, printed.
-    Request(String),
+pub enum Event<'a> {
+    /// A request.
+    Request(Request<'a>),
     /// A malformed command and how many bytes were to be skipped.
     Invalid(Option<ClientError>, u64),
     /// The end of the connection.
@@ -28,7 +28,7 @@ pub enum Event {
 ///
 /// # Panics
 /// If the parser breaks its contract: consumes more than there is, or waits although it has been shown enough.
-pub fn run(stream: &[u8], pieces: impl IntoIterator<Item = usize>) -> Outcome {
+pub fn run(stream: &[u8], pieces: impl IntoIterator<Item = usize>) -> Outcome<'_> {
     let mut pieces = pieces.into_iter();
     let mut parser = Parser::new();
     let mut outcome = Outcome {
@@ -49,9 +49,8 @@ pub fn run(stream: &[u8], pieces: impl IntoIterator<Item = usize>) -> Outcome {
             if skip > 0 {
                 break;
             }
-            // A copy of exactly the right length lets a sanitizer see a read beyond it.
-            let input = stream[outcome.consumed..arrived].to_vec();
-            let (consumed, step) = parser.next(&input);
+            let input = &stream[outcome.consumed..arrived];
+            let (consumed, step) = parser.next(input);
             assert!(
                 consumed <= input.len(),
                 "consumed {consumed} of {} bytes",
@@ -71,7 +70,7 @@ pub fn run(stream: &[u8], pieces: impl IntoIterator<Item = usize>) -> Outcome {
                     if let Request::Store(store) = &request {
                         skip = store.block_bytes();
                     }
-                    Event::Request(format!("{request:?}"))
+                    Event::Request(request)
                 }
                 Step::Invalid { error, skip: bytes } => {
                     skip = bytes;
