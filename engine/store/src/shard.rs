@@ -290,7 +290,8 @@ impl<M: Memory> Shard<M> {
     }
 
     /// Gives the item a new deadline and looks it up. When it cannot be moved for lack of memory it keeps the old
-    /// deadline.
+    /// deadline. A deadline that has passed hands the value out for the last time (only without memory to move it, and
+    /// with a segment that cannot tell the present second, the item is removed and this is a miss).
     pub fn get_and_touch(
         &mut self,
         key: Key<'_>,
@@ -299,27 +300,29 @@ impl<M: Memory> Shard<M> {
         unique: Unique,
     ) -> Option<Hit<'_>> {
         if deadline.raw() <= now.0 {
-            // The value is still handed out, once; the item is gone for the next reader.
-            let (entry, header) = self.fetch(key, now.0)?;
-            let first_fetch = !header.has(item::FETCHED);
-            let mut passed = header;
-            passed.bits |= item::FETCHED;
-            passed.write(self.arena.bytes_mut(), entry.location);
-            let base = self.arena.page(self.arena.page_of(entry.location)).base;
-            if let Some(delta) = delta_of(base, now.0) {
-                passed.delta = delta;
-                passed.write(self.arena.bytes_mut(), entry.location);
-                return Some(self.hit(entry.location, passed, unique, first_fetch));
-            }
-            // The base of its segment lies in the future, or too far behind: it moves to one that can tell the present.
-            if self.touch(key, Deadline::At(Seconds(now.0 + 1)), now) == TouchOutcome::Touched {
-                return self.get_and_touch(key, deadline, now, unique);
-            }
-            self.unlink(key);
-            return None;
+            return self.get_last(key, now, unique);
         }
         self.touch(key, deadline, now);
         self.get(key, now, unique)
+    }
+
+    /// Looks a key up and ends its life: the value is handed out once more, the next reader misses.
+    fn get_last(&mut self, key: Key<'_>, now: Seconds, unique: Unique) -> Option<Hit<'_>> {
+        let (entry, mut header) = self.fetch(key, now.0)?;
+        let base = self.arena.page(self.arena.page_of(entry.location)).base;
+        if let Some(delta) = delta_of(base, now.0) {
+            let first_fetch = !header.has(item::FETCHED);
+            header.bits |= item::FETCHED;
+            header.delta = delta;
+            header.write(self.arena.bytes_mut(), entry.location);
+            return Some(self.hit(entry.location, header, unique, first_fetch));
+        }
+        // The base of its segment lies in the future or far behind, so the item moves to one that can tell the present.
+        if self.touch(key, Deadline::At(Seconds(now.0 + 1)), now) == TouchOutcome::Touched {
+            return self.get_last(key, now, unique);
+        }
+        self.unlink(key);
+        None
     }
 
     #[inline(always)]

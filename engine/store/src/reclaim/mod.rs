@@ -30,12 +30,12 @@ const SPARE_PAGES: usize = 1;
 /// Most segments packed into one target before the choice of chain is made anew.
 const SOURCES_MAX: u32 = 8;
 /// What a store owes for each item's worth of bytes, in items to sweep. A merge that keeps a quarter has to walk four
-/// thirds as much as it frees.
-const PACE_ITEMS: usize = 2;
+/// thirds as much as it frees, a compaction of segments that are four fifths alive five times as much.
+const PACE_ITEMS: usize = 5;
 /// Debt is paid in slices of this many items: enough to overlap their loads, little enough not to be felt.
 const PACE_SLICE_ITEMS: usize = 32;
 /// Most debt a single call is made to pay.
-const PACE_MAX_ITEMS: usize = 128;
+const PACE_MAX_ITEMS: usize = 160;
 
 /// Where a sweep stands.
 #[derive(Clone, Copy)]
@@ -189,7 +189,7 @@ impl<M: Memory> Shard<M> {
         if self.table.could_shrink() && self.table.shrink(&mut self.arena, &self.hasher) {
             return Step::Did(2);
         }
-        if self.start_merge(now, force) {
+        if self.start_merge(force) {
             Step::Did(1)
         } else {
             Step::Idle
@@ -245,12 +245,40 @@ impl<M: Memory> Shard<M> {
     }
 
     /// Chooses the next segment to merge or compact.
-    fn start_merge(&mut self, now: u32, force: bool) -> bool {
-        let chosen = match self.eviction {
-            Eviction::Merge => self.choose_for_merge(force),
-            Eviction::None => self.choose_for_compaction(),
+    fn start_merge(&mut self, force: bool) -> bool {
+        // While the living fill little of the memory, what is short is only room between the dead, and nothing has to
+        // be dropped to get it.
+        let capacity =
+            (self.arena.page_count() - self.table.chunk_count()) * self.arena.page_bytes();
+        let may_drop = self.eviction == Eviction::Merge;
+        let compact = !may_drop
+            || (self.counters.bytes as usize) < capacity / policy::ROOMY_OF * policy::ROOMY_BELOW;
+        let compacted = if compact {
+            self.choose_for_compaction()
+        } else {
+            None
         };
-        let Some(page) = chosen else { return false };
+        let merged = || {
+            if may_drop {
+                self.choose_for_merge(force)
+            } else {
+                None
+            }
+        };
+        let chosen = compacted.map(|page| (page, Keep::All));
+        let chosen = chosen.or_else(|| {
+            let page = merged()?;
+            Some((
+                page,
+                Keep::of_merge(
+                    self.arena.page_bytes(),
+                    self.arena.page(page).live_bytes as usize,
+                ),
+            ))
+        });
+        let Some((page, keep)) = chosen else {
+            return false;
+        };
         if self.arena.page(page).kind == Kind::Open {
             self.chains.seal(&mut self.arena, page);
         }
@@ -261,21 +289,10 @@ impl<M: Memory> Shard<M> {
         {
             self.end_target();
         }
-        let keep = match self.eviction {
-            Eviction::None => Keep::All,
-            Eviction::Merge => Keep::of_merge(
-                self.arena.page_bytes(),
-                self.arena.page(page).live_bytes as usize,
-            ),
-        };
         if let Some(target) = &mut self.reclaim.target {
             target.sources += 1;
         }
-        // The target may have been freed or sealed above; the source never is, it is not the target.
         self.start_sweep(page, keep);
-        debug_assert!(
-            self.arena.page(page).max_deadline > now || self.arena.page(page).used == 0 || force
-        );
         true
     }
 
