@@ -81,6 +81,8 @@ pub struct Rules {
     pub may_refuse: bool,
     /// `audit` after every so many operations.
     pub audit_every: u64,
+    /// How many of four items never expire; time empties memory otherwise.
+    pub lasting_of_four: u32,
     /// Whether flushes are drawn: they empty everything, so a run that is to fill memory goes without.
     pub flushes: bool,
 }
@@ -384,7 +386,7 @@ impl Rig {
 
     fn any_deadline(&self, source: &mut impl Source) -> Option<Deadline> {
         let now = self.model.now;
-        if source.below(4)? == 0 {
+        if source.below(4)? < self.rules.lasting_of_four {
             return Some(Deadline::Never);
         }
         if source.below(40)? == 0 {

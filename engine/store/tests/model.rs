@@ -45,6 +45,7 @@ const ROOMY: Rules = Rules {
     may_forget: false,
     may_refuse: false,
     audit_every: 50,
+    lasting_of_four: 1,
     flushes: true,
 };
 
@@ -94,6 +95,7 @@ fn tight_memory_forgets_only_what_it_evicts() {
         may_refuse: true,
         large_one_in: 200,
         flushes: false,
+        lasting_of_four: 3,
         audit_every: 200,
         ..ROOMY
     };
@@ -118,6 +120,7 @@ fn tight_memory_of_small_items_never_refuses() {
         may_refuse: false,
         large_one_in: 0,
         flushes: false,
+        lasting_of_four: 3,
         audit_every: 1000,
         ..ROOMY
     };
@@ -140,6 +143,7 @@ fn without_eviction_nothing_is_forgotten() {
         may_refuse: true,
         large_one_in: 200,
         flushes: false,
+        lasting_of_four: 3,
         audit_every: 200,
         ..ROOMY
     };
