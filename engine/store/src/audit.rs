@@ -2,7 +2,7 @@
 
 use crate::item::{self, Header};
 use crate::segment::arena::{Kind, Memory, NO_PAGE};
-use crate::shard::{Shard, deadline_of};
+use crate::shard::Shard;
 use crate::table::bucket::{self, SLOTS};
 
 macro_rules! ensure {
@@ -115,7 +115,7 @@ impl<M: Memory> Shard<M> {
                     live_items += 1;
                     live_bytes += header.size() as u32;
                     bytes += header.size() as u64;
-                    self.audit_item(at, header, notes.base, notes.max_deadline)?;
+                    self.audit_item(at, header, notes.max_deadline)?;
                     if header.has(item::LARGE) {
                         let large = header.large(self.arena.bytes(), at);
                         let (mut page, mut len) = (large.first_page, header.value_len as usize);
@@ -169,13 +169,7 @@ impl<M: Memory> Shard<M> {
         self.audit_table(items)
     }
 
-    fn audit_item(
-        &self,
-        at: usize,
-        header: Header,
-        base: u32,
-        max_deadline: u32,
-    ) -> Result<(), String> {
+    fn audit_item(&self, at: usize, header: Header, max_deadline: u32) -> Result<(), String> {
         let hash = self.hasher.hash(item::key_at(self.arena.bytes(), at));
         ensure!(
             self.table
@@ -183,7 +177,7 @@ impl<M: Memory> Shard<M> {
                 .is_some(),
             "item {at} is not dead and not in the table"
         );
-        let deadline = deadline_of(base, header);
+        let deadline = self.deadline_of(at, header);
         ensure!(
             deadline <= max_deadline,
             "item {at} dies at {deadline}, its segment at {max_deadline}"

@@ -1,14 +1,15 @@
 //! The bytes of one item inside a segment.
 //!
 //! ```text
-//! +---------+------+------------+----------------+-----+-------+--------+-------------+----------------+
-//! | key_len | bits | value_len  | deadline delta | key | flags | unique | large       | value          |
-//! | u8      | u8   | u24        | u24            |     | 4 B?  | 8 B?   | 4 + 4 B?    | value_len B    |
-//! +---------+------+------------+----------------+-----+-------+--------+-------------+----------------+
-//!  \__________ one little-endian u64 ___________/       FLAGS   CAS      LARGE
+//! +---------+------+-----------+----------------+-----+-------+----------+--------+----------+-------------+
+//! | key_len | bits | value_len | deadline delta | key | flags | deadline | unique | large    | value       |
+//! | u8      | u8   | u24       | u24            |     | 4 B?  | 4 B?     | 8 B?   | 4 + 4 B? | value_len B |
+//! +---------+------+-----------+----------------+-----+-------+----------+--------+----------+-------------+
+//!  \__________ one little-endian u64 __________/       FLAGS   FAR        CAS      LARGE
 //! ```
 //!
-//! A part marked `?` is there only when its bit is set. `large` is the first extension page and the length of the
+//! A part marked `?` is there only when its bit is set. The deadline is the base of the segment plus delta, or, months
+//! away, written out. `large` is the first extension page and the length of the
 //! whole value; `value_len` then counts only the part of the value that stands here.
 //!
 //! Always true: an item is as long as its header says, so a segment can be walked from its first byte to its last.
@@ -18,6 +19,8 @@
 pub(crate) const HEADER_BYTES: usize = 8;
 /// Bytes of the optional client flags.
 pub(crate) const FLAGS_BYTES: usize = 4;
+/// Bytes of the optional deadline written out.
+pub(crate) const FAR_BYTES: usize = 4;
 /// Bytes of the optional explicit CAS unique.
 pub(crate) const UNIQUE_BYTES: usize = 8;
 /// Bytes of the optional description of a large value.
@@ -40,6 +43,9 @@ pub(crate) const LARGE: u8 = 0x08;
 pub(crate) const DEAD: u8 = 0x10;
 /// Has been fetched at least once.
 pub(crate) const FETCHED: u8 = 0x20;
+
+/// The deadline is written out.
+pub(crate) const FAR: u8 = 0x40;
 
 /// The fixed header, decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +88,7 @@ impl Header {
     #[inline(always)]
     pub fn extras_len(self) -> usize {
         (if self.has(FLAGS) { FLAGS_BYTES } else { 0 })
+            + (if self.has(FAR) { FAR_BYTES } else { 0 })
             + (if self.has(CAS) { UNIQUE_BYTES } else { 0 })
             + (if self.has(LARGE) { LARGE_BYTES } else { 0 })
     }
@@ -98,12 +105,23 @@ impl Header {
         at + HEADER_BYTES + usize::from(self.key_len) + self.extras_len()
     }
 
-    /// Where the explicit unique stands, for an item at `at` that has one.
+    /// Where the deadline stands that is written out, or would, for an item at `at`.
     #[inline(always)]
-    pub fn unique_at(self, at: usize) -> usize {
-        debug_assert!(self.has(CAS));
+    pub fn far_at(self, at: usize) -> usize {
         let flags = if self.has(FLAGS) { FLAGS_BYTES } else { 0 };
         at + HEADER_BYTES + usize::from(self.key_len) + flags
+    }
+
+    /// Where the explicit unique stands, or would, for an item at `at`.
+    #[inline(always)]
+    pub fn unique_at(self, at: usize) -> usize {
+        self.far_at(at) + if self.has(FAR) { FAR_BYTES } else { 0 }
+    }
+
+    /// Where the parts begin that never change when an item moves: large, and the value.
+    #[inline(always)]
+    pub fn rest_at(self, at: usize) -> usize {
+        self.unique_at(at) + if self.has(CAS) { UNIQUE_BYTES } else { 0 }
     }
 
     /// The client flags of the item at `at`.
@@ -204,7 +222,6 @@ mod tests {
             value_len: 5,
             delta: 0,
         };
-        assert_eq!(header.unique_at(100), 100 + 8 + 3 + 4);
         assert_eq!(header.value_at(100), 100 + 8 + 3 + 4 + 8 + 8);
         assert_eq!(header.size(), 8 + 3 + 4 + 8 + 8 + 5);
         let bare = Header { bits: 0, ..header };

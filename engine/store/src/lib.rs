@@ -43,6 +43,8 @@ mod reclaim;
 mod segment;
 mod shard;
 mod table;
+#[cfg(any(test, feature = "testkit"))]
+pub mod testkit;
 mod ttl;
 mod value;
 

@@ -20,8 +20,6 @@ const MEMCACHED_ITEM_BYTES: usize = 48 + 8 + 1 + 2;
 const MEMORY_BYTES_MIN: usize = 1 << 20;
 /// The largest item limit.
 const ITEM_MAX_BYTES: u32 = 1 << 30;
-/// How far before a far deadline the base of a segment lies, and up to which ttl the base is simply now.
-const BASE_REACH_SECONDS: u32 = 1 << 23;
 /// A touch that shortens the life of an item leaves it in place if its segment lives no longer than this besides twice
 /// the new ttl; otherwise the item moves where its space comes back in time.
 const TOUCH_SLACK_SECONDS: u32 = 60;
@@ -290,7 +288,8 @@ impl<M: Memory> Shard<M> {
     }
 
     /// Gives the item a new deadline and looks it up. When it cannot be moved for lack of memory it keeps the old
-    /// deadline.
+    /// deadline. A deadline that has passed hands the value out for the last time (only without memory to move it, and
+    /// with a segment that cannot tell the present second, the item is removed and this is a miss).
     pub fn get_and_touch(
         &mut self,
         key: Key<'_>,
@@ -299,27 +298,28 @@ impl<M: Memory> Shard<M> {
         unique: Unique,
     ) -> Option<Hit<'_>> {
         if deadline.raw() <= now.0 {
-            // The value is still handed out, once; the item is gone for the next reader.
-            let (entry, header) = self.fetch(key, now.0)?;
-            let first_fetch = !header.has(item::FETCHED);
-            let mut passed = header;
-            passed.bits |= item::FETCHED;
-            passed.write(self.arena.bytes_mut(), entry.location);
-            let base = self.arena.page(self.arena.page_of(entry.location)).base;
-            if let Some(delta) = delta_of(base, now.0) {
-                passed.delta = delta;
-                passed.write(self.arena.bytes_mut(), entry.location);
-                return Some(self.hit(entry.location, passed, unique, first_fetch));
-            }
-            // The base of its segment lies in the future, or too far behind: it moves to one that can tell the present.
-            if self.touch(key, Deadline::At(Seconds(now.0 + 1)), now) == TouchOutcome::Touched {
-                return self.get_and_touch(key, deadline, now, unique);
-            }
-            self.unlink(key);
-            return None;
+            return self.get_last(key, now, unique);
         }
         self.touch(key, deadline, now);
         self.get(key, now, unique)
+    }
+
+    /// Looks a key up and ends its life: the value is handed out once more, the next reader misses.
+    fn get_last(&mut self, key: Key<'_>, now: Seconds, unique: Unique) -> Option<Hit<'_>> {
+        let (entry, mut header) = self.fetch(key, now.0)?;
+        if self.set_deadline(entry.location, header, now.0) {
+            let first_fetch = !header.has(item::FETCHED);
+            header = Header::read(self.arena.bytes(), entry.location);
+            header.bits |= item::FETCHED;
+            header.write(self.arena.bytes_mut(), entry.location);
+            return Some(self.hit(entry.location, header, unique, first_fetch));
+        }
+        // Its segment is months old and cannot tell the present, so the item moves to one that can.
+        if self.touch(key, Deadline::At(Seconds(now.0 + 1)), now) == TouchOutcome::Touched {
+            return self.get_last(key, now, unique);
+        }
+        self.unlink(key);
+        None
     }
 
     #[inline(always)]
@@ -334,7 +334,7 @@ impl<M: Memory> Shard<M> {
             } else {
                 0
             },
-            deadline: Deadline::from_raw(deadline_of(page.base, header)),
+            deadline: Deadline::from_raw(self.deadline_of(location, header)),
             value: Value::new(
                 memory,
                 &self.arena.pages,
@@ -432,7 +432,7 @@ impl<M: Memory> Shard<M> {
         let page = self.arena.page(self.arena.page_of(location));
         if page.epoch < self.flush_epoch {
             Some(Reason::Flushed)
-        } else if deadline_of(page.base, header) <= now {
+        } else if self.deadline_of(location, header) <= now {
             Some(Reason::Expired)
         } else {
             None
@@ -568,11 +568,10 @@ impl<M: Memory> Shard<M> {
         if value_len > self.item_max_value(key.bytes.len(), flags) {
             return SetOutcome::NotStored;
         }
-        let base = self.arena.page(self.arena.page_of(entry.location)).base;
         let draft = Draft {
             key,
             flags,
-            deadline: deadline_of(base, header),
+            deadline: self.deadline_of(entry.location, header),
             value_len,
             bits: header.bits & item::FETCHED,
         };
@@ -653,7 +652,7 @@ impl<M: Memory> Shard<M> {
         let draft = Draft {
             key,
             flags: header.flags(self.arena.bytes(), entry.location),
-            deadline: deadline_of(page.base, header),
+            deadline: self.deadline_of(entry.location, header),
             value_len,
             bits: header.bits & item::FETCHED,
         };
@@ -686,50 +685,67 @@ impl<M: Memory> Shard<M> {
         if self.touch_in_place(entry.location, header, deadline, now) {
             return TouchOutcome::Touched;
         }
-        let unique_bytes = if header.has(item::SEEN) && !header.has(item::CAS) {
-            item::UNIQUE_BYTES
-        } else {
-            0
-        };
-        let Ok(page) = self.make_room(header.size() + unique_bytes, 0, deadline, now) else {
+        let size = moved_size(header, deadline, now);
+        let Ok(page) = self.make_room(size, 0, deadline, now) else {
             return TouchOutcome::NoMemory;
         };
         let Some((entry, header)) = self.lookup(key, now) else {
             return TouchOutcome::NotFound;
         };
-        self.relocate(entry.place, entry.location, header, page, deadline);
+        self.relocate(entry.place, entry.location, header, page, deadline, now);
         TouchOutcome::Touched
     }
 
-    fn touch_in_place(
-        &mut self,
-        location: usize,
-        mut header: Header,
-        deadline: u32,
-        now: u32,
-    ) -> bool {
+    fn touch_in_place(&mut self, location: usize, header: Header, deadline: u32, now: u32) -> bool {
         let index = self.arena.page_of(location);
-        let bucket_of_new = self.ttl.index(deadline, now);
-        let page = self.arena.page_mut(index);
-        let Some(delta) = delta_of(page.base, deadline) else {
-            return false;
-        };
-        if page.kind == Kind::Open && usize::from(page.ttl_bucket) == bucket_of_new {
-            // The open segment would take the item as a new one, so it may as well keep it.
-            page.max_deadline = page.max_deadline.max(deadline);
-        } else if deadline > page.max_deadline {
-            return false;
-        } else if deadline != page.max_deadline {
+        let page = self.arena.page(index);
+        // The open segment would take the item as a new one, so it may as well keep it.
+        let at_home = page.kind == Kind::Open
+            && usize::from(page.ttl_bucket) == self.ttl.index(deadline, now);
+        if !at_home && deadline != page.max_deadline {
             let pinned = page.max_deadline - now;
-            if page.max_deadline == NEVER
-                || pinned / 2 > (deadline - now).saturating_add(TOUCH_SLACK_SECONDS)
-            {
+            let too_long = page.max_deadline == NEVER
+                || pinned / 2 > (deadline - now).saturating_add(TOUCH_SLACK_SECONDS);
+            if deadline > page.max_deadline || too_long {
                 return false;
             }
         }
+        if !self.set_deadline(location, header, deadline) {
+            return false;
+        }
+        let page = self.arena.page_mut(index);
+        page.max_deadline = page.max_deadline.max(deadline);
+        true
+    }
+
+    /// Writes a deadline into an item where it is, if the item can tell it.
+    fn set_deadline(&mut self, location: usize, mut header: Header, deadline: u32) -> bool {
+        if header.has(item::FAR) {
+            if deadline == NEVER {
+                return false;
+            }
+            item::write_u32(self.arena.bytes_mut(), header.far_at(location), deadline);
+            return true;
+        }
+        let base = self.arena.page(self.arena.page_of(location)).base;
+        let Some(delta) = delta_of(base, deadline) else {
+            return false;
+        };
         header.delta = delta;
         header.write(self.arena.bytes_mut(), location);
         true
+    }
+
+    /// When an item dies.
+    #[inline(always)]
+    pub(crate) fn deadline_of(&self, location: usize, header: Header) -> u32 {
+        if header.delta == item::DELTA_NEVER {
+            NEVER
+        } else if header.has(item::FAR) {
+            item::read_u32(self.arena.bytes(), header.far_at(location))
+        } else {
+            self.arena.page(self.arena.page_of(location)).base + header.delta
+        }
     }
 
     /// Forgets all items: at once when `at` is not in the future, otherwise when a call comes with `now >= at`, and
@@ -798,7 +814,6 @@ impl<M: Memory> Shard<M> {
     fn accepts(&self, page: u32, size: usize, deadline: u32, now: u32) -> bool {
         let notes = self.arena.page(page);
         notes.used as usize + size <= self.arena.page_bytes()
-            && delta_of(notes.base, deadline).is_some()
             && (deadline == NEVER
                 || now.saturating_sub(notes.opened_at) <= self.ttl.seal_age(deadline - now))
     }
@@ -844,7 +859,7 @@ impl<M: Memory> Shard<M> {
                     return Ok(open);
                 }
                 let page = self
-                    .open_segment(Kind::Open, chain, deadline, now)
+                    .open_segment(Kind::Open, chain, now)
                     .expect("a page was free");
                 return Ok(page);
             }
@@ -852,23 +867,12 @@ impl<M: Memory> Shard<M> {
         }
     }
 
-    /// Opens a segment whose base can tell `deadline`.
-    pub(crate) fn open_segment(
-        &mut self,
-        kind: Kind,
-        ttl_bucket: usize,
-        deadline: u32,
-        now: u32,
-    ) -> Option<u32> {
+    /// Opens a segment at the young end of its chain.
+    pub(crate) fn open_segment(&mut self, kind: Kind, ttl_bucket: usize, now: u32) -> Option<u32> {
         let page = self.arena.take(kind)?;
-        let base = if deadline == NEVER || deadline - now <= BASE_REACH_SECONDS {
-            now
-        } else {
-            deadline - BASE_REACH_SECONDS
-        };
         let notes = self.arena.page_mut(page);
         notes.epoch = self.next_epoch;
-        notes.base = base;
+        notes.base = now;
         notes.opened_at = now;
         notes.ttl_bucket = ttl_bucket as u16;
         self.next_epoch += 1;
@@ -902,7 +906,9 @@ impl<M: Memory> Shard<M> {
         } else {
             item::FLAGS_BYTES
         };
-        let fixed = item::HEADER_BYTES + key_len + flags_bytes;
+        let far = TtlBuckets::is_far(draft.deadline, now);
+        let fixed =
+            item::HEADER_BYTES + key_len + flags_bytes + if far { item::FAR_BYTES } else { 0 };
         let (head_len, extensions) = value::cut(self.arena.page_bytes(), fixed, draft.value_len);
         let large_bytes = if extensions == 0 {
             0
@@ -918,8 +924,15 @@ impl<M: Memory> Shard<M> {
                 | if draft.flags == 0 { 0 } else { item::FLAGS }
                 | if extensions == 0 { 0 } else { item::LARGE },
             value_len: head_len as u32,
-            delta: delta_of(self.arena.page(page).base, draft.deadline)
-                .expect("the segment was chosen for this deadline"),
+            delta: if far {
+                0
+            } else {
+                delta_of(self.arena.page(page).base, draft.deadline).expect(NEAR)
+            },
+        };
+        let header = Header {
+            bits: header.bits | if far { item::FAR } else { 0 },
+            ..header
         };
         let mut first_page = NO_PAGE;
         for _ in 0..extensions {
@@ -934,6 +947,9 @@ impl<M: Memory> Shard<M> {
         memory[key_at..key_at + key_len].copy_from_slice(draft.key.bytes);
         if draft.flags != 0 {
             item::write_u32(memory, key_at + key_len, draft.flags);
+        }
+        if far {
+            item::write_u32(memory, header.far_at(location), draft.deadline);
         }
         if extensions != 0 {
             let large_at = header.value_at(location) - item::LARGE_BYTES;
@@ -1076,7 +1092,7 @@ impl<M: Memory> Shard<M> {
     /// Writes an item again in another segment, perhaps with another deadline, and leads its entry there. The unique
     /// goes along if somebody knows it.
     ///
-    /// The caller has made room for the item, and for eight bytes more if the unique must be written.
+    /// The caller has made room for `moved_size` bytes.
     pub(crate) fn relocate(
         &mut self,
         place: Place,
@@ -1084,51 +1100,69 @@ impl<M: Memory> Shard<M> {
         header: Header,
         to_page: u32,
         deadline: u32,
-    ) -> usize {
-        let keep_unique = header.has(item::SEEN) && !header.has(item::CAS);
+        now: u32,
+    ) {
         let unique = self.unique_of(from, header);
-        let size = header.size();
-        let new_size = size + if keep_unique { item::UNIQUE_BYTES } else { 0 };
+        let new_size = moved_size(header, deadline, now);
         let to = self.reserve(to_page, new_size, deadline);
-        let delta = delta_of(self.arena.page(to_page).base, deadline)
-            .expect("the segment was chosen for this deadline");
+        let far = TtlBuckets::is_far(deadline, now);
         let new_header = Header {
-            bits: header.bits | if keep_unique { item::CAS } else { 0 },
-            delta,
+            bits: header.bits & !(item::FAR | item::CAS)
+                | if far { item::FAR } else { 0 }
+                | if header.bits & (item::SEEN | item::CAS) == 0 {
+                    0
+                } else {
+                    item::CAS
+                },
+            delta: if far {
+                0
+            } else {
+                delta_of(self.arena.page(to_page).base, deadline).expect(NEAR)
+            },
             ..header
         };
         let memory = self.arena.bytes_mut();
-        if keep_unique {
-            // Header, key and flags stand before the unique, everything else behind it.
-            let before = new_header.unique_at(to) - to;
-            memory.copy_within(from..from + before, to);
-            item::write_u64(memory, to + before, unique);
-            memory.copy_within(from + before..from + size, to + before + item::UNIQUE_BYTES);
-        } else {
-            memory.copy_within(from..from + size, to);
-        }
+        memory.copy_within(from..header.far_at(from), to);
         new_header.write(memory, to);
+        if far {
+            item::write_u32(memory, new_header.far_at(to), deadline);
+        }
+        if new_header.has(item::CAS) {
+            item::write_u64(memory, new_header.unique_at(to), unique);
+        }
+        memory.copy_within(
+            header.rest_at(from)..from + header.size(),
+            new_header.rest_at(to),
+        );
         bucket::set_location(memory, place.bucket_at, place.slot, to);
         Header {
             bits: header.bits | item::DEAD,
             ..header
         }
         .write(memory, from);
-        self.counters.bytes += (new_size - size) as u64;
+        self.counters.bytes = self.counters.bytes + new_size as u64 - header.size() as u64;
         let page = self.arena.page_of(from);
-        self.forget(page, size);
-        to
+        self.forget(page, header.size());
     }
 }
 
-/// The deadline of an item in a segment with this base.
-#[inline(always)]
-pub(crate) fn deadline_of(base: u32, header: Header) -> u32 {
-    if header.delta == item::DELTA_NEVER {
-        NEVER
-    } else {
-        base + header.delta
-    }
+/// What an item that can be told by its delta must satisfy; see `TtlBuckets::seal_age`.
+const NEAR: &str = "a near deadline fits the delta of a segment that takes items";
+
+/// Bytes of an item once it has moved: with its unique if somebody knows it, and with a far deadline written out.
+pub(crate) fn moved_size(header: Header, deadline: u32, now: u32) -> usize {
+    let bits = header.bits & !(item::FAR | item::CAS)
+        | if TtlBuckets::is_far(deadline, now) {
+            item::FAR
+        } else {
+            0
+        }
+        | if header.bits & (item::SEEN | item::CAS) == 0 {
+            0
+        } else {
+            item::CAS
+        };
+    Header { bits, ..header }.size()
 }
 
 /// A deadline as the header tells it, if it can.

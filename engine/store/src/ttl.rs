@@ -3,8 +3,8 @@
 //! TTL buckets are logarithmic: each doubling of the ttl is cut into equal widths. They only place items; that an
 //! item dies in its exact second is the item's own business, so few and wide TTL buckets cost no exactness.
 //!
-//! Always true: the ttls of one TTL bucket differ by less than its width, and a width fits the item's delta four
-//! times.
+//! Always true: the ttls of one TTL bucket differ by less than its width. Ttls of months share one TTL bucket, whose
+//! items have their deadline written out; the others fit an item's delta as long as their segment takes new items.
 
 /// Seconds since a start the caller chose. Below `u32::MAX`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,11 +41,21 @@ impl Deadline {
     }
 }
 
-/// Widest TTL bucket, as a power of two: 48 days.
-const WIDTH_SHIFT_MAX: u32 = 22;
+/// A ttl beyond this is far: 97 days.
+const TTL_NEAR_MAX: u32 = 1 << 23;
 
 /// An open segment is sealed at this age at the earliest. Sparse short ttls would otherwise open one every second.
 const SEAL_AGE_MIN_SECONDS: u32 = 16;
+
+/// And at this age at the latest, so that a near ttl counted from its opening fits the delta.
+const SEAL_AGE_MAX_SECONDS: u32 = 1 << 22;
+
+const _: () = assert!(TTL_NEAR_MAX + SEAL_AGE_MAX_SECONDS < crate::item::DELTA_MAX);
+
+/// So many groups of TTL buckets there are at most.
+pub(crate) const GROUP_COUNT: usize = 8;
+/// Octaves to a group.
+const GROUP_OCTAVES: usize = 6;
 
 /// How ttls map to TTL buckets.
 #[derive(Clone, Copy, Debug)]
@@ -66,26 +76,42 @@ impl TtlBuckets {
         Self { split_shift }
     }
 
-    /// How many there are. The last index is the one of items that never expire.
+    /// How many there are. The last two are the one of far ttls and the one of items that never expire.
     pub fn count(self) -> usize {
-        self.index(NEVER, 0) + 1
+        self.of_ttl(TTL_NEAR_MAX) + 3
+    }
+
+    /// Whether a deadline is so far that it is written out.
+    #[inline]
+    pub fn is_far(deadline: u32, now: u32) -> bool {
+        deadline != NEVER && deadline - now > TTL_NEAR_MAX
     }
 
     /// The TTL bucket for a deadline still to come.
     #[inline]
     pub fn index(self, deadline: u32, now: u32) -> usize {
-        if deadline == NEVER {
-            return self.of_ttl(u32::MAX) + 1;
-        }
         debug_assert!(deadline > now, "deadline {deadline} has passed at {now}");
-        self.of_ttl(deadline - now)
+        if deadline - now <= TTL_NEAR_MAX {
+            self.of_ttl(deadline - now)
+        } else {
+            self.count() - if deadline == NEVER { 1 } else { 2 }
+        }
+    }
+
+    /// Neighbouring TTL buckets whose items may be packed together when each holds too little for a segment of its own.
+    /// Items that never expire are a group of their own, and so are far ones.
+    #[inline]
+    pub fn group(self, index: usize) -> usize {
+        match self.count() - index {
+            1 => GROUP_COUNT - 1,
+            2 => GROUP_COUNT - 2,
+            _ => (index >> self.split_shift) / GROUP_OCTAVES,
+        }
     }
 
     #[inline]
     fn width_shift(self, ttl: u32) -> u32 {
-        (31 - (ttl | 1).leading_zeros())
-            .saturating_sub(self.split_shift)
-            .min(WIDTH_SHIFT_MAX)
+        (31 - (ttl | 1).leading_zeros()).saturating_sub(self.split_shift)
     }
 
     #[inline]
@@ -99,7 +125,8 @@ impl TtlBuckets {
     /// At what age an open segment takes no more items, so that its first item does not wait long for its last.
     #[inline]
     pub fn seal_age(self, ttl: u32) -> u32 {
-        (2u32 << self.width_shift(ttl)).max(SEAL_AGE_MIN_SECONDS)
+        (2u32 << self.width_shift(ttl.min(TTL_NEAR_MAX)))
+            .clamp(SEAL_AGE_MIN_SECONDS, SEAL_AGE_MAX_SECONDS)
     }
 }
 
@@ -112,25 +139,25 @@ mod tests {
         for pages in [64, 128, 256, 512] {
             let buckets = TtlBuckets::new(pages);
             let mut last = buckets.of_ttl(1);
-            for ttl in (1..1 << 20).chain(
-                (20..32).flat_map(|s| (0..64).map(move |k| (1u32 << s) + k * ((1u32 << s) / 64))),
-            ) {
+            for ttl in 1..=TTL_NEAR_MAX {
                 let index = buckets.of_ttl(ttl);
                 assert!(
-                    index == last || index == last + 1 || ttl >= 1 << 20 && index >= last,
+                    index == last || index == last + 1,
                     "ttl {ttl}: {last} then {index}"
                 );
                 last = index;
             }
-            assert!(buckets.of_ttl(u32::MAX) + 2 == buckets.count());
-            assert!(buckets.count() <= 1300, "{}", buckets.count());
+            assert_eq!(buckets.index(TTL_NEAR_MAX + 5, 4), last + 1);
+            assert_eq!(buckets.index(NEVER - 1, 4), last + 1);
+            assert_eq!(buckets.index(NEVER, 4), last + 2);
+            assert_eq!(buckets.count(), last + 3);
         }
     }
 
     #[test]
     fn one_bucket_is_narrow() {
         let buckets = TtlBuckets::new(512);
-        for ttl in [9u32, 100, 1000, 86_400, 2_592_000, 100_000_000] {
+        for ttl in [9u32, 100, 1000, 86_400, 2_592_000] {
             let width = 1u32 << buckets.width_shift(ttl);
             assert!(width <= (ttl / 8).max(1), "ttl {ttl} width {width}");
             assert_ne!(buckets.of_ttl(ttl), buckets.of_ttl(ttl + width));
@@ -138,11 +165,15 @@ mod tests {
     }
 
     #[test]
-    fn far_deadlines_still_fit_the_delta() {
-        let buckets = TtlBuckets::new(512);
-        assert!(
-            u64::from(buckets.seal_age(u32::MAX)) + (2 << WIDTH_SHIFT_MAX)
-                <= u64::from(crate::item::DELTA_MAX) + 2
-        );
+    fn groups_are_few_and_keep_never_apart() {
+        for pages in [64, 128, 256, 512] {
+            let buckets = TtlBuckets::new(pages);
+            let group = |ttl| buckets.group(buckets.of_ttl(ttl));
+            assert_eq!(group(40), group(50));
+            assert_ne!(group(50), group(86_400));
+            assert!(group(TTL_NEAR_MAX) < GROUP_COUNT - 2);
+            assert_eq!(buckets.group(buckets.index(NEVER, 7)), GROUP_COUNT - 1);
+            assert_eq!(buckets.group(buckets.index(NEVER - 1, 7)), GROUP_COUNT - 2);
+        }
     }
 }

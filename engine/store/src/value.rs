@@ -75,9 +75,9 @@ impl Placement {
 
 /// How a value is cut: bytes beside the item, and extension pages. `fixed` is what the item needs besides the value.
 ///
-/// Room for a CAS unique is left in the page, so that every item can be moved and take its unique along.
+/// Room for a CAS unique and a far deadline is left in the page, so that every item can be moved and take them along.
 pub(crate) fn cut(page_bytes: usize, fixed: usize, value_len: usize) -> (usize, usize) {
-    let fixed = fixed + item::UNIQUE_BYTES;
+    let fixed = fixed + item::UNIQUE_BYTES + item::FAR_BYTES;
     if fixed + value_len <= page_bytes {
         return (value_len, 0);
     }
@@ -262,7 +262,7 @@ mod tests {
                 let (head, pages) = cut(page, fixed, value_len);
                 let extra = if pages > 0 { item::LARGE_BYTES } else { 0 };
                 assert!(
-                    fixed + extra + head + item::UNIQUE_BYTES <= page,
+                    fixed + extra + head + item::UNIQUE_BYTES + item::FAR_BYTES <= page,
                     "{fixed} {value_len}"
                 );
                 assert!(

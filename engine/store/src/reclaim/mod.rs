@@ -6,7 +6,7 @@
 //! calls only the cursor is remembered, so anything may happen to the items meanwhile: those deleted or replaced are
 //! marked dead and passed over, those moved are in the target like in any other segment.
 //!
-//! Always true: a swept segment takes no new items; the target is in the chain its sources are in; a call does a
+//! Always true: a swept segment takes no new items; an item keeps its exact deadline wherever it moves; a call does a
 //! bounded number of items, unless a store is out of pages altogether.
 
 pub(crate) mod policy;
@@ -14,9 +14,9 @@ pub(crate) mod policy;
 use crate::item::{self, Header};
 use crate::key::KeyHash;
 use crate::segment::arena::{Kind, Memory, NO_PAGE};
-use crate::shard::{Eviction, NoMemory, Reason, Shard, deadline_of, delta_of};
+use crate::shard::{Eviction, NoMemory, Reason, Shard, delta_of, moved_size};
 use crate::table::{Entry, bucket};
-use crate::ttl::Seconds;
+use crate::ttl::{GROUP_COUNT, Seconds, TtlBuckets};
 use policy::{Cutoff, Keep};
 
 /// Items looked at together, so that their hash buckets load at the same time.
@@ -30,12 +30,12 @@ const SPARE_PAGES: usize = 1;
 /// Most segments packed into one target before the choice of chain is made anew.
 const SOURCES_MAX: u32 = 8;
 /// What a store owes for each item's worth of bytes, in items to sweep. A merge that keeps a quarter has to walk four
-/// thirds as much as it frees.
-const PACE_ITEMS: usize = 2;
+/// thirds as much as it frees, a compaction of segments that are four fifths alive five times as much.
+const PACE_ITEMS: usize = 5;
 /// Debt is paid in slices of this many items: enough to overlap their loads, little enough not to be felt.
 const PACE_SLICE_ITEMS: usize = 32;
 /// Most debt a single call is made to pay.
-const PACE_MAX_ITEMS: usize = 128;
+const PACE_MAX_ITEMS: usize = 160;
 
 /// Where a sweep stands.
 #[derive(Clone, Copy)]
@@ -189,7 +189,7 @@ impl<M: Memory> Shard<M> {
         if self.table.could_shrink() && self.table.shrink(&mut self.arena, &self.hasher) {
             return Step::Did(2);
         }
-        if self.start_merge(now, force) {
+        if self.start_merge(force) {
             Step::Did(1)
         } else {
             Step::Idle
@@ -245,37 +245,47 @@ impl<M: Memory> Shard<M> {
     }
 
     /// Chooses the next segment to merge or compact.
-    fn start_merge(&mut self, now: u32, force: bool) -> bool {
-        let chosen = match self.eviction {
-            Eviction::Merge => self.choose_for_merge(force),
-            Eviction::None => self.choose_for_compaction(),
+    fn start_merge(&mut self, force: bool) -> bool {
+        // While the living fill little of the memory, what is short is only room between the dead, and nothing has to
+        // be dropped to get it.
+        let capacity =
+            (self.arena.page_count() - self.table.chunk_count()) * self.arena.page_bytes();
+        let may_drop = self.eviction == Eviction::Merge;
+        let compact = !may_drop
+            || (self.counters.bytes as usize) < capacity / policy::ROOMY_OF * policy::ROOMY_BELOW;
+        let compacted = if compact {
+            self.choose_for_compaction(force)
+        } else {
+            None
         };
-        let Some(page) = chosen else { return false };
+        let merged = || {
+            if may_drop {
+                self.choose_for_merge(force)
+            } else {
+                None
+            }
+        };
+        let chosen = compacted.map(|page| (page, Keep::All));
+        let chosen = chosen.or_else(|| {
+            let page = merged()?;
+            Some((
+                page,
+                Keep::of_merge(
+                    self.arena.page_bytes(),
+                    self.arena.page(page).live_bytes as usize,
+                ),
+            ))
+        });
+        let Some((page, keep)) = chosen else {
+            return false;
+        };
         if self.arena.page(page).kind == Kind::Open {
             self.chains.seal(&mut self.arena, page);
         }
-        let notes = self.arena.page(page);
-        if let Some(target) = self.reclaim.target
-            && (self.arena.page(target.page).ttl_bucket != notes.ttl_bucket
-                || target.sources >= SOURCES_MAX)
-        {
-            self.end_target();
-        }
-        let keep = match self.eviction {
-            Eviction::None => Keep::All,
-            Eviction::Merge => Keep::of_merge(
-                self.arena.page_bytes(),
-                self.arena.page(page).live_bytes as usize,
-            ),
-        };
         if let Some(target) = &mut self.reclaim.target {
             target.sources += 1;
         }
-        // The target may have been freed or sealed above; the source never is, it is not the target.
         self.start_sweep(page, keep);
-        debug_assert!(
-            self.arena.page(page).max_deadline > now || self.arena.page(page).used == 0 || force
-        );
         true
     }
 
@@ -338,36 +348,36 @@ impl<M: Memory> Shard<M> {
         None
     }
 
-    /// The segment to compact next when nothing may be dropped: the emptiest of the chain with most dead space, if
-    /// compacting that chain frees a page at all.
-    fn choose_for_compaction(&self) -> Option<u32> {
+    /// The segment to compact next when nothing may be dropped: the emptiest of the group of TTL buckets with most dead
+    /// space, if compacting that group frees a page at all. Under force open segments count too.
+    fn choose_for_compaction(&self, force: bool) -> Option<u32> {
         let page_bytes = self.arena.page_bytes();
-        let mut best: Option<(usize, u32)> = None;
-        for chain in &self.chains.chains {
-            let (mut dead_bytes, mut emptiest, mut page) = (0, None::<(usize, u32)>, chain.head);
-            while page != NO_PAGE {
-                let notes = self.arena.page(page);
-                // Each item may grow by its unique when it moves.
-                let moved =
-                    notes.live_bytes as usize + notes.live_items as usize * item::UNIQUE_BYTES;
-                if notes.kind == Kind::Sealed && notes.loans == 0 && moved <= page_bytes / 16 * 15 {
-                    dead_bytes += page_bytes - moved;
-                    if emptiest.is_none_or(|(least, _)| moved < least) {
-                        emptiest = Some((moved, page));
+        let mut groups = [(0usize, usize::MAX, NO_PAGE); GROUP_COUNT];
+        for (page, notes) in self.arena.pages.iter().enumerate() {
+            let (dead_bytes, emptiest, emptiest_page) =
+                &mut groups[self.ttl.group(usize::from(notes.ttl_bucket))];
+            // Each item may grow by its unique when it moves.
+            let moved = notes.live_bytes as usize + notes.live_items as usize * item::UNIQUE_BYTES;
+            match notes.kind {
+                Kind::Target => *dead_bytes += page_bytes - notes.used as usize,
+                Kind::Sealed | Kind::Open
+                    if notes.loans == 0
+                        && moved <= page_bytes / 16 * 15
+                        && (force || notes.kind == Kind::Sealed) =>
+                {
+                    *dead_bytes += page_bytes - moved;
+                    if moved < *emptiest {
+                        (*emptiest, *emptiest_page) = (moved, page as u32);
                     }
-                } else if notes.kind == Kind::Target {
-                    dead_bytes += page_bytes - notes.used as usize;
                 }
-                page = notes.next;
-            }
-            if let Some((_, page)) = emptiest
-                && dead_bytes >= page_bytes
-                && best.is_none_or(|(most, _)| dead_bytes > most)
-            {
-                best = Some((dead_bytes, page));
+                _ => {}
             }
         }
-        best.map(|(_, page)| page)
+        groups
+            .into_iter()
+            .filter(|&(dead_bytes, _, page)| page != NO_PAGE && dead_bytes >= page_bytes)
+            .max_by_key(|&(dead_bytes, _, _)| dead_bytes)
+            .map(|(_, _, page)| page)
     }
 
     /// Seals the target. It is a segment like any other from now on.
@@ -457,14 +467,10 @@ impl<M: Memory> Shard<M> {
             Keep::Popular { .. } => self.reclaim.cutoff.keeps(frequency, size),
         };
         if keep {
-            let deadline = deadline_of(self.arena.page(sweep.source).base, header);
-            let unique_bytes = if header.has(item::SEEN) && !header.has(item::CAS) {
-                item::UNIQUE_BYTES
-            } else {
-                0
-            };
-            if let Some(page) = self.target_for(sweep.source, size + unique_bytes, deadline, now) {
-                self.relocate(place, at, header, page, deadline);
+            let deadline = self.deadline_of(at, header);
+            let moved = moved_size(header, deadline, now);
+            if let Some(page) = self.target_for(sweep.source, sweep.keep, moved, deadline, now) {
+                self.relocate(place, at, header, page, deadline, now);
                 // An item has to be fetched again to survive again.
                 bucket::set_frequency(
                     self.arena.bytes_mut(),
@@ -484,20 +490,35 @@ impl<M: Memory> Shard<M> {
         true
     }
 
+    /// Whether items of one TTL bucket may go to a target of another. The survivors of full segments stay among their
+    /// like, so that they expire together; what little lives in sparse ones is packed more loosely, or sparse TTL
+    /// buckets would fill memory with nearly empty segments.
+    fn may_share(&self, target: u16, source: u16, keep: Keep) -> bool {
+        let group = |ttl_bucket| self.ttl.group(usize::from(ttl_bucket));
+        target == source || keep == Keep::All && group(target) == group(source)
+    }
+
     /// The target segment for an item from `source`, opened if need be.
-    fn target_for(&mut self, source: u32, size: usize, deadline: u32, now: u32) -> Option<u32> {
+    fn target_for(
+        &mut self,
+        source: u32,
+        keep: Keep,
+        size: usize,
+        deadline: u32,
+        now: u32,
+    ) -> Option<u32> {
         if let Some(target) = self.reclaim.target {
             let notes = self.arena.page(target.page);
-            if notes.ttl_bucket == self.arena.page(source).ttl_bucket
+            if self.may_share(notes.ttl_bucket, self.arena.page(source).ttl_bucket, keep)
                 && notes.used as usize + size <= self.arena.page_bytes()
-                && delta_of(notes.base, deadline).is_some()
+                && (TtlBuckets::is_far(deadline, now) || delta_of(notes.base, deadline).is_some())
             {
                 return Some(target.page);
             }
             self.end_target();
         }
         let chain = usize::from(self.arena.page(source).ttl_bucket);
-        let page = self.open_segment(Kind::Target, chain, deadline, now)?;
+        let page = self.open_segment(Kind::Target, chain, now)?;
         self.reclaim.target = Some(Target { page, sources: 1 });
         Some(page)
     }

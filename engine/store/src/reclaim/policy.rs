@@ -8,6 +8,12 @@
 /// A merge packs about this many segments into one.
 pub(crate) const KEEP_ONE_IN: usize = 4;
 
+/// While live items fill less than four fifths of the memory, segments are compacted without dropping anything: at that
+/// load freeing a page costs moving a few others at most, and dropping items would waste the memory that is there.
+pub(crate) const ROOMY_BELOW: usize = 4;
+/// See [`ROOMY_BELOW`].
+pub(crate) const ROOMY_OF: usize = 5;
+
 /// Fetches per byte are counted in units of 2^-20.
 const SCORE_SHIFT: u32 = 20;
 const CUTOFF_MAX: u32 = 127 << SCORE_SHIFT;

@@ -1,0 +1,154 @@
+//! Random operations on a shard and on a map with deadlines: the shard may forget where memory is short, never lie.
+//!
+//! `STRATA_SEED` repeats one run, `STRATA_OPERATIONS` sets the length of each.
+#![cfg(feature = "testkit")]
+
+use strata_store::Eviction;
+use strata_store::testkit::{Rig, Rules, Seeded};
+
+fn from_env(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| {
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name}={text} is not a number"))
+    })
+}
+
+/// Runs each seed; a panic is preceded by the seed that repeats it.
+fn drive(rules: Rules, operations: u64, check: impl Fn(&mut Rig)) {
+    struct Telling(u64);
+    impl Drop for Telling {
+        fn drop(&mut self) {
+            if std::thread::panicking() {
+                eprintln!("repeat this run with STRATA_SEED={}", self.0);
+            }
+        }
+    }
+    let operations = from_env("STRATA_OPERATIONS").unwrap_or(operations);
+    let seeds = from_env("STRATA_SEED").map_or(1..5, |seed| seed..seed + 1);
+    for seed in seeds {
+        let _telling = Telling(seed);
+        let mut rig = Rig::new(rules, seed);
+        rig.run(&mut Seeded::new(seed), operations);
+        assert_eq!(rig.operations(), operations);
+        rig.end_loans();
+        check(&mut rig);
+    }
+}
+
+const ROOMY: Rules = Rules {
+    memory_bytes: 16 << 20,
+    item_max_bytes: 200 << 10,
+    eviction: Eviction::Merge,
+    keys: 300,
+    value_bytes: 200,
+    large_one_in: 60,
+    may_forget: false,
+    may_refuse: false,
+    audit_every: 50,
+    lasting_of_four: 1,
+    flushes: true,
+};
+
+#[test]
+fn roomy_memory_forgets_nothing() {
+    drive(ROOMY, 40_000, |rig| {
+        assert!(rig.hits() > 2_000, "{} hits", rig.hits())
+    });
+}
+
+#[test]
+fn audit_agrees_after_each_operation() {
+    let rules = Rules {
+        memory_bytes: 2 << 20,
+        item_max_bytes: 60 << 10,
+        audit_every: 1,
+        may_forget: true,
+        may_refuse: true,
+        ..ROOMY
+    };
+    drive(rules, 4_000, |_| ());
+}
+
+#[test]
+fn many_small_items_grow_the_table() {
+    let rules = Rules {
+        keys: 60_000,
+        value_bytes: 40,
+        large_one_in: 0,
+        flushes: false,
+        audit_every: 5_000,
+        ..ROOMY
+    };
+    drive(rules, 150_000, |rig| {
+        let usage = rig.shard.usage();
+        assert!(usage.pages_table > 1, "{usage:?}");
+    });
+}
+
+#[test]
+fn tight_memory_forgets_only_what_it_evicts() {
+    let rules = Rules {
+        memory_bytes: 1 << 20,
+        item_max_bytes: 100 << 10,
+        keys: 5_000,
+        may_forget: true,
+        may_refuse: true,
+        large_one_in: 200,
+        flushes: false,
+        lasting_of_four: 3,
+        audit_every: 200,
+        ..ROOMY
+    };
+    drive(rules, 100_000, |rig| {
+        assert!(
+            rig.shard.counters().evictions > 1000,
+            "{:?}",
+            rig.shard.counters()
+        );
+        assert!(rig.hits() > 1000, "{} hits", rig.hits());
+    });
+}
+
+#[test]
+fn tight_memory_of_small_items_never_refuses() {
+    let rules = Rules {
+        memory_bytes: 1 << 20,
+        item_max_bytes: 10 << 10,
+        keys: 60_000,
+        value_bytes: 100,
+        may_forget: true,
+        may_refuse: false,
+        large_one_in: 0,
+        flushes: false,
+        lasting_of_four: 3,
+        audit_every: 1000,
+        ..ROOMY
+    };
+    drive(rules, 200_000, |rig| {
+        assert!(
+            rig.shard.counters().evictions > 1000,
+            "{:?}",
+            rig.shard.counters()
+        )
+    });
+}
+
+#[test]
+fn without_eviction_nothing_is_forgotten() {
+    let rules = Rules {
+        memory_bytes: 1 << 20,
+        item_max_bytes: 60 << 10,
+        eviction: Eviction::None,
+        keys: 20_000,
+        may_refuse: true,
+        large_one_in: 200,
+        flushes: false,
+        lasting_of_four: 3,
+        audit_every: 200,
+        ..ROOMY
+    };
+    drive(rules, 60_000, |rig| {
+        assert!(rig.refused() > 100, "{} refused", rig.refused());
+        assert_eq!(rig.shard.counters().evictions, 0);
+    });
+}
