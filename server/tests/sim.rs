@@ -1,0 +1,526 @@
+//! The whole server on simulated I/O, in one thread: every request answered exactly once and in
+//! order, or its connection closed, and nothing left over.
+//!
+//! A run is its seed: `STRATA_SIM_SEED=7 cargo test --test sim` repeats one, and a failure names
+//! its own. Each client keeps to keys of its own, so that its replies are known to the byte,
+//! whichever worker owns the keys and in whatever order the workers move.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Sender, bounded};
+use strata_server::clock::Now;
+use strata_server::config::Settings;
+use strata_server::io::Io;
+use strata_server::io::sim::{ClientId, Dice, Net, SimIo, SimRinger};
+use strata_server::mailbox::Bell;
+use strata_server::memory::Memory;
+use strata_server::mesh::{Waker, mesh_of};
+use strata_server::shared::Shared;
+use strata_server::stats::Process;
+use strata_server::worker::{Ask, Leftovers, Parts, Worker};
+use strata_store::{Eviction, KeyHasher, Shard, ShardConfig};
+
+const ITEM_MAX_BYTES: u32 = 256 << 10;
+
+struct Server {
+    workers: Vec<Worker>,
+    ios: Vec<SimIo>,
+    wakers: Vec<Waker>,
+    asks: Vec<Sender<Ask>>,
+    shared: Arc<Shared>,
+    net: Net,
+    elapsed: Duration,
+}
+
+impl Server {
+    fn new(workers: usize, memory_bytes: usize, slots: usize, seed: u64) -> Self {
+        let mut settings = Settings::for_tests(workers);
+        settings.memory_bytes = memory_bytes * workers;
+        settings.item_max_bytes = ITEM_MAX_BYTES;
+        settings.requests_per_tick = 20;
+        settings.conns_max = 64;
+        let process = Process {
+            settings,
+            bound: Vec::new(),
+        };
+        let (stop, _) = bounded(1);
+        let shared = Arc::new(Shared::new(process, stop));
+        let ringers: Vec<SimRinger> = (0..workers).map(|_| SimRinger::default()).collect();
+        let wakers: Vec<Waker> = ringers
+            .iter()
+            .map(|ringer| Waker {
+                bell: Arc::new(Bell::default()),
+                ringer: Arc::new(ringer.clone()),
+            })
+            .collect();
+        let net = Net::default();
+        let hasher = KeyHasher::new([seed, 2, 3, 4, 5, 6, 7, 8]);
+        let mut server = Self {
+            workers: Vec::new(),
+            ios: Vec::new(),
+            asks: Vec::new(),
+            shared: Arc::clone(&shared),
+            net: net.clone(),
+            elapsed: Duration::from_secs(10),
+            wakers: wakers.clone(),
+        };
+        for (index, peers) in mesh_of(&wakers, slots).into_iter().enumerate() {
+            let memory = Memory::reserve(memory_bytes, false).expect("memory");
+            let config = ShardConfig {
+                item_max_bytes: ITEM_MAX_BYTES,
+                eviction: Eviction::Merge,
+                seed,
+            };
+            let shard = Shard::new(memory, hasher.clone(), config).expect("large enough");
+            let (ask, asks) = bounded(4);
+            server.asks.push(ask);
+            server.workers.push(Worker::new(Parts {
+                index,
+                shared: Arc::clone(&shared),
+                shard,
+                hasher: hasher.clone(),
+                peers,
+                asks,
+            }));
+            let ringer = ringers[index].clone();
+            server
+                .ios
+                .push(SimIo::new(net.clone(), seed + index as u64, index == 0, ringer));
+        }
+        server
+    }
+
+    fn tick(&mut self, worker: usize) -> bool {
+        let now = Now::after(1_700_000_000, self.elapsed);
+        let busy = self.workers[worker].tick(&mut self.ios[worker], &now);
+        assert_eq!(self.ios[worker].buffers_out(), 0, "a receive buffer is lost");
+        self.ios[worker].submit(None);
+        if !busy {
+            self.wakers[worker].bell.doze();
+            if self.workers[worker].has_mail() {
+                self.wakers[worker].bell.rise();
+            }
+        }
+        busy
+    }
+
+    /// Ticks every worker until none has anything to do.
+    fn settle(&mut self) {
+        for _ in 0..100_000 {
+            let mut moved = false;
+            for worker in 0..self.workers.len() {
+                moved |= self.tick(worker);
+                moved |= self.workers[worker].has_mail();
+                moved |= !self.ios[worker].idle();
+            }
+            if !moved {
+                return;
+            }
+        }
+        panic!("the server does not come to rest");
+    }
+
+    fn assert_nothing_left(&self) {
+        for worker in &self.workers {
+            assert_eq!(worker.leftovers(), Leftovers::default());
+            worker.audit().expect("the shard agrees with its recount");
+        }
+        assert_eq!(self.shared.gate.count(), 0);
+    }
+}
+
+/// One client: what it still has to send, what it expects in return.
+struct Client {
+    id: ClientId,
+    name: usize,
+    script: Vec<u8>,
+    sent: usize,
+    expected: Vec<u8>,
+    got: Vec<u8>,
+    model: HashMap<Vec<u8>, (u32, Vec<u8>)>,
+    /// The connection was cut before its end; what came must be a beginning of what was expected.
+    cut: bool,
+    /// The client stopped sending.
+    done: bool,
+}
+
+impl Client {
+    fn new(net: &Net, name: usize, dice: &mut Dice) -> Self {
+        let window = [200, 5_000, 1 << 20][dice.below(3)];
+        Self {
+            id: net.connect(window),
+            name,
+            script: Vec::new(),
+            sent: 0,
+            expected: Vec::new(),
+            got: Vec::new(),
+            model: HashMap::new(),
+            cut: false,
+            done: false,
+        }
+    }
+
+    fn key(&self, dice: &mut Dice) -> Vec<u8> {
+        format!("client{}-key{}", self.name, dice.below(12)).into_bytes()
+    }
+
+    fn value(dice: &mut Dice) -> Vec<u8> {
+        let len = match dice.below(20) {
+            0 => dice.below(150_000),
+            1 => dice.below(30_000),
+            2 => 0,
+            3 => dice.below(9_000),
+            _ => dice.below(120),
+        };
+        let first = dice.below(256);
+        (0..len).map(|i| (first + i * 7) as u8).collect()
+    }
+
+    fn say(&mut self, text: &[u8]) {
+        self.script.extend_from_slice(text);
+    }
+
+    fn hear(&mut self, text: &[u8]) {
+        self.expected.extend_from_slice(text);
+    }
+
+    /// Adds one random request and its reply.
+    fn add_request(&mut self, dice: &mut Dice) {
+        let key = self.key(dice);
+        let name = String::from_utf8(key.clone()).expect("plain");
+        match dice.below(16) {
+            0..=3 => {
+                let verbs = ["set", "add", "replace", "append", "prepend"];
+                let verb = verbs[dice.below(verbs.len())];
+                let value = Self::value(dice);
+                let flags = dice.below(3) as u32;
+                let quiet = dice.once_in(4);
+                let word = if quiet { " noreply" } else { "" };
+                self.say(format!("{verb} {name} {flags} 0 {}{word}\r\n", value.len()).as_bytes());
+                self.say(&value);
+                self.say(b"\r\n");
+                let old = self.model.get(&key).cloned();
+                let new = match (verb, old) {
+                    ("set", _) | ("add", None) | ("replace", Some(_)) => Some((flags, value)),
+                    ("append", Some((flags, old))) => Some((flags, [old, value].concat())),
+                    ("prepend", Some((flags, old))) => Some((flags, [value, old].concat())),
+                    _ => None,
+                };
+                // Appended beyond the largest item: refused as not stored, the old value stays.
+                let fits = |value: &Vec<u8>, flags: u32| {
+                    strata_server::session::item_bytes(key.len(), value.len() as u64, flags)
+                        <= u64::from(ITEM_MAX_BYTES)
+                };
+                let stored = match new {
+                    Some((flags, value)) if fits(&value, flags) => {
+                        self.model.insert(key, (flags, value));
+                        true
+                    }
+                    _ => false,
+                };
+                if !quiet {
+                    self.hear(if stored { b"STORED\r\n" } else { b"NOT_STORED\r\n" });
+                }
+            }
+            4..=8 => {
+                let most = if dice.once_in(5) { 40 } else { 3 };
+                let count = 1 + dice.below(most);
+                let verb = if dice.once_in(4) { "gat 0" } else { "get" };
+                let mut line = verb.to_owned();
+                let mut reply = Vec::new();
+                for _ in 0..count {
+                    let key = self.key(dice);
+                    let name = String::from_utf8(key.clone()).expect("plain");
+                    line += &format!(" {name}");
+                    if let Some((flags, value)) = self.model.get(&key) {
+                        reply.extend_from_slice(
+                            format!("VALUE {name} {flags} {}\r\n", value.len()).as_bytes(),
+                        );
+                        reply.extend_from_slice(value);
+                        reply.extend_from_slice(b"\r\n");
+                    }
+                }
+                self.say(line.as_bytes());
+                self.say(if dice.once_in(2) { b"\r\n" } else { b"\n" });
+                self.hear(&reply);
+                self.hear(b"END\r\n");
+            }
+            9 => {
+                self.say(format!("delete {name}\r\n").as_bytes());
+                let found = self.model.remove(&key).is_some();
+                self.hear(if found { b"DELETED\r\n" } else { b"NOT_FOUND\r\n" });
+            }
+            10 => {
+                self.say(format!("touch {name} 0\r\n").as_bytes());
+                let found = self.model.contains_key(&key);
+                self.hear(if found { b"TOUCHED\r\n" } else { b"NOT_FOUND\r\n" });
+            }
+            11 => {
+                let name = format!("client{}-number", self.name);
+                let number = dice.below(1000) as u64;
+                let delta = dice.below(1000) as u64;
+                self.say(
+                    format!(
+                        "set {name} 0 0 {}\r\n{number}\r\nincr {name} {delta}\r\n",
+                        number.to_string().len()
+                    )
+                    .as_bytes(),
+                );
+                self.hear(format!("STORED\r\n{}\r\n", number + delta).as_bytes());
+            }
+            12 => {
+                self.say(b"bogus\r\nget\r\n");
+                self.hear(b"ERROR\r\nCLIENT_ERROR bad command line format\r\n");
+            }
+            13 => {
+                let len = ITEM_MAX_BYTES as usize + dice.below(1000);
+                self.say(format!("set {name} 0 0 {len}\r\n").as_bytes());
+                self.say(&vec![b'x'; len]);
+                self.say(b"\r\n");
+                self.model.remove(&key);
+                self.hear(b"SERVER_ERROR object too large for cache\r\n");
+            }
+            14 => {
+                self.say(format!("set {name} 0 -1 1\r\nx\r\nmn\r\n").as_bytes());
+                self.model.remove(&key);
+                self.hear(b"STORED\r\nMN\r\n");
+            }
+            _ => {
+                self.say(b"set bad 0 0 3\r\nabcd\n");
+                self.hear(b"CLIENT_ERROR bad data chunk\r\n");
+                // What is left of the block is a line of one character.
+                self.hear(b"CLIENT_ERROR bad command line format\r\n");
+                self.say(b"\r\n");
+            }
+        }
+    }
+}
+
+struct Plan {
+    workers: usize,
+    clients: usize,
+    requests: usize,
+    memory_bytes: usize,
+    slots: usize,
+    /// Whether clients are cut in the middle.
+    cuts: bool,
+    /// Whether a worker stands still for a while.
+    stalls: bool,
+}
+
+/// Runs one simulation; panics name the seed.
+fn run(seed: u64, plan: &Plan) {
+    let mut dice = Dice::new(seed);
+    let mut server = Server::new(plan.workers, plan.memory_bytes, plan.slots, seed);
+    let mut clients: Vec<Client> = Vec::new();
+    for name in 0..plan.clients {
+        let mut client = Client::new(&server.net, name, &mut dice);
+        for _ in 0..plan.requests {
+            client.add_request(&mut dice);
+        }
+        clients.push(client);
+    }
+    let (mut stalled, mut stalled_until) = (usize::MAX, 0);
+    for step in 0..4_000_000 {
+        if plan.stalls && dice.once_in(2000) {
+            stalled = dice.below(plan.workers);
+            stalled_until = step + dice.below(1500);
+        }
+        let worker = dice.below(plan.workers);
+        if worker != stalled || step >= stalled_until {
+            server.tick(worker);
+        }
+        if dice.once_in(50) {
+            server.elapsed += Duration::from_millis(200);
+        }
+        let at = dice.below(clients.len());
+        let client = &mut clients[at];
+        let most = 1 + dice.below(50_000);
+        client.got.extend(server.net.read(client.id, most));
+        if !client.done && server.net.unread(client.id) < 100_000 {
+            let left = client.script.len() - client.sent;
+            let part = left.min(1 + dice.below(20_000));
+            let bytes = &client.script[client.sent..client.sent + part];
+            server.net.write(client.id, bytes);
+            client.sent += part;
+            if plan.cuts && dice.once_in(60) {
+                client.cut = true;
+                client.done = true;
+                if dice.once_in(2) {
+                    server.net.reset(client.id);
+                } else {
+                    server.net.end(client.id);
+                }
+            } else if client.sent == client.script.len() {
+                client.done = true;
+                server.net.end(client.id);
+            }
+        }
+        if clients.iter().all(|client| server.net.closed(client.id)) {
+            break;
+        }
+    }
+    server.settle();
+    for client in &mut clients {
+        assert!(
+            server.net.closed(client.id),
+            "client {} is still open",
+            client.name
+        );
+        client.got.extend(server.net.read(client.id, usize::MAX));
+        if client.cut {
+            assert!(
+                client.expected.starts_with(&client.got),
+                "client {}: wrong replies before its cut",
+                client.name
+            );
+        } else {
+            let differs = client
+                .expected
+                .iter()
+                .zip(&client.got)
+                .position(|(a, b)| a != b);
+            assert!(
+                client.expected == client.got,
+                "client {}: {} bytes expected, {} came, first difference at {differs:?}",
+                client.name,
+                client.expected.len(),
+                client.got.len()
+            );
+        }
+    }
+    server.settle();
+    server.assert_nothing_left();
+}
+
+/// Runs a range of seeds, or the one of `STRATA_SIM_SEED`.
+fn run_seeds(first: u64, count: u64, plan: &Plan) {
+    if let Ok(seed) = std::env::var("STRATA_SIM_SEED") {
+        run(seed.parse().expect("a number"), plan);
+        return;
+    }
+    for seed in first..first + count {
+        let outcome = std::panic::catch_unwind(|| run(seed, plan));
+        if let Err(panic) = outcome {
+            eprintln!("the failing run: STRATA_SIM_SEED={seed}");
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+#[test]
+fn one_worker_answers_everything_in_order() {
+    let plan = Plan {
+        workers: 1,
+        clients: 4,
+        requests: 150,
+        memory_bytes: 16 << 20,
+        slots: 64,
+        cuts: false,
+        stalls: false,
+    };
+    run_seeds(1, 15, &plan);
+}
+
+#[test]
+fn two_workers_answer_everything_in_order() {
+    let plan = Plan {
+        workers: 2,
+        clients: 5,
+        requests: 150,
+        memory_bytes: 16 << 20,
+        slots: 64,
+        cuts: false,
+        stalls: false,
+    };
+    run_seeds(100, 15, &plan);
+}
+
+#[test]
+fn three_workers_with_tiny_queues_and_stalls_answer_everything_in_order() {
+    let plan = Plan {
+        workers: 3,
+        clients: 6,
+        requests: 120,
+        memory_bytes: 16 << 20,
+        slots: 2,
+        cuts: false,
+        stalls: true,
+    };
+    run_seeds(200, 15, &plan);
+}
+
+#[test]
+fn cut_connections_cost_only_themselves() {
+    let plan = Plan {
+        workers: 3,
+        clients: 8,
+        requests: 120,
+        memory_bytes: 16 << 20,
+        slots: 4,
+        cuts: true,
+        stalls: true,
+    };
+    run_seeds(300, 30, &plan);
+}
+
+#[test]
+fn a_stop_answers_what_is_in_flight_and_closes_everything() {
+    for seed in 400..420 {
+        let mut dice = Dice::new(seed);
+        let mut server = Server::new(2, 16 << 20, 8, seed);
+        let mut clients: Vec<Client> = Vec::new();
+        for name in 0..4 {
+            let mut client = Client::new(&server.net, name, &mut dice);
+            for _ in 0..40 {
+                client.add_request(&mut dice);
+            }
+            server.net.write(client.id, &client.script);
+            clients.push(client);
+        }
+        for _ in 0..dice.below(400) {
+            let worker = dice.below(2);
+            server.tick(worker);
+        }
+        for (ask, waker) in server.asks.iter().zip(&server.wakers) {
+            ask.try_send(Ask::Stop).expect("room for one");
+            waker.ringer.ring();
+        }
+        for _ in 0..20_000 {
+            let worker = dice.below(2);
+            server.tick(worker);
+            for client in &mut clients {
+                client.got.extend(server.net.read(client.id, 10_000));
+            }
+        }
+        for client in &clients {
+            assert!(
+                client.expected.starts_with(&client.got),
+                "seed {seed}: client {} has wrong replies",
+                client.name
+            );
+        }
+        server.assert_nothing_left();
+    }
+}
+
+#[test]
+fn a_client_over_the_limit_is_told_so() {
+    let mut server = Server::new(1, 1 << 20, 8, 1);
+    let clients: Vec<ClientId> = (0..65).map(|_| server.net.connect(1000)).collect();
+    for _ in 0..1000 {
+        server.tick(0);
+    }
+    let refused: Vec<ClientId> = clients
+        .iter()
+        .copied()
+        .filter(|client| server.net.closed(*client))
+        .collect();
+    assert_eq!(refused.len(), 1);
+    assert_eq!(
+        server.net.read(refused[0], 1000),
+        b"ERROR Too many open connections\r\n"
+    );
+}
