@@ -1,5 +1,41 @@
-//! The server shell.
-#![allow(missing_docs)]
+//! The server shell: everything of Strata that touches a socket, a clock or a thread.
+//!
+//! # Two planes
+//!
+//! - **Data plane**: one pinned thread a core, a [`worker::Worker`]. It owns one shard of the
+//!   keys (`strata-store`), its sessions, and one io_uring, and blocks only in that ring. No
+//!   futures, no lock, no allocation a request.
+//! - **Control plane**: one thread with a glommio executor, [`admin`]. It parks when nobody asks,
+//!   and speaks to workers only over bounded channels.
+//!
+//! # The way of a request
+//!
+//! ```text
+//!  socket --> io (uring, epoll, sim) --> session::Reader --> worker: plan, hash, prefetch
+//!                                                              |            |
+//!                                              key is ours     |            | key is a peer's
+//!                                                              v            v
+//!                                                    execute::Keeper   mesh --> peer's Keeper
+//!                                                              |                     |
+//!  socket <-- io <-- session::Replies, in request order <------+---------------------+
+//! ```
+//!
+//! A [`session::Session`] never sees a shard, and an [`execute::Keeper`] (a shard with its
+//! counters) never sees a session; only the worker holds both. The worker's page draws its tick.
+//!
+//! # What always holds
+//!
+//! - Replies of one connection leave in the order of its requests, each exactly once.
+//! - Commands of one connection reach any one shard in the order sent: it reads its own writes.
+//! - Every queue, batch and buffer has a bound with a name in [`config`]; the start prints their
+//!   sum.
+//! - What a client does costs at most its own connection.
+//!
+//! # Unsafe code
+//!
+//! [`mailbox`] (slots that two threads use in turn; loom explores every interleaving), and
+//! [`io::uring`] (memory and descriptors the kernel holds). Everything else is safe code.
+
 pub mod admin;
 pub mod args;
 pub mod boot;

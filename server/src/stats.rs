@@ -394,8 +394,8 @@ fn items(sum: &Snapshot, out: &mut impl Sink) {
 /// `stats slabs`: the same one class, whose pages are the segments.
 fn slabs(sum: &Snapshot, out: &mut impl Sink) {
     let (counters, usage) = (&sum.counters, &sum.usage);
-    if usage.items > 0 {
-        let chunk_bytes = (usage.bytes / usage.items).max(1);
+    if let Some(mean_bytes) = usage.bytes.checked_div(usage.items) {
+        let chunk_bytes = mean_bytes.max(1);
         let pages = (usage.pages_segment + usage.pages_extension).max(1) as u64;
         let chunks_per_page = usage.page_bytes as u64 / chunk_bytes;
         let chunks = (pages * chunks_per_page).max(usage.items);

@@ -505,7 +505,7 @@ impl Worker {
                 };
                 self.command(now, conn, op, hash, store.key, value, store.noreply);
             }
-            Intent::Taken(intake) => self.store_taken(now, conn, hash, intake),
+            Intent::Taken(intake) => self.store_taken(now, conn, hash, *intake),
             Intent::TooLarge(store) => {
                 let op = Op::Refuse {
                     verb: store.verb,
@@ -683,7 +683,7 @@ impl Worker {
     }
 
     /// Stores a large value that has arrived whole; its buffer travels, it is not copied.
-    fn store_taken(&mut self, now: &Now, conn: ConnIndex, hash: KeyHash, intake: Box<Intake>) {
+    fn store_taken(&mut self, now: &Now, conn: ConnIndex, hash: KeyHash, intake: Intake) {
         let Intake {
             verb,
             flags,
@@ -693,7 +693,7 @@ impl Worker {
             key_bytes,
             bytes,
             ..
-        } = *intake;
+        } = intake;
         let op = Op::Store {
             verb,
             flags,

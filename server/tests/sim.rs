@@ -85,9 +85,12 @@ impl Server {
                 asks,
             }));
             let ringer = ringers[index].clone();
-            server
-                .ios
-                .push(SimIo::new(net.clone(), seed + index as u64, index == 0, ringer));
+            server.ios.push(SimIo::new(
+                net.clone(),
+                seed + index as u64,
+                index == 0,
+                ringer,
+            ));
         }
         server
     }
@@ -95,7 +98,11 @@ impl Server {
     fn tick(&mut self, worker: usize) -> bool {
         let now = Now::after(1_700_000_000, self.elapsed);
         let busy = self.workers[worker].tick(&mut self.ios[worker], &now);
-        assert_eq!(self.ios[worker].buffers_out(), 0, "a receive buffer is lost");
+        assert_eq!(
+            self.ios[worker].buffers_out(),
+            0,
+            "a receive buffer is lost"
+        );
         self.ios[worker].submit(None);
         if !busy {
             self.wakers[worker].bell.doze();
@@ -221,7 +228,11 @@ impl Client {
                     _ => false,
                 };
                 if !quiet {
-                    self.hear(if stored { b"STORED\r\n" } else { b"NOT_STORED\r\n" });
+                    self.hear(if stored {
+                        b"STORED\r\n"
+                    } else {
+                        b"NOT_STORED\r\n"
+                    });
                 }
             }
             4..=8 => {
@@ -250,12 +261,20 @@ impl Client {
             9 => {
                 self.say(format!("delete {name}\r\n").as_bytes());
                 let found = self.model.remove(&key).is_some();
-                self.hear(if found { b"DELETED\r\n" } else { b"NOT_FOUND\r\n" });
+                self.hear(if found {
+                    b"DELETED\r\n"
+                } else {
+                    b"NOT_FOUND\r\n"
+                });
             }
             10 => {
                 self.say(format!("touch {name} 0\r\n").as_bytes());
                 let found = self.model.contains_key(&key);
-                self.hear(if found { b"TOUCHED\r\n" } else { b"NOT_FOUND\r\n" });
+                self.hear(if found {
+                    b"TOUCHED\r\n"
+                } else {
+                    b"NOT_FOUND\r\n"
+                });
             }
             11 => {
                 let name = format!("client{}-number", self.name);

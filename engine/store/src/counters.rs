@@ -111,7 +111,11 @@ impl Counters {
 
     /// Forgets the totals and keeps the present state.
     pub fn reset(&mut self) {
-        *self = Counters { items: self.items, bytes: self.bytes, ..Counters::default() };
+        *self = Counters {
+            items: self.items,
+            bytes: self.bytes,
+            ..Counters::default()
+        };
     }
 }
 

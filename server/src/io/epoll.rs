@@ -7,14 +7,15 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::EventFd;
-use nix::sys::socket::{MsgFlags, SockFlag, accept4, recv, send};
+use nix::sys::socket::{MsgFlags, recv, send};
+use socket2::SockRef;
 
 use super::{BufferId, ConnIndex, Event, Io};
 use crate::config::{EVENTS_MAX, RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS};
@@ -75,7 +76,7 @@ impl EpollIo {
             EpollEvent::new(EpollFlags::EPOLLIN, tag(KIND_BELL, 0)),
         )?;
         for (index, listener) in listeners.iter().enumerate() {
-            socket2::SockRef::from(listener).set_nonblocking(true)?;
+            SockRef::from(listener).set_nonblocking(true)?;
             let event = EpollEvent::new(EpollFlags::EPOLLIN, tag(KIND_LISTENER, index));
             epoll.add(listener, event)?;
         }
@@ -185,9 +186,8 @@ impl EpollIo {
         let Some(listener) = self.listeners.get(listener) else {
             return;
         };
-        if let Ok(fd) = accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC) {
-            // SAFETY: the kernel has just made this descriptor for us alone.
-            events.push(Event::Accepted(unsafe { OwnedFd::from_raw_fd(fd) }));
+        if let Ok((socket, _)) = SockRef::from(listener).accept() {
+            events.push(Event::Accepted(socket.into()));
         }
     }
 }

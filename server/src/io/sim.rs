@@ -287,7 +287,8 @@ impl SimIo {
             } else {
                 most
             };
-            pipe.to_client.extend_from_slice(&bytes[*sent..*sent + take]);
+            pipe.to_client
+                .extend_from_slice(&bytes[*sent..*sent + take]);
             *sent += take;
             if *sent < bytes.len() {
                 return;

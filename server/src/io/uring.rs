@@ -531,10 +531,12 @@ impl ProvidedBuffers {
         let start = Self::offset(buffer);
         let address = self.memory[start..].as_ptr() as u64;
         let slot = usize::from(self.tail) & (RECEIVE_BUFFERS - 1);
-        let entries = self.memory.as_mut_ptr().cast::<BufRingEntry>();
-        // SAFETY: `slot` is below RECEIVE_BUFFERS, so the entry lies in the map's first part;
-        // the kernel does not read it before `publish` moves the tail past it.
-        let entry = unsafe { &mut *entries.add(slot) };
+        let entry = self.memory[slot * size_of::<BufRingEntry>()..]
+            .as_mut_ptr()
+            .cast::<BufRingEntry>();
+        // SAFETY: `slot` is below RECEIVE_BUFFERS, so the entry lies in the map's first part and
+        // is aligned; the kernel does not read it before `publish` moves the tail past it.
+        let entry = unsafe { &mut *entry };
         entry.set_addr(address);
         entry.set_len(RECEIVE_BUFFER_BYTES as u32);
         entry.set_bid(buffer);
@@ -548,9 +550,11 @@ impl ProvidedBuffers {
         }
         self.published = self.tail;
         let entries = self.memory.as_ptr().cast::<BufRingEntry>();
-        // SAFETY: the tail of a buffer ring lies in the reserved part of its first entry, which
-        // is in the map and aligned to two bytes; the kernel only reads it.
-        let tail = unsafe { &*BufRingEntry::tail(entries).cast::<AtomicU16>() };
+        // SAFETY: `entries` is the start of a registered buffer ring.
+        let tail = unsafe { BufRingEntry::tail(entries) }.cast::<AtomicU16>();
+        // SAFETY: the tail lies in the reserved part of the first entry, which is in the map and
+        // aligned to two bytes; the kernel only reads it.
+        let tail = unsafe { &*tail };
         tail.store(self.tail, Ordering::Release);
     }
 }
