@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::{ArgAction, Parser, ValueEnum};
 
 use crate::client::Verify;
-use crate::plan::{Io, Length, Pace, Plan};
+use crate::plan::{Io, Length, OPEN_DEPTH, Pace, Plan};
 use crate::schedule::Arrival;
 use crate::transport::Address;
 use crate::workload::{KeySpace, Pattern, Workload};
@@ -28,6 +28,7 @@ const REQUESTS_DEFAULT: u64 = 10_000;
 #[command(
     name = "strata-load",
     version,
+    args_override_self = true,
     disable_help_flag = true,
     disable_version_flag = true
 )]
@@ -72,7 +73,7 @@ pub struct Args {
     /// Writes to reads, as set:get
     #[arg(long, default_value = "1:10")]
     ratio: String,
-    /// Outstanding requests of each connection in a closed loop
+    /// Outstanding requests of each connection [default: 1 closed, at most 1024 open]
     #[arg(long, value_name = "N")]
     pipeline: Option<usize>,
     /// Bytes of a value
@@ -302,20 +303,17 @@ impl Args {
             above_zero("--pipeline", depth)?;
             return Ok(Pace::Closed { depth });
         };
+        let depth = self.pipeline.unwrap_or(OPEN_DEPTH);
+        above_zero("--pipeline", depth)?;
         if !rate.is_finite() || rate <= 0.0 {
             return Err(format!("--rate: {rate} is not above 0"));
-        }
-        if self.pipeline.is_some() {
-            return Err(
-                "--pipeline: has no meaning with --rate, which sends what is due when it is due"
-                    .into(),
-            );
         }
         if matches!(length, Length::Requests(_)) {
             return Err("--rate: needs --test-time".into());
         }
         Ok(Pace::Open {
             rate,
+            depth,
             arrival: match self.arrival {
                 ArrivalArg::Constant => Arrival::Constant,
                 ArrivalArg::Poisson => Arrival::Poisson,
@@ -494,7 +492,7 @@ mod tests {
             ("--expiry-range 9-3", "--expiry-range"),
             ("--rate 100", "--rate"),
             ("--rate 0 --test-time 1", "--rate"),
-            ("--rate 10 --test-time 1 --pipeline 4", "--pipeline"),
+            ("--rate 10 --test-time 1 --pipeline 0", "--pipeline"),
             ("-n 5 --test-time 1", "--test-time"),
             ("-n many", "--requests"),
             ("-P redis", "--protocol"),

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::client::{Kind, Pipeline, Terms};
-use crate::plan::{DRAIN, FILL_DEPTH, OPEN_DEPTH, OUT_BYTES};
+use crate::plan::{DRAIN, FILL_DEPTH, OUT_BYTES};
 use crate::schedule::Schedule;
 use crate::tally::Tally;
 use crate::transport::{Events, Transport};
@@ -29,6 +29,9 @@ const WAKE_NS: u64 = 200_000;
 
 /// Longest sleep, so that a stop is noticed.
 const SLEEP_NS: u64 = 100_000_000;
+
+/// Requests an open loop offers before it looks for replies: a long catch-up must not starve them.
+const TURN_REQUESTS: usize = 1024;
 
 /// Nanoseconds since the run began, the same for all of its threads.
 #[derive(Clone, Copy, Debug)]
@@ -290,18 +293,21 @@ impl<'a, T: Transport> Driver<'a, T> {
         offered
     }
 
-    /// Sends what is due when it is due, until the tally's window ends. `requests` is the stream
-    /// of the whole thread.
+    /// Sends what is due when it is due, until the tally's window ends, with at most `depth`
+    /// requests outstanding on each connection. `requests` is the stream of the whole thread.
     pub fn open_loop(
         &mut self,
+        depth: usize,
         mut schedule: Schedule,
         start_ns: u64,
         requests: &mut Requests,
         tally: &mut Tally,
     ) -> io::Result<()> {
-        self.set_depth(OPEN_DEPTH);
+        self.set_depth(depth);
         let end_ns = tally.window_ns.end;
         let mut next = 0;
+        // When every connection was last seen full: until then a request waits for the server.
+        let mut blocked_ns = 0;
         let mut meter = Meter::new(tally.window_ns.clone());
         loop {
             let now_ns = self.clock.now_ns();
@@ -316,6 +322,7 @@ impl<'a, T: Transport> Driver<'a, T> {
                     break;
                 }
                 let Some(index) = self.with_room(&mut next) else {
+                    blocked_ns = now_ns;
                     break;
                 };
                 let connection = &mut self.connections[index];
@@ -327,11 +334,13 @@ impl<'a, T: Transport> Driver<'a, T> {
                     &mut connection.out,
                 );
                 touch(&mut self.connections, &mut self.touched, index);
-                tally.offered += u64::from(tally.window_ns.contains(&due_ns));
+                if tally.window_ns.contains(&due_ns) {
+                    tally.offered += 1;
+                    tally.lateness.record(now_ns - due_ns.max(blocked_ns));
+                }
                 schedule.advance();
                 offered += 1;
-                if offered == OPEN_DEPTH {
-                    // Let replies in between: a long catch-up must not starve them.
+                if offered == TURN_REQUESTS {
                     break;
                 }
             }
@@ -350,7 +359,8 @@ impl<'a, T: Transport> Driver<'a, T> {
                 break;
             }
         }
-        meter.end(self.clock.now_ns(), tally);
+        let ended_ns = self.clock.now_ns();
+        meter.end(ended_ns, tally);
         self.drain(tally)?;
         // What was due and never sent counts as offered, with the age it reached.
         let now_ns = self.clock.now_ns();
@@ -359,6 +369,9 @@ impl<'a, T: Transport> Driver<'a, T> {
                 let due_ns = start_ns + schedule.due_ns();
                 if tally.window_ns.contains(&due_ns) {
                     tally.offered += 1;
+                    tally
+                        .lateness
+                        .record(ended_ns.saturating_sub(due_ns.max(blocked_ns)));
                     tally.gave_up(Kind::Get, due_ns, None, now_ns);
                 }
                 schedule.advance();

@@ -10,7 +10,7 @@ use crate::schedule::Arrival;
 use crate::transport::Address;
 use crate::workload::Workload;
 
-/// Requests outstanding on one connection of an open loop, at most. A server that stalls for a
+/// Requests outstanding on one connection of an open loop, at most, unless told otherwise. A server that stalls for a
 /// tenth of a second is then still offered what is due; beyond it, requests wait with the
 /// generator and their lateness shows as lag.
 pub const OPEN_DEPTH: usize = 1024;
@@ -36,6 +36,8 @@ pub enum Pace {
     Open {
         /// All threads together, requests a second.
         rate: f64,
+        /// Requests outstanding on one connection, at most; what is due beyond that waits.
+        depth: usize,
         /// How they are spaced.
         arrival: Arrival,
     },

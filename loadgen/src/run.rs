@@ -282,7 +282,11 @@ fn thread_main<T: Transport>(shared: &Shared, thread: usize) -> Option<Part> {
             };
             driver.closed_loop(depth, requests, &mut tally)
         }
-        Pace::Open { rate, arrival } => {
+        Pace::Open {
+            rate,
+            depth,
+            arrival,
+        } => {
             let stream = thread as u64;
             let seed = mix(plan.seed ^ mix(stream + 1));
             let thread_count = plan.threads as u64;
@@ -293,7 +297,7 @@ fn thread_main<T: Transport>(shared: &Shared, thread: usize) -> Option<Part> {
                 stream,
                 thread_count,
             );
-            driver.open_loop(schedule, start_ns, &mut requests, &mut tally)
+            driver.open_loop(depth, schedule, start_ns, &mut requests, &mut tally)
         }
     };
     let end_ns = shared.clock.now_ns();

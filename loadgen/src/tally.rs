@@ -112,7 +112,7 @@ pub struct KindTally {
     pub latency: Latencies,
     /// From sent to done. Open loop only.
     pub service: Latencies,
-    /// From due to sent: how late the generator was. Open loop only.
+    /// From due to sent: waiting with the generator, for whatever reason. Open loop only.
     pub lag: Latencies,
     /// Counted by the second in which a request was done.
     pub seconds: Vec<Second>,
@@ -222,6 +222,9 @@ pub struct Tally {
     pub offered: u64,
     /// Those of them that were answered before the window ended. Open loop only.
     pub answered_in_time: u64,
+    /// How late the generator itself was: the part of due to sent in which a connection could
+    /// have taken the request. Open loop only.
+    pub lateness: Latencies,
     /// Requests sent but not answered when the run gave up waiting.
     pub unanswered: u64,
     /// Requests due but never sent. Open loop only.
@@ -329,6 +332,7 @@ impl Tally {
         self.gets.merge(other.gets);
         self.offered += other.offered;
         self.answered_in_time += other.answered_in_time;
+        self.lateness.merge(other.lateness);
         self.unanswered += other.unanswered;
         self.unsent += other.unsent;
         self.faults.merge(other.faults);

@@ -60,7 +60,7 @@ pub fn reasons(plan: &Plan, outcome: &mut Outcome) -> Vec<String> {
     let unanswered = outcome.tally.unanswered;
     if unanswered > 0 {
         reasons.push(format!(
-            "{unanswered} {} not answered within a second of the end; they count with their age.",
+            "{unanswered} {} never answered; an open loop counts them with their age.",
             plural(unanswered, "request was", "requests were")
         ));
     }
@@ -97,11 +97,8 @@ fn open_loop(rate: f64, outcome: &mut Outcome, reasons: &mut Vec<String>) {
     let mut latency = Latencies::default();
     latency.merge(tally.sets.latency.clone());
     latency.merge(tally.gets.latency.clone());
-    let mut lag = Latencies::default();
-    lag.merge(tally.sets.lag.clone());
-    lag.merge(tally.gets.lag.clone());
     let latency_ns = latency.histogram().value_at_quantile(0.99);
-    let lag_ns = lag.histogram().value_at_quantile(0.99);
+    let lag_ns = tally.lateness.histogram().value_at_quantile(0.99);
     if lag_ns as f64 > latency_ns as f64 * LAG_SHARE_MAX {
         reasons.push(format!(
             "The generator lagged: it sent {:.3} ms late at the 99th percentile, \

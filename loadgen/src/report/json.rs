@@ -86,7 +86,7 @@ fn configuration(report: &Report) -> Value {
     let (least, most) = workload.exptime;
     let (pipeline, rate) = match plan.pace {
         Pace::Closed { depth } => (depth, 0.0),
-        Pace::Open { rate, .. } => (1, rate),
+        Pace::Open { rate, depth, .. } => (depth, rate),
     };
     let mut keys = Vec::new();
     workload.keys.render(workload.keys.minimum(), &mut keys);
@@ -140,9 +140,10 @@ fn letter(pattern: Pattern) -> char {
 fn ours(report: &Report, all: &mut KindTally) -> Value {
     let tally = &report.outcome.tally;
     let seconds = report.seconds();
+    let mut lateness = tally.lateness.clone();
     let open = match report.plan.pace {
         Pace::Closed { .. } => Value::Null,
-        Pace::Open { rate, arrival } => json!({
+        Pace::Open { rate, arrival, .. } => json!({
             "rate": rate,
             "arrival": format!("{arrival:?}").to_lowercase(),
             "offered": tally.offered,
@@ -152,6 +153,7 @@ fn ours(report: &Report, all: &mut KindTally) -> Value {
             "latency, due to done (msec)": summary(report, &mut all.latency),
             "service, sent to done (msec)": summary(report, &mut all.service),
             "lag, due to sent (msec)": summary(report, &mut all.lag),
+            "lateness, the generator's part of it (msec)": summary(report, &mut lateness),
         }),
     };
     json!({

@@ -38,9 +38,13 @@ impl Report<'_> {
                 self.plan.connection_count(),
                 if depth == 1 { "request" } else { "requests" }
             ),
-            Pace::Open { rate, arrival } => format!(
-                "Open loop: {rate} requests a second over {} connections, {} arrivals. Latency \
-                 runs from the moment a request was due.",
+            Pace::Open {
+                rate,
+                depth,
+                arrival,
+            } => format!(
+                "Open loop: {rate} requests a second over {} connections, {} arrivals, at most \
+                 {depth} outstanding on each. Latency runs from the moment a request was due.",
                 self.plan.connection_count(),
                 format!("{arrival:?}").to_lowercase()
             ),

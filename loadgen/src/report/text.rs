@@ -132,6 +132,7 @@ fn row(
 /// The three histograms of an open loop side by side.
 fn parts(report: &Report, out: &mut String) -> std::fmt::Result {
     let mut all = totals(&report.outcome);
+    let mut lateness = report.outcome.tally.lateness.clone();
     writeln!(
         out,
         "Offered {} requests, answered in time {}, unanswered {}, unsent {}",
@@ -148,7 +149,8 @@ fn parts(report: &Report, out: &mut String) -> std::fmt::Result {
     for (name, latencies) in [
         ("due - done (latency)", &mut all.latency),
         ("sent - done (service)", &mut all.service),
-        ("due - sent (lag of the generator)", &mut all.lag),
+        ("due - sent (lag)", &mut all.lag),
+        ("  of it the generator's own lateness", &mut lateness),
     ] {
         write!(out, "{name:<38}")?;
         let histogram = latencies.histogram();
