@@ -1,2 +1,65 @@
-//! The developer's hands.
-fn main() {}
+//! The developer's hands: one command for each thing a person or a machine does to this project.
+//!
+//! `cargo xtask test` is the whole answer to "is it sound"; every other command is one of its stages by itself, or a
+//! tool that is too slow for it. This crate depends on none of the others: it builds them and looks at them from
+//! outside, as a client and as a reader.
+
+mod clients;
+mod conformance;
+mod fuzz;
+mod process;
+mod setup;
+mod stage;
+mod test;
+mod tidy;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use stage::Outcome;
+use workspace::Workspace;
+
+/// Works on Strata.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run everything that has to hold: format, lints, tests, docs, tidy, conformance, clients.
+    Test(test::Options),
+    /// Check the rules no compiler knows: arrows between crates, a pure engine, where unsafe may live.
+    Tidy,
+    /// Play the transcripts to Strata and to a real memcached.
+    Conformance(conformance::Options),
+    /// Run real clients against the real binary.
+    Clients(clients::Options),
+    /// Fuzz one target of engine/fuzz, or all of them.
+    Fuzz(fuzz::Options),
+    /// Install what conformance and clients need: Debian packages and a Python environment.
+    Setup,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let result = Workspace::find().and_then(|workspace| match arguments.command {
+        Command::Test(options) => test::run(&workspace, &options),
+        Command::Tidy => tidy::run(&workspace),
+        Command::Conformance(options) => conformance::run(&workspace, &options).map(Outcome::print),
+        Command::Clients(options) => clients::run(&workspace, &options).map(Outcome::print),
+        Command::Fuzz(options) => fuzz::run(&workspace, &options),
+        Command::Setup => setup::run(&workspace),
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,2 +1,58 @@
-//! One shard of the cache.
-#![forbid(unsafe_code)]
+//! One shard of the cache: a hash table over append-only segments, both in memory the caller brings.
+//!
+//! ```text
+//!   key --hash--> hash bucket (64 B, 8 entries) --location--> item in a segment
+//!                                                              segments of like ttl form a chain
+//! ```
+//!
+//! Everything is computed from the arguments: time is an argument, so is the seed of the hash, and there is one owner
+//! (`&mut self`). A shard never allocates after [`Shard::new`], never uses more than the memory it was given, and does
+//! no long piece of work in one call: expiry, eviction and growth of the table advance by a few items a call.
+//!
+//! What always holds:
+//! - a value is returned only for its own key, only before its deadline, and only if it was written after the last
+//!   flush that has come due;
+//! - in [`Eviction::None`] an item goes away only by a command, its deadline or a flush; in [`Eviction::Merge`] also by
+//!   an eviction, which is counted;
+//! - the CAS unique of a key never repeats with another value.
+//!
+//! ```
+//! use strata_store::{Deadline, Eviction, Key, KeyHasher, NewItem, Seconds, SetOutcome, Shard, ShardConfig, Unique};
+//!
+//! let hasher = KeyHasher::new([1, 2, 3, 4, 5, 6, 7, 8]);
+//! let config = ShardConfig { item_max_bytes: 64 << 10, eviction: Eviction::Merge, seed: 9 };
+//! let mut shard = Shard::new(vec![0u8; 1 << 20], hasher.clone(), config)?;
+//!
+//! let key = Key { hash: hasher.hash(b"greeting"), bytes: b"greeting" };
+//! let item = NewItem { flags: 0, deadline: Deadline::At(Seconds(10)), value: b"hello" };
+//! assert_eq!(shard.set(key, item, Seconds(0)), SetOutcome::Stored);
+//! assert_eq!(shard.get(key, Seconds(9), Unique::Unasked).unwrap().value.as_slice(), Some(&b"hello"[..]));
+//! assert!(shard.get(key, Seconds(10), Unique::Unasked).is_none());
+//! # Ok::<(), strata_store::TooSmall>(())
+//! ```
+#![deny(unsafe_code)]
+
+mod audit;
+mod counters;
+mod item;
+mod key;
+mod loan;
+mod number;
+mod prefetch;
+mod reclaim;
+mod segment;
+mod shard;
+mod table;
+mod ttl;
+mod value;
+
+pub use counters::{Counters, Usage};
+pub use key::{HASH_SEED_WORDS, KEY_BYTES_MAX, Key, KeyHash, KeyHasher};
+pub use loan::Loan;
+pub use segment::arena::Memory;
+pub use shard::{
+    ArithOutcome, Arithmetic, DeleteOutcome, Eviction, NewItem, SetOutcome, Shard, ShardConfig,
+    TooSmall, TouchOutcome, Unique,
+};
+pub use ttl::{Deadline, Seconds};
+pub use value::{Hit, ItemRef, Pieces, Value};

@@ -1,0 +1,82 @@
+//! The errors of the protocol and their exact texts, each a full line.
+
+/// What a client did wrong. It costs the client at most this connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientError {
+    /// No such command, or no such subject of `stats`.
+    UnknownCommand,
+    /// A line that is not as its command wants it.
+    BadFormat,
+    /// A retrieval line names a key of more than 250 bytes. memcached ends this line with two line ends; a client sees an empty line.
+    GetKeyTooLong,
+    /// The exptime of `touch`, `gat`, `gats` or `flush_all` is not a 32-bit number.
+    BadExptime,
+    /// The delta of `incr` or `decr` is not an unsigned 64-bit number.
+    BadDelta,
+    /// `incr` or `decr` of a value that is not an unsigned 64-bit number.
+    NonNumeric,
+    /// The data block does not end with `\r\n`.
+    BadDataChunk,
+    /// `flush_all` where it is disabled.
+    FlushNotAllowed,
+    /// `shutdown` with an unknown mode.
+    ShutdownMode,
+    /// `stats cachedump` without a class and a limit.
+    CachedumpUsage,
+    /// `stats cachedump` of a class that cannot exist.
+    CachedumpClass,
+    /// `stats detail` without on, off or dump.
+    DetailUsage,
+}
+
+impl ClientError {
+    /// The reply, line end included.
+    pub const fn wire(self) -> &'static [u8] {
+        match self {
+            ClientError::UnknownCommand => b"ERROR\r\n",
+            ClientError::BadFormat => b"CLIENT_ERROR bad command line format\r\n",
+            ClientError::GetKeyTooLong => b"CLIENT_ERROR bad command line format\r\n\r\n",
+            ClientError::BadExptime => b"CLIENT_ERROR invalid exptime argument\r\n",
+            ClientError::BadDelta => b"CLIENT_ERROR invalid numeric delta argument\r\n",
+            ClientError::NonNumeric => {
+                b"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n"
+            }
+            ClientError::BadDataChunk => b"CLIENT_ERROR bad data chunk\r\n",
+            ClientError::FlushNotAllowed => b"CLIENT_ERROR flush_all not allowed\r\n",
+            ClientError::ShutdownMode => b"CLIENT_ERROR invalid shutdown mode\r\n",
+            ClientError::CachedumpUsage => b"CLIENT_ERROR bad command line\r\n",
+            ClientError::CachedumpClass => b"CLIENT_ERROR Illegal slab id\r\n",
+            ClientError::DetailUsage => b"CLIENT_ERROR usage: stats detail on|off|dump\r\n",
+        }
+    }
+}
+
+/// What the server could not do for a well-formed request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServerError {
+    /// The item would exceed the largest one allowed.
+    TooLarge,
+    /// No room for the item, and nothing may be evicted for it.
+    OutOfMemoryStoring,
+    /// No room for the number that `incr` or `decr` makes.
+    OutOfMemory,
+    /// No room to answer a retrieval command.
+    OutOfMemoryReplying,
+    /// `shutdown` where it is not enabled. The colon is memcached's.
+    ShutdownDisabled,
+}
+
+impl ServerError {
+    /// The reply, line end included.
+    pub const fn wire(self) -> &'static [u8] {
+        match self {
+            ServerError::TooLarge => b"SERVER_ERROR object too large for cache\r\n",
+            ServerError::OutOfMemoryStoring => b"SERVER_ERROR out of memory storing object\r\n",
+            ServerError::OutOfMemory => b"SERVER_ERROR out of memory\r\n",
+            ServerError::OutOfMemoryReplying => {
+                b"SERVER_ERROR out of memory writing get response\r\n"
+            }
+            ServerError::ShutdownDisabled => b"SERVER_ERROR: shutdown not enabled\r\n",
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! Recounts everything from the bytes and compares it with what is noted.
+
+use crate::item::{self, Header};
+use crate::segment::arena::{Kind, Memory, NO_PAGE};
+use crate::shard::{Shard, deadline_of};
+use crate::table::bucket::{self, SLOTS};
+
+macro_rules! ensure {
+    ($condition:expr, $($message:tt)+) => {
+        if !$condition {
+            return Err(format!($($message)+));
+        }
+    };
+}
+
+impl<M: Memory> Shard<M> {
+    /// Recounts items, bytes, pages, chains, loans and table entries, and compares. For tests: it walks all memory and
+    /// allocates.
+    ///
+    /// # Errors
+    /// The first disagreement, with numbers.
+    pub fn audit(&self) -> Result<(), String> {
+        let page_count = self.arena.page_count();
+        let free = self.arena.walk_free_list()?;
+        let kinds = |kind| {
+            self.arena
+                .pages
+                .iter()
+                .filter(|page| page.kind == kind)
+                .count()
+        };
+        ensure!(
+            free == self.arena.free_count() && free == kinds(Kind::Free),
+            "{free} pages on the free list, {} noted, {} of that kind",
+            self.arena.free_count(),
+            kinds(Kind::Free)
+        );
+        let lent = self
+            .arena
+            .pages
+            .iter()
+            .filter(|page| page.loans > 0)
+            .count();
+        ensure!(
+            lent == self.arena.lent_count(),
+            "{lent} pages lent, {} noted",
+            self.arena.lent_count()
+        );
+        ensure!(
+            self.arena
+                .pages
+                .iter()
+                .all(|page| page.kind != Kind::Zombie || page.loans > 0),
+            "a zombie page nobody reads"
+        );
+
+        let mut chained = vec![false; page_count];
+        for (index, chain) in self.chains.chains.iter().enumerate() {
+            let (mut page, mut previous, mut len, mut epoch) = (chain.head, NO_PAGE, 0, 0);
+            while page != NO_PAGE {
+                let notes = self.arena.page(page);
+                ensure!(
+                    notes.is_segment(),
+                    "page {page} in chain {index} is {:?}",
+                    notes.kind
+                );
+                ensure!(
+                    usize::from(notes.ttl_bucket) == index,
+                    "page {page} of {} in chain {index}",
+                    notes.ttl_bucket
+                );
+                ensure!(
+                    notes.prev == previous,
+                    "page {page} points back to {}, not {previous}",
+                    notes.prev
+                );
+                ensure!(
+                    notes.epoch > epoch,
+                    "epoch {} after {epoch} in chain {index}",
+                    notes.epoch
+                );
+                ensure!(!chained[page as usize], "page {page} is chained twice");
+                ensure!(
+                    (notes.kind == Kind::Open) == (chain.open == page),
+                    "page {page} is {:?}, open is {}",
+                    notes.kind,
+                    chain.open
+                );
+                chained[page as usize] = true;
+                (previous, page, len, epoch) = (page, notes.next, len + 1, notes.epoch);
+            }
+            ensure!(
+                chain.tail == previous && chain.len == len,
+                "chain {index}: {chain:?} walked {len} to {previous}"
+            );
+        }
+
+        let (mut items, mut bytes) = (0u64, 0u64);
+        let mut extension_seen = vec![false; page_count];
+        for (index, notes) in self.arena.pages.iter().enumerate() {
+            ensure!(
+                notes.is_segment() == chained[index],
+                "page {index} is {:?}, chained: {}",
+                notes.kind,
+                chained[index]
+            );
+            if !notes.is_segment() {
+                continue;
+            }
+            let start = self.arena.start_of(index as u32);
+            let (mut at, mut live_items, mut live_bytes) = (start, 0u32, 0u32);
+            while at < start + notes.used as usize {
+                let header = Header::read(self.arena.bytes(), at);
+                if !header.has(item::DEAD) {
+                    live_items += 1;
+                    live_bytes += header.size() as u32;
+                    bytes += header.size() as u64;
+                    self.audit_item(at, header, notes.base, notes.max_deadline)?;
+                    if header.has(item::LARGE) {
+                        let large = header.large(self.arena.bytes(), at);
+                        let (mut page, mut len) = (large.first_page, header.value_len as usize);
+                        while page != NO_PAGE {
+                            let extension = self.arena.page(page);
+                            ensure!(
+                                extension.kind == Kind::Extension,
+                                "item {at}: page {page} is {:?}",
+                                extension.kind
+                            );
+                            ensure!(
+                                !extension_seen[page as usize],
+                                "page {page} belongs to two items"
+                            );
+                            extension_seen[page as usize] = true;
+                            bytes += self.arena.page_bytes() as u64;
+                            len += self.arena.page_bytes();
+                            page = extension.next;
+                        }
+                        let value_len = large.value_len as usize;
+                        ensure!(
+                            len >= value_len && len - value_len < self.arena.page_bytes(),
+                            "item {at}: {len} bytes of space for a value of {value_len}"
+                        );
+                    }
+                }
+                at += header.size();
+            }
+            ensure!(
+                at == start + notes.used as usize,
+                "segment {index} of {} bytes ends at {}",
+                notes.used,
+                at - start
+            );
+            ensure!(
+                (live_items, live_bytes) == (notes.live_items, notes.live_bytes),
+                "segment {index}: {live_items} items of {live_bytes} bytes, noted {notes:?}"
+            );
+            items += u64::from(live_items);
+        }
+        ensure!(
+            kinds(Kind::Extension) == extension_seen.iter().filter(|&&seen| seen).count(),
+            "an extension page belongs to no item"
+        );
+        ensure!(
+            (items, bytes) == (self.counters.items, self.counters.bytes),
+            "{items} items of {bytes} bytes, counted {} of {}",
+            self.counters.items,
+            self.counters.bytes
+        );
+        self.audit_table(items)
+    }
+
+    fn audit_item(
+        &self,
+        at: usize,
+        header: Header,
+        base: u32,
+        max_deadline: u32,
+    ) -> Result<(), String> {
+        let hash = self.hasher.hash(item::key_at(self.arena.bytes(), at));
+        ensure!(
+            self.table
+                .find_location(self.arena.bytes(), hash, at)
+                .is_some(),
+            "item {at} is not dead and not in the table"
+        );
+        let deadline = deadline_of(base, header);
+        ensure!(
+            deadline <= max_deadline,
+            "item {at} dies at {deadline}, its segment at {max_deadline}"
+        );
+        Ok(())
+    }
+
+    fn audit_table(&self, items: u64) -> Result<(), String> {
+        let mut entries = 0;
+        let mut locations = Vec::new();
+        for index in 0..self.table.bucket_count() {
+            let bucket = bucket::view(self.arena.bytes(), self.table.bucket_at(index));
+            for slot in (0..SLOTS).filter(|&slot| bucket::tag(bucket, slot) != 0) {
+                entries += 1;
+                let location = bucket::location(bucket, slot);
+                locations.push(location);
+                let page = self.arena.page(self.arena.page_of(location));
+                ensure!(
+                    page.is_segment(),
+                    "hash bucket {index} leads to page {} that is {:?}",
+                    self.arena.page_of(location),
+                    page.kind
+                );
+                let header = Header::read(self.arena.bytes(), location);
+                ensure!(
+                    !header.has(item::DEAD),
+                    "hash bucket {index} leads to the dead item {location}"
+                );
+            }
+        }
+        locations.sort_unstable();
+        ensure!(
+            locations.windows(2).all(|pair| pair[0] != pair[1]),
+            "two entries lead to one item"
+        );
+        ensure!(
+            entries == self.table.entries() && entries as u64 == items,
+            "{entries} entries, {} noted, {items} items",
+            self.table.entries()
+        );
+        let chunks = self
+            .arena
+            .pages
+            .iter()
+            .filter(|page| page.kind == Kind::Table)
+            .count();
+        ensure!(
+            chunks == self.table.chunk_count(),
+            "{chunks} table pages, {} in the directory",
+            self.table.chunk_count()
+        );
+        ensure!(
+            self.table
+                .chunks()
+                .iter()
+                .all(|&page| self.arena.page(page).kind == Kind::Table),
+            "the directory names a page that is no chunk"
+        );
+        Ok(())
+    }
+}

@@ -1,0 +1,71 @@
+//! What a shard counts, and how its memory is used.
+//!
+//! Always true: `items` and `bytes` are what a recount of all segments gives; the others only grow.
+
+/// Plain totals since the start, except `items` and `bytes`, which are the present state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Items in the table, also those expired or flushed that upkeep has not met yet.
+    pub items: u64,
+    /// Bytes of those items: header, key, value, and whole extension pages of large values.
+    pub bytes: u64,
+    /// Items ever stored (memcached's `total_items`): sets and everything else that writes an item anew.
+    pub total_items: u64,
+    /// Items dropped to make room.
+    pub evictions: u64,
+    /// Of `evictions`, those never fetched.
+    pub evicted_unfetched: u64,
+    /// Items removed because their deadline passed.
+    pub expired: u64,
+    /// Of `expired`, those never fetched.
+    pub expired_unfetched: u64,
+    /// Items removed because of a flush.
+    pub flushed: u64,
+    /// Fetches that met an expired item (memcached's `get_expired`).
+    pub get_expired: u64,
+    /// Fetches that met a flushed item (memcached's `get_flushed`).
+    pub get_flushed: u64,
+    /// Items moved to another segment by merge or compaction.
+    pub moved: u64,
+    /// Segments given back after all in them died or moved away.
+    pub segments_reclaimed: u64,
+    /// Evictions because both hash buckets of a key were full and the table could not grow. Part of `evictions`.
+    pub table_evictions: u64,
+    /// Stores refused for lack of memory.
+    pub no_memory: u64,
+    /// Stores refused because the item is larger than the limit.
+    pub too_large: u64,
+    /// Calls that had to reclaim on the spot because the reserve of free pages was used up.
+    pub forced_reclaims: u64,
+}
+
+/// How the memory of a shard is used at the moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes of one page.
+    pub page_bytes: usize,
+    /// All pages. `page_bytes * pages_total` is the memory a shard works in.
+    pub pages_total: usize,
+    /// Pages nobody uses.
+    pub pages_free: usize,
+    /// Pages that are segments.
+    pub pages_segment: usize,
+    /// Pages that are chunks of the table.
+    pub pages_table: usize,
+    /// Pages that hold parts of large values.
+    pub pages_extension: usize,
+    /// Dead pages that a loan still reads.
+    pub pages_zombie: usize,
+    /// Pages pinned by a loan, in whatever state.
+    pub pages_lent: usize,
+    /// Items in the table.
+    pub items: u64,
+    /// Bytes of those items.
+    pub bytes: u64,
+    /// Hash buckets of 64 bytes and eight entries.
+    pub hash_buckets: usize,
+    /// Entries of the table, of eight to a hash bucket.
+    pub hash_entries: usize,
+    /// Bytes of notes kept outside the memory that was passed in (pages, chains, directory).
+    pub side_bytes: usize,
+}

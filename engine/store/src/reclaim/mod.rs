@@ -1,0 +1,504 @@
+//! Getting pages back, a few items at a time: segments whose items have all expired or were flushed, and, when memory
+//! is short, merge (eviction) or compaction.
+//!
+//! Both are one thing, the *sweep*: a cursor walks a segment from its first byte; each item still in the table is
+//! dropped, or moved to the *target* segment, and when the cursor reaches the end the segment is free. Between two
+//! calls only the cursor is remembered, so anything may happen to the items meanwhile: those deleted or replaced are
+//! marked dead and passed over, those moved are in the target like in any other segment.
+//!
+//! Always true: a swept segment takes no new items; the target is in the chain its sources are in; a call does a
+//! bounded number of items, unless a store is out of pages altogether.
+
+pub(crate) mod policy;
+
+use crate::item::{self, Header};
+use crate::key::KeyHash;
+use crate::segment::arena::{Kind, Memory, NO_PAGE};
+use crate::shard::{Eviction, NoMemory, Reason, Shard, deadline_of, delta_of};
+use crate::table::{Entry, bucket};
+use crate::ttl::Seconds;
+use policy::{Cutoff, Keep};
+
+/// Items looked at together, so that their hash buckets load at the same time.
+const BATCH_ITEMS: usize = 16;
+/// Dead items passed over in one batch; they cost a header each.
+const BATCH_DEAD_ITEMS: usize = 64;
+/// Pages whose notes one step looks at for segments that have died.
+const SCAN_PAGES: usize = 64;
+/// Free pages kept so that a sweep always finds a target.
+const SPARE_PAGES: usize = 1;
+/// Most segments packed into one target before the choice of chain is made anew.
+const SOURCES_MAX: u32 = 8;
+/// What a store owes for each item's worth of bytes, in items to sweep. A merge that keeps a quarter has to walk four
+/// thirds as much as it frees.
+const PACE_ITEMS: usize = 2;
+/// Debt is paid in slices of this many items: enough to overlap their loads, little enough not to be felt.
+const PACE_SLICE_ITEMS: usize = 32;
+/// Most debt a single call is made to pay.
+const PACE_MAX_ITEMS: usize = 128;
+
+/// Where a sweep stands.
+#[derive(Clone, Copy)]
+struct Sweep {
+    source: u32,
+    /// Offset of the next item in the arena.
+    at: usize,
+    keep: Keep,
+    /// Bytes of live items walked and kept so far, for the cutoff.
+    seen_bytes: usize,
+    kept_bytes: usize,
+}
+
+/// The segment that takes survivors.
+#[derive(Clone, Copy)]
+struct Target {
+    page: u32,
+    sources: u32,
+}
+
+/// What is remembered between two calls.
+pub(crate) struct Reclaim {
+    sweep: Option<Sweep>,
+    target: Option<Target>,
+    cutoff: Cutoff,
+    /// Free pages below which stores pay for merge.
+    low_water: usize,
+    scan_now: u32,
+    scan_cursor: usize,
+    scan_left: usize,
+    /// Items stores still owe.
+    debt: usize,
+}
+
+impl Reclaim {
+    pub fn new(page_count: usize) -> Self {
+        Self {
+            sweep: None,
+            target: None,
+            cutoff: Cutoff::default(),
+            low_water: SPARE_PAGES + 2 + page_count / 256,
+            scan_now: 0,
+            scan_cursor: 0,
+            scan_left: 0,
+            debt: 0,
+        }
+    }
+
+    pub fn is_sweeping(&self, page: u32) -> bool {
+        self.sweep.is_some_and(|sweep| sweep.source == page)
+    }
+
+    /// Makes the search for dead segments start over.
+    pub fn look_again(&mut self, page_count: usize) {
+        self.scan_left = page_count;
+    }
+}
+
+/// How a step ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// This many items were handled, or as much other work was done.
+    Did(usize),
+    /// There is nothing to do.
+    Idle,
+}
+
+impl<M: Memory> Shard<M> {
+    /// Reclaims memory, about `budget_items` items' worth of work. `true` when there is more to do now.
+    ///
+    /// Called often with a small budget: expired segments are found here, and when pages run short eviction begins
+    /// here, before a store has to wait for it.
+    pub fn upkeep(&mut self, now: Seconds, budget_items: u32) -> bool {
+        self.pass_time(now.0);
+        let mut left = budget_items as usize;
+        while left > 0 {
+            match self.reclaim_step(now.0, false) {
+                Step::Did(items) => left = left.saturating_sub(items),
+                Step::Idle => return false,
+            }
+        }
+        true
+    }
+
+    /// Whether `count` pages can be taken and one is left for a sweep.
+    pub(crate) fn may_take(&self, count: usize) -> bool {
+        self.arena.free_count() >= count + SPARE_PAGES
+    }
+
+    /// Makes a store of `bytes` pay its share of the reclaim, if pages are short.
+    #[inline(always)]
+    pub(crate) fn keep_pace(&mut self, bytes: usize, now: u32) {
+        if self.arena.free_count() < self.reclaim.low_water {
+            self.pay(bytes, now);
+        }
+    }
+
+    fn pay(&mut self, bytes: usize, now: u32) {
+        let average = (self.counters.bytes / self.counters.items.max(1)).max(1) as usize;
+        let owed = PACE_ITEMS + PACE_ITEMS * bytes / average;
+        self.reclaim.debt = (self.reclaim.debt + owed).min(PACE_MAX_ITEMS);
+        while self.reclaim.debt >= PACE_SLICE_ITEMS {
+            match self.reclaim_step(now, false) {
+                Step::Did(items) => self.reclaim.debt = self.reclaim.debt.saturating_sub(items),
+                Step::Idle => self.reclaim.debt = 0,
+            }
+        }
+    }
+
+    /// Reclaims until `need` pages can be taken, or gives up.
+    pub(crate) fn reclaim_by_force(&mut self, need: usize, now: u32) -> Result<(), NoMemory> {
+        self.counters.forced_reclaims += 1;
+        // Each source frees a page or, at worst, turns it into a target. After one round of all pages nothing new can
+        // come of going on, and whole segments are dropped; after two rounds the rest is lent.
+        let rounds = self.arena.page_count();
+        let mut started = 0;
+        while !self.may_take(need) {
+            if self.reclaim.sweep.is_none() {
+                started += 1;
+                if started > 2 * rounds + 2 {
+                    return Err(NoMemory);
+                }
+            }
+            let drop_all = self.eviction == Eviction::Merge && started > rounds;
+            if self.reclaim_step_by_force(now, drop_all) == Step::Idle {
+                return Err(NoMemory);
+            }
+        }
+        Ok(())
+    }
+
+    fn reclaim_step_by_force(&mut self, now: u32, drop_all: bool) -> Step {
+        if drop_all && let Some(sweep) = &mut self.reclaim.sweep {
+            sweep.keep = Keep::Nothing;
+        }
+        self.reclaim_step(now, true)
+    }
+
+    /// One batch of the running sweep, or the search for something to sweep. Under force, segments are swept although
+    /// enough pages may be free already, and open ones too.
+    fn reclaim_step(&mut self, now: u32, force: bool) -> Step {
+        if self.reclaim.sweep.is_some() {
+            return self.sweep_batch(now);
+        }
+        if let Step::Did(work) = self.scan_for_dead(now) {
+            return Step::Did(work);
+        }
+        if !force && self.arena.free_count() >= self.reclaim.low_water {
+            return Step::Idle;
+        }
+        if self.table.could_shrink() && self.table.shrink(&mut self.arena, &self.hasher) {
+            return Step::Did(2);
+        }
+        if self.start_merge(now, force) {
+            Step::Did(1)
+        } else {
+            Step::Idle
+        }
+    }
+
+    /// Looks at some pages for a segment in which nothing is visible any more. Once round at each new second.
+    fn scan_for_dead(&mut self, now: u32) -> Step {
+        let count = self.arena.page_count();
+        if now != self.reclaim.scan_now {
+            self.reclaim.scan_now = now;
+            self.reclaim.scan_left = count;
+        }
+        if self.reclaim.scan_left == 0 {
+            return Step::Idle;
+        }
+        for _ in 0..self.reclaim.scan_left.min(SCAN_PAGES) {
+            let page = self.reclaim.scan_cursor as u32;
+            self.reclaim.scan_cursor = (self.reclaim.scan_cursor + 1) % count;
+            self.reclaim.scan_left -= 1;
+            let notes = self.arena.page(page);
+            if notes.is_segment() && (notes.max_deadline <= now || notes.epoch < self.flush_epoch) {
+                if self
+                    .reclaim
+                    .target
+                    .is_some_and(|target| target.page == page)
+                {
+                    self.end_target();
+                }
+                // Ending a target frees it when nothing lives there.
+                if self.arena.page(page).is_segment() {
+                    if self.arena.page(page).kind == Kind::Open {
+                        self.chains.seal(&mut self.arena, page);
+                    }
+                    self.start_sweep(page, Keep::Nothing);
+                }
+                break;
+            }
+        }
+        Step::Did(1)
+    }
+
+    fn start_sweep(&mut self, page: u32, keep: Keep) {
+        debug_assert_eq!(self.arena.page(page).kind, Kind::Sealed);
+        let at = self.arena.start_of(page);
+        self.reclaim.sweep = Some(Sweep {
+            source: page,
+            at,
+            keep,
+            seen_bytes: 0,
+            kept_bytes: 0,
+        });
+    }
+
+    /// Chooses the next segment to merge or compact.
+    fn start_merge(&mut self, now: u32, force: bool) -> bool {
+        let chosen = match self.eviction {
+            Eviction::Merge => self.choose_for_merge(force),
+            Eviction::None => self.choose_for_compaction(),
+        };
+        let Some(page) = chosen else { return false };
+        if self.arena.page(page).kind == Kind::Open {
+            self.chains.seal(&mut self.arena, page);
+        }
+        let notes = self.arena.page(page);
+        if let Some(target) = self.reclaim.target
+            && (self.arena.page(target.page).ttl_bucket != notes.ttl_bucket
+                || target.sources >= SOURCES_MAX)
+        {
+            self.end_target();
+        }
+        let keep = match self.eviction {
+            Eviction::None => Keep::All,
+            Eviction::Merge => Keep::of_merge(
+                self.arena.page_bytes(),
+                self.arena.page(page).live_bytes as usize,
+            ),
+        };
+        if let Some(target) = &mut self.reclaim.target {
+            target.sources += 1;
+        }
+        // The target may have been freed or sealed above; the source never is, it is not the target.
+        self.start_sweep(page, keep);
+        debug_assert!(
+            self.arena.page(page).max_deadline > now || self.arena.page(page).used == 0 || force
+        );
+        true
+    }
+
+    /// The segment to merge next: the oldest of all, or its neighbours in the chain while a target has room.
+    fn choose_for_merge(&self, force: bool) -> Option<u32> {
+        if let Some(target) = self.reclaim.target
+            && target.sources < SOURCES_MAX
+        {
+            let notes = self.arena.page(target.page);
+            let page = self.oldest_sealed(usize::from(notes.ttl_bucket));
+            if let Some(page) = page
+                && self.arena.page(page).epoch < notes.epoch
+            {
+                return Some(page);
+            }
+        }
+        let mut best: Option<(bool, u64, u32)> = None;
+        for (index, chain) in self.chains.chains.iter().enumerate() {
+            if chain.head == NO_PAGE {
+                continue;
+            }
+            let Some(page) = self.oldest_sealed(index) else {
+                continue;
+            };
+            let notes = self.arena.page(page);
+            // Moving the little that lives in a chain's only segment frees a page and takes one.
+            let alone = chain.len <= 2
+                && notes.live_bytes as usize <= self.arena.page_bytes() / policy::KEEP_ONE_IN;
+            let candidate = (alone, notes.epoch, page);
+            if best.is_none_or(|best| (candidate.0, candidate.1) < (best.0, best.1)) {
+                best = Some(candidate);
+            }
+        }
+        if let Some((alone, _, page)) = best
+            && (!alone || force)
+        {
+            return Some(page);
+        }
+        if !force {
+            return None;
+        }
+        self.chains
+            .chains
+            .iter()
+            .map(|chain| chain.open)
+            .filter(|&open| open != NO_PAGE && self.arena.page(open).loans == 0)
+            .min_by_key(|&open| self.arena.page(open).epoch)
+    }
+
+    /// The oldest segment of a chain that may be swept. Lent ones are passed over: sweeping them frees nothing yet.
+    fn oldest_sealed(&self, chain: usize) -> Option<u32> {
+        let mut page = self.chains.chains[chain].head;
+        while page != NO_PAGE {
+            let notes = self.arena.page(page);
+            if notes.kind == Kind::Sealed && notes.loans == 0 {
+                return Some(page);
+            }
+            page = notes.next;
+        }
+        None
+    }
+
+    /// The segment to compact next when nothing may be dropped: the emptiest of the chain with most dead space, if
+    /// compacting that chain frees a page at all.
+    fn choose_for_compaction(&self) -> Option<u32> {
+        let page_bytes = self.arena.page_bytes();
+        let mut best: Option<(usize, u32)> = None;
+        for chain in &self.chains.chains {
+            let (mut dead_bytes, mut emptiest, mut page) = (0, None::<(usize, u32)>, chain.head);
+            while page != NO_PAGE {
+                let notes = self.arena.page(page);
+                // Each item may grow by its unique when it moves.
+                let moved =
+                    notes.live_bytes as usize + notes.live_items as usize * item::UNIQUE_BYTES;
+                if notes.kind == Kind::Sealed && notes.loans == 0 && moved <= page_bytes / 16 * 15 {
+                    dead_bytes += page_bytes - moved;
+                    if emptiest.is_none_or(|(least, _)| moved < least) {
+                        emptiest = Some((moved, page));
+                    }
+                } else if notes.kind == Kind::Target {
+                    dead_bytes += page_bytes - notes.used as usize;
+                }
+                page = notes.next;
+            }
+            if let Some((_, page)) = emptiest
+                && dead_bytes >= page_bytes
+                && best.is_none_or(|(most, _)| dead_bytes > most)
+            {
+                best = Some((dead_bytes, page));
+            }
+        }
+        best.map(|(_, page)| page)
+    }
+
+    /// Seals the target. It is a segment like any other from now on.
+    pub(crate) fn end_target(&mut self) {
+        if let Some(target) = self.reclaim.target.take() {
+            self.chains.seal(&mut self.arena, target.page);
+            self.free_if_empty(target.page);
+        }
+    }
+
+    fn sweep_batch(&mut self, now: u32) -> Step {
+        let Some(mut sweep) = self.reclaim.sweep else {
+            return Step::Idle;
+        };
+        let end = self.arena.start_of(sweep.source) + self.arena.page(sweep.source).used as usize;
+        let mut batch = [(0usize, KeyHash(0)); BATCH_ITEMS];
+        let (mut items, mut dead_items) = (0, 0);
+        while items < BATCH_ITEMS && dead_items < BATCH_DEAD_ITEMS && sweep.at < end {
+            let memory = self.arena.bytes();
+            let header = Header::read(memory, sweep.at);
+            if header.has(item::DEAD) {
+                dead_items += 1;
+            } else {
+                let hash = self.hasher.hash(item::key_at(memory, sweep.at));
+                self.table.prefetch_buckets(memory, hash);
+                batch[items] = (sweep.at, hash);
+                items += 1;
+            }
+            sweep.at += header.size();
+        }
+        for &(at, hash) in &batch[..items] {
+            if !self.sweep_item(&mut sweep, at, hash, now) {
+                // Nothing may be dropped and there is no room to move to: the segment stays as it is, its items that
+                // have moved are dead here.
+                self.reclaim.sweep = None;
+                self.free_if_empty(sweep.source);
+                return Step::Did(items);
+            }
+        }
+        if let Keep::Popular {
+            target_bytes,
+            live_bytes,
+        } = sweep.keep
+        {
+            self.reclaim
+                .cutoff
+                .adapt(sweep.seen_bytes, sweep.kept_bytes, target_bytes, live_bytes);
+        }
+        if sweep.at >= end {
+            self.reclaim.sweep = None;
+            let notes = self.arena.page(sweep.source);
+            assert_eq!(
+                notes.live_items, 0,
+                "segment {} was swept and still has live items",
+                sweep.source
+            );
+            self.free_segment(sweep.source);
+        } else {
+            self.reclaim.sweep = Some(sweep);
+        }
+        Step::Did(items + dead_items / 8 + 1)
+    }
+
+    /// Drops or moves one item. `false` when it can be neither.
+    fn sweep_item(&mut self, sweep: &mut Sweep, at: usize, hash: KeyHash, now: u32) -> bool {
+        let place = self.table.find_location(self.arena.bytes(), hash, at);
+        let place =
+            place.unwrap_or_else(|| panic!("the item at {at} is not dead and not in the table"));
+        let entry = Entry {
+            place,
+            location: at,
+        };
+        let header = Header::read(self.arena.bytes(), at);
+        if let Some(reason) = self.gone(at, header, now) {
+            self.bury(entry, reason);
+            return true;
+        }
+        let size = header.size();
+        sweep.seen_bytes += size;
+        let frequency = bucket::frequency(
+            bucket::view(self.arena.bytes(), place.bucket_at),
+            place.slot,
+        );
+        let keep = match sweep.keep {
+            Keep::Nothing => false,
+            Keep::All => true,
+            Keep::Popular { .. } => self.reclaim.cutoff.keeps(frequency, size),
+        };
+        if keep {
+            let deadline = deadline_of(self.arena.page(sweep.source).base, header);
+            let unique_bytes = if header.has(item::SEEN) && !header.has(item::CAS) {
+                item::UNIQUE_BYTES
+            } else {
+                0
+            };
+            if let Some(page) = self.target_for(sweep.source, size + unique_bytes, deadline, now) {
+                self.relocate(place, at, header, page, deadline);
+                // An item has to be fetched again to survive again.
+                bucket::set_frequency(
+                    self.arena.bytes_mut(),
+                    place.bucket_at,
+                    place.slot,
+                    frequency / 2,
+                );
+                self.counters.moved += 1;
+                sweep.kept_bytes += size;
+                return true;
+            }
+        }
+        if self.eviction == Eviction::None {
+            return false;
+        }
+        self.bury(entry, Reason::Evicted);
+        true
+    }
+
+    /// The target segment for an item from `source`, opened if need be.
+    fn target_for(&mut self, source: u32, size: usize, deadline: u32, now: u32) -> Option<u32> {
+        if let Some(target) = self.reclaim.target {
+            let notes = self.arena.page(target.page);
+            if notes.ttl_bucket == self.arena.page(source).ttl_bucket
+                && notes.used as usize + size <= self.arena.page_bytes()
+                && delta_of(notes.base, deadline).is_some()
+            {
+                return Some(target.page);
+            }
+            self.end_target();
+        }
+        let chain = usize::from(self.arena.page(source).ttl_bucket);
+        let page = self.open_segment(Kind::Target, chain, deadline, now)?;
+        self.reclaim.target = Some(Target { page, sources: 1 });
+        Some(page)
+    }
+}

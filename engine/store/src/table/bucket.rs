@@ -1,0 +1,210 @@
+//! One hash bucket: a cache line of eight entries.
+//!
+//! ```text
+//!  0        2        4             14       16            22            28              58            64
+//! +--------+--------+---  ...  ---+--------+-------------+-------------+---   ...   ---+-------------+
+//! | tag 0  | tag 1  |             | tag 7  | entry 0     | entry 1     |               | entry 7     |
+//! +--------+--------+---  ...  ---+--------+-------------+-------------+---   ...   ---+-------------+
+//!                                           location: 40 bits, frequency: 8 bits
+//! ```
+//!
+//! Always true: a slot is empty exactly when its tag is zero.
+
+/// Bytes of a bucket: a cache line.
+pub(crate) const BUCKET_BYTES: usize = 64;
+/// Entries in a bucket.
+pub(crate) const SLOTS: usize = 8;
+
+const TAG_BYTES: usize = 2;
+const ENTRY_BYTES: usize = 6;
+const ENTRIES_AT: usize = SLOTS * TAG_BYTES;
+
+const _: () = assert!(ENTRIES_AT + SLOTS * ENTRY_BYTES == BUCKET_BYTES);
+
+pub(crate) use super::scan::matches;
+
+pub(crate) type Bucket = [u8; BUCKET_BYTES];
+
+#[inline(always)]
+pub(crate) fn view(memory: &[u8], at: usize) -> &Bucket {
+    memory[at..at + BUCKET_BYTES]
+        .try_into()
+        .expect("a bucket's bytes")
+}
+
+#[inline(always)]
+fn view_mut(memory: &mut [u8], at: usize) -> &mut Bucket {
+    (&mut memory[at..at + BUCKET_BYTES])
+        .try_into()
+        .expect("a bucket's bytes")
+}
+
+#[inline(always)]
+pub(crate) fn tag(bucket: &Bucket, slot: usize) -> u16 {
+    u16::from_le_bytes([bucket[slot * TAG_BYTES], bucket[slot * TAG_BYTES + 1]])
+}
+
+/// Where the item of a slot is. Only meaningful for a slot in use.
+#[inline(always)]
+pub(crate) fn location(bucket: &Bucket, slot: usize) -> usize {
+    // Reading the two bytes before the entry and shifting them out keeps the eight-byte read inside the bucket.
+    let at = ENTRIES_AT - 2 + (slot & (SLOTS - 1)) * ENTRY_BYTES;
+    let word = u64::from_le_bytes(bucket[at..at + 8].try_into().expect("eight bytes"));
+    (word >> 16) as usize & ((1 << 40) - 1)
+}
+
+#[inline(always)]
+pub(crate) fn frequency(bucket: &Bucket, slot: usize) -> u8 {
+    bucket[ENTRIES_AT + slot * ENTRY_BYTES + 5]
+}
+
+#[inline(always)]
+pub(crate) fn set_frequency(memory: &mut [u8], at: usize, slot: usize, frequency: u8) {
+    memory[at + ENTRIES_AT + slot * ENTRY_BYTES + 5] = frequency;
+}
+
+/// Leads an entry to another place; tag and frequency stay.
+#[inline(always)]
+pub(crate) fn set_location(memory: &mut [u8], at: usize, slot: usize, location: usize) {
+    let here = at + ENTRIES_AT + slot * ENTRY_BYTES;
+    memory[here..here + 5].copy_from_slice(&(location as u64).to_le_bytes()[..5]);
+}
+
+#[inline(always)]
+pub(crate) fn put(
+    memory: &mut [u8],
+    at: usize,
+    slot: usize,
+    tag: u16,
+    location: usize,
+    frequency: u8,
+) {
+    debug_assert!(tag != 0 && location < 1 << 40);
+    let bucket = view_mut(memory, at);
+    bucket[slot * TAG_BYTES..][..TAG_BYTES].copy_from_slice(&tag.to_le_bytes());
+    let word = location as u64 | u64::from(frequency) << 40;
+    bucket[ENTRIES_AT + slot * ENTRY_BYTES..][..ENTRY_BYTES]
+        .copy_from_slice(&word.to_le_bytes()[..ENTRY_BYTES]);
+}
+
+#[inline(always)]
+pub(crate) fn clear(memory: &mut [u8], at: usize, slot: usize) {
+    memory[at + slot * TAG_BYTES..][..TAG_BYTES].fill(0);
+}
+
+/// Moves an entry to an empty slot of another bucket (or the same).
+pub(crate) fn move_entry(memory: &mut [u8], from: (usize, usize), to: (usize, usize)) {
+    let source = view(memory, from.0);
+    let (tag, location, frequency) = (
+        tag(source, from.1),
+        location(source, from.1),
+        frequency(source, from.1),
+    );
+    clear(memory, from.0, from.1);
+    put(memory, to.0, to.1, tag, location, frequency);
+}
+
+/// Writes two buckets from one: the slots in `stay` remain in the first, those in `go` move to the second.
+pub(crate) fn share_out(
+    memory: &mut [u8],
+    old: &Bucket,
+    stay_at: usize,
+    stay: u32,
+    go_at: usize,
+    go: u32,
+) {
+    let pick = |mask: u32| {
+        let mut bucket = *old;
+        for slot in 0..SLOTS {
+            if mask & 1 << slot == 0 {
+                bucket[slot * TAG_BYTES..][..TAG_BYTES].fill(0);
+            }
+        }
+        bucket
+    };
+    *view_mut(memory, stay_at) = pick(stay);
+    *view_mut(memory, go_at) = pick(go);
+}
+
+/// The empty slots, a bit each.
+#[inline(always)]
+pub(crate) fn empties(bucket: &Bucket) -> u32 {
+    matches(bucket, 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_read_back_and_leave_their_neighbours_alone() {
+        let mut memory = vec![0u8; 192];
+        for slot in 0..SLOTS {
+            put(
+                &mut memory,
+                64,
+                slot,
+                0x0101 * (slot as u16 + 1),
+                (1 << 40) - 1 - slot,
+                200 + slot as u8,
+            );
+        }
+        set_location(&mut memory, 64, 3, 0x12_3456_789a);
+        set_frequency(&mut memory, 64, 4, 7);
+        clear(&mut memory, 64, 5);
+        for slot in 0..SLOTS {
+            let bucket = view(&memory, 64);
+            let expected = (
+                if slot == 5 {
+                    0
+                } else {
+                    0x0101 * (slot as u16 + 1)
+                },
+                if slot == 3 {
+                    0x12_3456_789a
+                } else {
+                    (1 << 40) - 1 - slot
+                },
+                if slot == 4 { 7 } else { 200 + slot as u8 },
+            );
+            assert_eq!(
+                (
+                    tag(bucket, slot),
+                    location(bucket, slot),
+                    frequency(bucket, slot)
+                ),
+                expected
+            );
+        }
+        assert_eq!(empties(view(&memory, 64)), 1 << 5);
+        assert!(
+            memory[..64]
+                .iter()
+                .chain(&memory[128..])
+                .all(|&byte| byte == 0)
+        );
+    }
+
+    #[test]
+    fn sharing_out_loses_no_entry() {
+        let mut memory = vec![0u8; 128];
+        for slot in 0..SLOTS {
+            put(
+                &mut memory,
+                0,
+                slot,
+                slot as u16 + 1,
+                100 + slot,
+                slot as u8,
+            );
+        }
+        let old = *view(&memory, 0);
+        share_out(&mut memory, &old, 0, 0b1010_0101, 64, 0b0101_1010);
+        assert_eq!(
+            (empties(view(&memory, 0)), empties(view(&memory, 64))),
+            (0b0101_1010, 0b1010_0101)
+        );
+        assert_eq!(location(view(&memory, 64), 1), 101);
+        assert_eq!(location(view(&memory, 0), 7), 107);
+    }
+}

@@ -1,0 +1,301 @@
+//! Values as they lie in memory: a part beside the item, then extension pages.
+//!
+//! ```text
+//! segment:   | header | key | extras | first part |        (the whole value, unless it is large)
+//! pages:     | second part, one page | -> | third part, one page | -> | the rest |
+//! ```
+//!
+//! Always true: the parts in this order are the value; only the first may be of any length, the others are full pages
+//! except the last.
+
+use crate::item::{self, Header};
+use crate::segment::arena::{Arena, Memory, NO_PAGE, Page};
+use crate::ttl::Deadline;
+
+/// Where a value lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Placement {
+    /// Offset of the first part in the arena.
+    pub head_at: usize,
+    /// Length of the first part.
+    pub head_len: usize,
+    /// First extension page, or `NO_PAGE`.
+    pub first_page: u32,
+    /// Length of the whole value.
+    pub len: usize,
+}
+
+impl Placement {
+    /// The placement of the value of the item at `at`.
+    #[inline(always)]
+    pub fn of(memory: &[u8], at: usize, header: Header) -> Self {
+        let head_at = header.value_at(at);
+        let head_len = header.value_len as usize;
+        if header.has(item::LARGE) {
+            let large = header.large(memory, at);
+            Self {
+                head_at,
+                head_len,
+                first_page: large.first_page,
+                len: large.value_len as usize,
+            }
+        } else {
+            Self {
+                head_at,
+                head_len,
+                first_page: NO_PAGE,
+                len: head_len,
+            }
+        }
+    }
+
+    /// Where byte `offset` of the value lies and how many bytes follow it without a gap.
+    pub fn run(&self, pages: &[Page], page_shift: u32, offset: usize) -> (usize, usize) {
+        assert!(
+            offset < self.len,
+            "offset {offset} of a value of {} bytes",
+            self.len
+        );
+        if offset < self.head_len {
+            return (self.head_at + offset, self.head_len - offset);
+        }
+        let beyond = offset - self.head_len;
+        let mut page = self.first_page;
+        for _ in 0..beyond >> page_shift {
+            page = pages[page as usize].next;
+        }
+        let inside = beyond & ((1 << page_shift) - 1);
+        let left = (1usize << page_shift) - inside;
+        (
+            ((page as usize) << page_shift) + inside,
+            left.min(self.len - offset),
+        )
+    }
+}
+
+/// How a value is cut: bytes beside the item, and extension pages. `fixed` is what the item needs besides the value.
+///
+/// Room for a CAS unique is left in the page, so that every item can be moved and take its unique along.
+pub(crate) fn cut(page_bytes: usize, fixed: usize, value_len: usize) -> (usize, usize) {
+    let fixed = fixed + item::UNIQUE_BYTES;
+    if fixed + value_len <= page_bytes {
+        return (value_len, 0);
+    }
+    let (pages, rest) = (value_len / page_bytes, value_len % page_bytes);
+    if fixed + item::LARGE_BYTES + rest <= page_bytes {
+        (rest, pages)
+    } else {
+        (0, pages + 1)
+    }
+}
+
+/// Writes `bytes` into a value from `offset` on.
+pub(crate) fn write<M: Memory>(
+    arena: &mut Arena<M>,
+    to: &Placement,
+    mut offset: usize,
+    mut bytes: &[u8],
+) {
+    while !bytes.is_empty() {
+        let (at, len) = to.run(&arena.pages, arena.page_shift(), offset);
+        let len = len.min(bytes.len());
+        let (now, rest) = bytes.split_at(len);
+        arena.bytes_mut()[at..at + len].copy_from_slice(now);
+        bytes = rest;
+        offset += len;
+    }
+}
+
+/// Copies a whole value into another from `offset` on.
+pub(crate) fn copy<M: Memory>(
+    arena: &mut Arena<M>,
+    from: &Placement,
+    to: &Placement,
+    offset: usize,
+) {
+    let mut done = 0;
+    while done < from.len {
+        let (source, source_len) = from.run(&arena.pages, arena.page_shift(), done);
+        let (target, target_len) = to.run(&arena.pages, arena.page_shift(), offset + done);
+        let len = source_len.min(target_len);
+        arena.bytes_mut().copy_within(source..source + len, target);
+        done += len;
+    }
+}
+
+/// A value in place: one piece, or several when it is large.
+#[derive(Clone, Copy)]
+pub struct Value<'a> {
+    head: &'a [u8],
+    memory: &'a [u8],
+    pages: &'a [Page],
+    page_shift: u32,
+    first_page: u32,
+    len: usize,
+}
+
+impl<'a> Value<'a> {
+    #[inline(always)]
+    pub(crate) fn new(
+        memory: &'a [u8],
+        pages: &'a [Page],
+        page_shift: u32,
+        placement: Placement,
+    ) -> Self {
+        Self {
+            head: &memory[placement.head_at..placement.head_at + placement.head_len],
+            memory,
+            pages,
+            page_shift,
+            first_page: placement.first_page,
+            len: placement.len,
+        }
+    }
+
+    /// Length in bytes of the whole value.
+    #[inline]
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether the value has no bytes.
+    #[inline]
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The whole value, if it lies in one piece. Every value that fits a page does.
+    #[inline]
+    #[must_use]
+    pub fn as_slice(&self) -> Option<&'a [u8]> {
+        (self.first_page == NO_PAGE).then_some(self.head)
+    }
+
+    /// The pieces in order; none is empty.
+    #[inline]
+    #[must_use]
+    pub fn pieces(&self) -> Pieces<'a> {
+        Pieces {
+            value: *self,
+            page: self.first_page,
+            left: self.len,
+        }
+    }
+
+    /// A copy in one piece; allocates.
+    #[must_use]
+    pub fn to_vec(&self) -> Vec<u8> {
+        self.pieces().flatten().copied().collect()
+    }
+}
+
+impl std::fmt::Debug for Value<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Value({} bytes)", self.len)
+    }
+}
+
+/// The pieces of a [`Value`].
+#[derive(Clone, Debug)]
+pub struct Pieces<'a> {
+    value: Value<'a>,
+    page: u32,
+    left: usize,
+}
+
+impl<'a> Iterator for Pieces<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        if self.left == 0 {
+            return None;
+        }
+        let value = &self.value;
+        if self.left == value.len && !value.head.is_empty() {
+            self.left -= value.head.len();
+            return Some(value.head);
+        }
+        let start = (self.page as usize) << value.page_shift;
+        let len = self.left.min(1 << value.page_shift);
+        self.page = value.pages[self.page as usize].next;
+        self.left -= len;
+        Some(&value.memory[start..start + len])
+    }
+}
+
+/// Names an item just looked up, for [`crate::Shard::lend`]. Good until the shard is changed again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ItemRef {
+    pub(crate) location: usize,
+    pub(crate) epoch: u64,
+}
+
+/// A lookup that found something.
+#[derive(Clone, Copy, Debug)]
+pub struct Hit<'a> {
+    /// The client flags given when the item was stored.
+    pub flags: u32,
+    /// The CAS unique, never zero; zero when it was not asked for.
+    pub cas: u64,
+    /// When the item dies.
+    pub deadline: Deadline,
+    /// The value where it lies.
+    pub value: Value<'a>,
+    /// The item's name, for [`crate::Shard::lend`].
+    pub item: ItemRef,
+    /// Whether nobody had fetched the item before.
+    pub first_fetch: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::segment::arena::Kind;
+
+    #[test]
+    fn every_length_is_cut_so_that_it_fits() {
+        let page = 16 << 10;
+        for fixed in [9usize, 100, 282] {
+            for value_len in (0..3 * page + 600).step_by(7) {
+                let (head, pages) = cut(page, fixed, value_len);
+                let extra = if pages > 0 { item::LARGE_BYTES } else { 0 };
+                assert!(
+                    fixed + extra + head + item::UNIQUE_BYTES <= page,
+                    "{fixed} {value_len}"
+                );
+                assert!(
+                    head + pages * page >= value_len
+                        && (pages == 0 || head + (pages - 1) * page < value_len)
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_value_in_pages_reads_back() {
+        let mut arena = Arena::new(vec![0u8; 128 << 10]);
+        let pages: Vec<u32> = (0..3)
+            .map(|_| arena.take(Kind::Extension).expect("free"))
+            .collect();
+        arena.page_mut(pages[1]).next = pages[2];
+        let bytes: Vec<u8> = (0..20_000u32).map(|i| (i * 7 >> 3) as u8).collect();
+        let head_at = arena.start_of(pages[0]);
+        let placement = Placement {
+            head_at,
+            head_len: 100,
+            first_page: pages[1],
+            len: bytes.len(),
+        };
+        write(&mut arena, &placement, 0, &bytes[..5]);
+        write(&mut arena, &placement, 5, &bytes[5..]);
+        let value = Value::new(arena.bytes(), &arena.pages, arena.page_shift(), placement);
+        assert_eq!(value.to_vec(), bytes);
+        assert_eq!(
+            value.pieces().map(<[u8]>::len).collect::<Vec<_>>(),
+            [100, 16 << 10, 20_000 - 100 - (16 << 10)]
+        );
+        assert_eq!(value.as_slice(), None);
+    }
+}
