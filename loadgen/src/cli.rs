@@ -160,6 +160,9 @@ pub struct Args {
     /// Core of the first thread; the others take those after it
     #[arg(long, value_name = "CORE", help_heading = "Beyond memtier")]
     pin: Option<usize>,
+    /// Print a line to standard error when measuring begins and when it ends
+    #[arg(long, help_heading = "Beyond memtier")]
+    pub announce: bool,
     /// Seed of everything drawn
     #[arg(
         long,

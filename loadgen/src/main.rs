@@ -30,7 +30,11 @@ fn main() -> ExitCode {
             eprintln!("strata-load: signals cannot be caught, so Ctrl-C will not report: {error}");
         }
     }
-    let mut outcome = match run::run(&plan, &stop) {
+    let mut outcome = match run::run(&plan, &stop, &|phase| {
+        if args.announce {
+            eprintln!("phase: {phase:?}");
+        }
+    }) {
         Ok(outcome) => outcome,
         Err(sentence) => {
             eprintln!("strata-load: {sentence}");

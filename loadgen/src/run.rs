@@ -7,7 +7,7 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Barrier, Mutex};
+use std::sync::{Barrier, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
@@ -42,6 +42,15 @@ pub struct Outcome {
     pub io: &'static str,
 }
 
+/// A moment in a run that others may want to know of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// What happens from here on is measured.
+    Measuring,
+    /// Measuring has ended; outstanding replies are still waited for.
+    Measured,
+}
+
 /// What a thread brings home.
 struct Part {
     tally: Tally,
@@ -50,8 +59,9 @@ struct Part {
     end_ns: u64,
 }
 
-/// Carries out `plan`. `stop` ends it early. The error is a sentence for the user.
-pub fn run(plan: &Plan, stop: &AtomicBool) -> Result<Outcome, String> {
+/// Carries out `plan`. `stop` ends it early; `announce` is called when a phase begins, outside the
+/// threads that make the load. The error is a sentence for the user.
+pub fn run(plan: &Plan, stop: &AtomicBool, announce: &dyn Fn(Phase)) -> Result<Outcome, String> {
     let uring = match plan.io {
         Io::Epoll => false,
         Io::Uring => {
@@ -73,9 +83,9 @@ pub fn run(plan: &Plan, stop: &AtomicBool) -> Result<Outcome, String> {
     };
     raise_file_limit(plan.connection_count() as u64 + 64)?;
     if uring {
-        run_on::<Uring>(plan, stop, "io_uring")
+        run_on::<Uring>(plan, stop, announce, "io_uring")
     } else {
-        run_on::<Epoll>(plan, stop, "epoll")
+        run_on::<Epoll>(plan, stop, announce, "epoll")
     }
 }
 
@@ -101,6 +111,7 @@ fn raise_file_limit(needed: u64) -> Result<(), String> {
 fn run_on<T: Transport>(
     plan: &Plan,
     stop: &AtomicBool,
+    announce: &dyn Fn(Phase),
     io_name: &'static str,
 ) -> Result<Outcome, String> {
     let terms = Terms {
@@ -120,16 +131,29 @@ fn run_on<T: Transport>(
         barrier: Barrier::new(plan.threads),
         start_ns: Mutex::new(None),
     };
+    let (tell_window, window) = mpsc::channel();
     let parts: Vec<Option<Part>> = thread::scope(|scope| {
         let threads: Vec<_> = (0..plan.threads)
             .map(|thread| {
                 let shared = &shared;
+                let tell_window = tell_window.clone();
                 thread::Builder::new()
                     .name(format!("load-{thread}"))
-                    .spawn_scoped(scope, move || thread_main::<T>(shared, thread))
+                    .spawn_scoped(scope, move || {
+                        thread_main::<T>(shared, thread, &tell_window)
+                    })
                     .expect("a thread can be started")
             })
             .collect();
+        drop(tell_window);
+        // Nobody sends a window when the run fails before it begins, and the last sender is
+        // dropped when a run ends before its time.
+        if let Ok(Range { start, end }) = window.recv() {
+            wait_until(clock, start, &window);
+            announce(Phase::Measuring);
+            wait_until(clock, end, &window);
+            announce(Phase::Measured);
+        }
         threads
             .into_iter()
             .map(|thread| thread.join().expect("a generator thread does not panic"))
@@ -174,6 +198,18 @@ fn run_on<T: Transport>(
     })
 }
 
+/// Waits until `until_ns`, or until all threads have ended.
+fn wait_until(clock: Clock, until_ns: u64, threads: &mpsc::Receiver<Range<u64>>) {
+    loop {
+        let left = Duration::from_nanos(until_ns.saturating_sub(clock.now_ns()));
+        match threads.recv_timeout(left) {
+            // The other threads tell the same window.
+            Ok(_) => {}
+            Err(_) => return,
+        }
+    }
+}
+
 struct Shared<'a> {
     plan: &'a Plan,
     terms: &'a Terms,
@@ -200,7 +236,11 @@ impl Shared<'_> {
     }
 }
 
-fn thread_main<T: Transport>(shared: &Shared, thread: usize) -> Option<Part> {
+fn thread_main<T: Transport>(
+    shared: &Shared,
+    thread: usize,
+    tell_window: &mpsc::Sender<Range<u64>>,
+) -> Option<Part> {
     let plan = shared.plan;
     if let Some(first) = plan.pin
         && let Err(error) = pin(first + thread)
@@ -274,6 +314,11 @@ fn thread_main<T: Transport>(shared: &Shared, thread: usize) -> Option<Part> {
     let open = matches!(plan.pace, Pace::Open { .. });
     let mut tally = Tally::new(warm_ns..end_ns, open);
     tally.reserve_seconds();
+    // Nobody listens any more only if the run is being torn down.
+    let _ = tell_window.send(tally.window_ns.clone());
+    while shared.clock.now_ns() < start_ns {
+        std::hint::spin_loop();
+    }
     let outcome = match plan.pace {
         Pace::Closed { depth } => {
             let requests = match plan.length {

@@ -179,7 +179,7 @@ fn plan(server: &Server, arguments: &str) -> Plan {
 
 fn measure(server: &Server, arguments: &str) -> (Outcome, Vec<String>) {
     let plan = plan(server, arguments);
-    let mut outcome = run(&plan, &AtomicBool::new(false)).unwrap();
+    let mut outcome = run(&plan, &AtomicBool::new(false), &|_| {}).unwrap();
     let reasons = verdict::reasons(&plan, &mut outcome);
     (outcome, reasons)
 }
