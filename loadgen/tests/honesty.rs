@@ -303,7 +303,8 @@ fn requests_never_answered_count_with_their_age() {
     let arguments = "-c 1 --ratio 0:1 --rate 100 --arrival constant --test-time 0.2";
     let (mut outcome, reasons) = measure(&server, arguments);
     assert_says(&reasons, "never answered");
-    assert_eq!(outcome.tally.unanswered, 20);
+    // On a busy machine the last may not even be sent in time.
+    assert_eq!(outcome.tally.unanswered + outcome.tally.unsent, 20);
     let latency = outcome.tally.gets.latency.histogram();
     assert_eq!(latency.len(), 20);
     assert!(latency.min() >= 1_000_000_000, "{}", latency.min());
