@@ -7,15 +7,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Parser, ValueEnum};
+use strata_protocol::KEY_MAX_BYTES;
 
 use crate::client::Verify;
 use crate::plan::{Io, Length, OPEN_DEPTH, Pace, Plan};
 use crate::schedule::Arrival;
 use crate::transport::Address;
 use crate::workload::{KeySpace, Pattern, Workload};
-
-/// Longest key memcached takes.
-const KEY_BYTES_MAX: usize = 250;
 
 /// Largest value a memcached can be told to take.
 const VALUE_BYTES_MAX: usize = 1 << 30;
@@ -331,11 +329,10 @@ impl Args {
                 self.key_minimum, self.key_maximum
             ));
         }
-        let keys = KeySpace::new(&self.key_prefix, self.key_minimum, self.key_maximum);
-        if keys.key_bytes_max() > KEY_BYTES_MAX {
+        let key_bytes = self.key_prefix.len() + self.key_maximum.to_string().len();
+        if key_bytes > KEY_MAX_BYTES {
             return Err(format!(
-                "--key-prefix: keys would have up to {} bytes and memcached takes {KEY_BYTES_MAX}",
-                keys.key_bytes_max()
+                "--key-prefix: keys would have up to {key_bytes} bytes and memcached takes {KEY_MAX_BYTES}"
             ));
         }
         if self
@@ -369,7 +366,7 @@ impl Args {
             ));
         }
         Ok(Workload {
-            keys,
+            keys: KeySpace::new(&self.key_prefix, self.key_minimum, self.key_maximum),
             set_pattern,
             get_pattern,
             set_share,
@@ -499,6 +496,7 @@ mod tests {
             ("-n 5 --test-time 1", "--test-time"),
             ("-n many", "--requests"),
             ("-P redis", "--protocol"),
+            (&format!("--key-prefix {}", "x".repeat(243)), "--key-prefix"),
             ("-t 0", "--threads"),
             ("--pipeline 0", "--pipeline"),
             ("--warmup 1", "--warmup"),

@@ -7,8 +7,10 @@
 
 use std::collections::VecDeque;
 
+use strata_protocol::client::{self as wire, REPLY_LINE_MAX_BYTES, Reply};
+use strata_protocol::{Store, StoreVerb};
+
 use crate::tally::{Done, Tally};
-use crate::wire::{self, Line, REPLY_LINE_BYTES_MAX};
 use crate::workload::{Check, KeySpace, Requests, Tape, Verb};
 
 /// Of the hits of a connection one in this many has its value compared, unless all are.
@@ -21,6 +23,15 @@ pub enum Kind {
     Get,
     /// A write.
     Set,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Kind::Get => "get",
+            Kind::Set => "set",
+        }
+    }
 }
 
 /// How closely replies are looked at.
@@ -44,6 +55,34 @@ pub struct Terms {
     pub value_bytes: usize,
     /// How closely replies are looked at.
     pub verify: Verify,
+    /// What stands between the key and the value of a hit.
+    value_head: Box<[u8]>,
+}
+
+impl Terms {
+    /// Terms for keys and values of `value_bytes`.
+    pub fn new(keys: KeySpace, value_bytes: usize, verify: Verify) -> Self {
+        Self {
+            keys,
+            tape: Tape::new(value_bytes),
+            value_bytes,
+            verify,
+            value_head: format!(" 0 {value_bytes}\r\n").into_bytes().into(),
+        }
+    }
+
+    /// What follows the key `index` at the front of `input`, if that is what stands there. Where
+    /// nothing is verified any key of the same length will do.
+    #[inline]
+    fn after_key<'a>(&self, index: u64, input: &'a [u8]) -> Option<&'a [u8]> {
+        let mut number = itoa::Buffer::new();
+        let digits = number.format(index).as_bytes();
+        let prefix = self.keys.prefix().as_bytes();
+        let (key, rest) = input.split_at_checked(prefix.len() + digits.len())?;
+        let right = self.verify == Verify::Nothing
+            || (key[..prefix.len()] == *prefix && key[prefix.len()..] == *digits);
+        right.then_some(rest)
+    }
 }
 
 struct Outstanding {
@@ -92,7 +131,7 @@ impl Pipeline {
             outstanding: VecDeque::with_capacity(depth),
             keys: VecDeque::with_capacity(depth * keys_per_get),
             depth,
-            line: Vec::with_capacity(REPLY_LINE_BYTES_MAX),
+            line: Vec::with_capacity(REPLY_LINE_MAX_BYTES + 1),
             block: None,
             hits: 0,
             passed: 0,
@@ -131,21 +170,28 @@ impl Pipeline {
         let before = out.len();
         let (kind, key_count) = match requests.next_verb() {
             Verb::Get { key_count } => {
-                out.extend_from_slice(b"get");
-                for _ in 0..key_count {
+                let keys = &mut self.keys;
+                let drawn = (0..key_count).map(|_| {
                     let key = requests.get_key();
-                    self.keys.push_back(key);
-                    out.push(b' ');
-                    terms.keys.render(key, out);
-                }
-                out.extend_from_slice(b"\r\n");
+                    keys.push_back(key);
+                    terms.keys.key(key)
+                });
+                wire::get(&mut |bytes: &[u8]| out.extend_from_slice(bytes), drawn);
                 (Kind::Get, key_count)
             }
             Verb::Set => {
                 let (key, version, exptime) = requests.set_key();
-                out.extend_from_slice(b"set ");
-                terms.keys.render(key, out);
-                wire::set_tail(exptime, terms.value_bytes, out);
+                let name = terms.keys.key(key);
+                let line = Store {
+                    verb: StoreVerb::Set,
+                    key: name.as_ref(),
+                    flags: 0,
+                    exptime: exptime.into(),
+                    value_bytes: terms.value_bytes as u32,
+                    cas: 0,
+                    noreply: false,
+                };
+                wire::store_line(&mut |bytes: &[u8]| out.extend_from_slice(bytes), &line);
                 terms.tape.render(key, terms.value_bytes, version, out);
                 out.extend_from_slice(b"\r\n");
                 (Kind::Set, 1)
@@ -181,90 +227,147 @@ impl Pipeline {
                 input = &input[taken..];
                 continue;
             }
-            let Some(end) = memchr::memchr(b'\n', input) else {
-                if self.line.len() + input.len() > REPLY_LINE_BYTES_MAX {
-                    return Err(nonsense(tally, "sent a line longer than any reply", input));
-                }
-                self.line.extend_from_slice(input);
-                self.reply_bytes += input.len() as u64;
-                return Ok(());
-            };
-            let (line, rest) = input.split_at(end + 1);
-            input = rest;
-            self.reply_bytes += line.len() as u64;
             if self.line.is_empty() {
-                self.take_line(line, now_ns, terms, tally)?;
-            } else {
-                let mut whole = std::mem::take(&mut self.line);
-                whole.extend_from_slice(line);
-                let outcome = self.take_line(&whole, now_ns, terms, tally);
-                whole.clear();
-                self.line = whole;
-                outcome?;
+                if let Some(taken) = self.take_expected_hit(input, now_ns, terms, tally) {
+                    input = &input[taken..];
+                    continue;
+                }
+                let Some((taken, reply)) = wire::reply(input) else {
+                    self.line.extend_from_slice(input);
+                    return Ok(());
+                };
+                self.reply_bytes += taken as u64;
+                self.take_reply(reply, now_ns, terms, tally)?;
+                input = &input[taken..];
+                continue;
             }
+            // Bytes are added up to the line's end, so the line alone is what is carried over.
+            let before = self.line.len();
+            let until = memchr::memchr(b'\n', input).map_or(input.len(), |end| end + 1);
+            let until = until.min(REPLY_LINE_MAX_BYTES + 1 - before);
+            self.line.extend_from_slice(&input[..until]);
+            input = &input[until..];
+            let line = std::mem::take(&mut self.line);
+            let outcome = match wire::reply(&line) {
+                None => {
+                    self.line = line;
+                    continue;
+                }
+                Some((taken, reply)) => {
+                    self.reply_bytes += taken as u64;
+                    self.take_reply(reply, now_ns, terms, tally)
+                }
+            };
+            self.line = line;
+            self.line.clear();
+            outcome?;
         }
         Ok(())
     }
 
+    /// The shortcut for the one reply that is all but certain: the hit of a single key, whole.
+    /// Everything but the value is known beforehand, so it is compared and not parsed. `None`
+    /// leaves the reply to the general way, which also says what is wrong with it.
     #[inline]
-    fn take_line(
+    fn take_expected_hit(
         &mut self,
-        line: &[u8],
+        input: &[u8],
+        now_ns: u64,
+        terms: &Terms,
+        tally: &mut Tally,
+    ) -> Option<usize> {
+        const END: &[u8] = b"\r\nEND\r\n";
+        let front = self.outstanding.front()?;
+        if front.kind != Kind::Get || front.key_count != 1 || self.hits > 0 {
+            return None;
+        }
+        let key = *self.keys.front()?;
+        let rest = terms.after_key(key, input.strip_prefix(b"VALUE ")?)?;
+        let rest = rest.strip_prefix(&*terms.value_head)?;
+        let (value, rest) = rest.split_at_checked(terms.value_bytes)?;
+        let rest = rest.strip_prefix(END)?;
+        match terms.verify {
+            Verify::Nothing => {}
+            Verify::Sampled if self.sample_in > 0 => self.sample_in -= 1,
+            Verify::Sampled | Verify::Everything => {
+                let mut check = Check::new(key, terms.value_bytes);
+                check.feed(&terms.tape, value);
+                if !check.passed() {
+                    // Still the sample's turn when the general way looks at it.
+                    return None;
+                }
+                self.sample_in = SAMPLE_EVERY - 1;
+            }
+        }
+        let taken = input.len() - rest.len();
+        self.keys.pop_front();
+        self.hits = 1;
+        self.reply_bytes = taken as u64;
+        self.finish(now_ns, tally);
+        Some(taken)
+    }
+
+    #[inline]
+    fn take_reply(
+        &mut self,
+        reply: Reply,
         now_ns: u64,
         terms: &Terms,
         tally: &mut Tally,
     ) -> Result<(), Nonsense> {
         let Some(front) = self.outstanding.front() else {
-            return Err(nonsense(tally, "sent a reply nobody asked for", line));
+            return Err(nonsense(tally, "sent a reply nobody asked for", reply));
         };
-        match (front.kind, wire::line(line)) {
-            (Kind::Get, Line::Value { key, value_bytes }) => {
-                let unseen = front.key_count - self.hits - self.passed;
-                let index = self.find(key, unseen, terms, tally);
-                self.start_block(index, value_bytes, terms, tally);
-                Ok(())
+        let kind = front.kind;
+        let unseen = front.key_count - self.hits - self.passed;
+        match (kind, reply) {
+            (Kind::Get, Reply::Value(head)) => {
+                let index = self.find(head.key, unseen, terms, tally);
+                self.start_block(index, head.value_bytes as usize, terms, tally);
+                return Ok(());
             }
-            (Kind::Get, Line::End) => {
-                let unseen = front.key_count - self.hits - self.passed;
+            (Kind::Get, Reply::End) => {
                 self.keys.drain(..unseen as usize);
-                self.finish(now_ns, tally);
-                Ok(())
             }
-            (Kind::Set, Line::Stored) => {
+            (Kind::Set, Reply::Stored) => {
                 tally.stored += 1;
                 self.hits = 1;
-                self.finish(now_ns, tally);
-                Ok(())
             }
-            (kind, Line::Error(text) | Line::Declined(text)) => {
+            (
+                _,
+                Reply::Error
+                | Reply::ClientError(_)
+                | Reply::ServerError(_)
+                | Reply::NotStored
+                | Reply::Exists
+                | Reply::NotFound,
+            ) => {
                 tally.faults.errors += 1;
-                tally.faults.note(|| {
-                    format!(
-                        "a {kind:?} was answered {:?}",
-                        text.escape_ascii().to_string()
-                    )
-                });
-                let unseen = front.key_count - self.hits - self.passed;
+                tally
+                    .faults
+                    .note(|| format!("a {} was answered {}", kind.name(), shown(reply)));
                 if kind == Kind::Get {
                     self.keys.drain(..unseen as usize);
                 }
-                self.finish(now_ns, tally);
-                Ok(())
             }
-            (Kind::Get, Line::Stored) | (Kind::Set, Line::Value { .. } | Line::End) => {
+            (Kind::Get, Reply::Stored) => {
                 tally.faults.misplaced += 1;
-                let kind = front.kind;
-                Err(nonsense(
-                    tally,
-                    match kind {
-                        Kind::Get => "answered a get as if it were a set",
-                        Kind::Set => "answered a set as if it were a get",
-                    },
-                    line,
-                ))
+                return Err(nonsense(tally, "answered a get as if it were a set", reply));
             }
-            (_, Line::Foreign(text)) => Err(nonsense(tally, "sent what is no reply", text)),
+            (Kind::Set, Reply::Value(_) | Reply::End) => {
+                tally.faults.misplaced += 1;
+                return Err(nonsense(tally, "answered a set as if it were a get", reply));
+            }
+            _ => {
+                return Err(nonsense(
+                    tally,
+                    "sent what is no reply to a get or set",
+                    reply,
+                ));
+            }
         }
+        self.finish(now_ns, tally);
+        Ok(())
     }
 
     /// Which of the `unseen` keys of the retrieval in front was found. Keys before it were
@@ -284,7 +387,7 @@ impl Pipeline {
             return None;
         }
         for missed in 0..unseen as usize {
-            if terms.keys.is(self.keys[missed], key) {
+            if terms.keys.key(self.keys[missed]).as_ref() == key {
                 self.passed += missed as u32;
                 let index = self.keys[missed];
                 self.keys.drain(..=missed);
@@ -294,13 +397,13 @@ impl Pipeline {
         let asked = self.keys.pop_front();
         tally.faults.misplaced += 1;
         tally.faults.note(|| {
-            let mut expected = Vec::new();
-            if let Some(asked) = asked {
-                terms.keys.render(asked, &mut expected);
-            }
+            let asked = asked.map(|asked| terms.keys.key(asked));
             format!(
                 "a get of {} was answered with the key {}",
-                expected.escape_ascii(),
+                asked.map_or_else(String::new, |asked| asked
+                    .as_ref()
+                    .escape_ascii()
+                    .to_string()),
                 key.escape_ascii()
             )
         });
@@ -355,9 +458,11 @@ impl Pipeline {
                 let key = block.key;
                 tally.faults.wrong_values += 1;
                 tally.faults.note(|| {
-                    let mut name = Vec::new();
-                    terms.keys.render(key, &mut name);
-                    format!("the value of {} has a wrong byte", name.escape_ascii())
+                    let name = terms.keys.key(key);
+                    format!(
+                        "the value of {} has a wrong byte",
+                        name.as_ref().escape_ascii()
+                    )
                 });
             }
             if of_value == block.value_left {
@@ -372,7 +477,7 @@ impl Pipeline {
                 return Err(nonsense(
                     tally,
                     "did not end a value where it had to end",
-                    &input[taken..],
+                    Reply::Malformed(&input[taken..]),
                 ));
             }
             block.end_left -= 1;
@@ -418,15 +523,26 @@ impl Pipeline {
 
 /// Notes why a connection cannot go on.
 #[cold]
-fn nonsense(tally: &mut Tally, what: &str, bytes: &[u8]) -> Nonsense {
-    const SHOWN_BYTES: usize = 60;
-    let shown = bytes[..bytes.len().min(SHOWN_BYTES)]
-        .escape_ascii()
-        .to_string();
+fn nonsense(tally: &mut Tally, what: &str, reply: Reply) -> Nonsense {
     tally
         .faults
-        .note(|| format!("the server {what}: \"{shown}\""));
+        .note(|| format!("the server {what}: {}", shown(reply)));
     Nonsense
+}
+
+/// A reply as text, cut where it gets long.
+fn shown(reply: Reply) -> String {
+    const SHOWN_BYTES: usize = 60;
+    let (word, text) = match reply {
+        Reply::Error => ("ERROR", &b""[..]),
+        Reply::ClientError(text) => ("CLIENT_ERROR ", text),
+        Reply::ServerError(text) => ("SERVER_ERROR ", text),
+        Reply::Malformed(text) => ("", text),
+        Reply::Value(head) => ("VALUE ", head.key),
+        other => return format!("{other:?}"),
+    };
+    let text = &text[..text.len().min(SHOWN_BYTES)];
+    format!("\"{word}{}\"", text.escape_ascii())
 }
 
 #[cfg(test)]
@@ -445,12 +561,7 @@ mod tests {
             value_bytes: 20,
             exptime: (0, 0),
         };
-        let terms = Terms {
-            keys: workload.keys.clone(),
-            tape: Tape::new(20),
-            value_bytes: 20,
-            verify: Verify::Everything,
-        };
+        let terms = Terms::new(workload.keys.clone(), 20, Verify::Everything);
         (Requests::new(&workload, 1, 0, 1), terms)
     }
 
@@ -585,7 +696,7 @@ mod tests {
 
     #[test]
     fn endless_lines_unasked_replies_and_bad_line_ends_are_nonsense() {
-        let endless = vec![b'a'; REPLY_LINE_BYTES_MAX + 1];
+        let endless = vec![b'a'; REPLY_LINE_MAX_BYTES + 1];
         let overlong = b"VALUE k1 0 1\r\nabc\r\nEND\r\n";
         let unasked = b"END\r\nEND\r\n";
         for (reply, verify) in [

@@ -23,5 +23,4 @@ pub mod schedule;
 pub mod tally;
 pub mod transport;
 pub mod verdict;
-pub mod wire;
 pub mod workload;

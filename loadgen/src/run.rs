@@ -19,7 +19,7 @@ use crate::tally::Tally;
 use crate::transport::epoll::Epoll;
 use crate::transport::uring::Uring;
 use crate::transport::{Transport, connect};
-use crate::workload::{Requests, Tape, mix, share};
+use crate::workload::{Requests, mix, share};
 
 /// Between the moment all threads are ready and the first request.
 const LEAD_NS: u64 = 1_000_000;
@@ -114,12 +114,8 @@ fn run_on<T: Transport>(
     announce: &dyn Fn(Phase),
     io_name: &'static str,
 ) -> Result<Outcome, String> {
-    let terms = Terms {
-        keys: plan.workload.keys.clone(),
-        tape: Tape::new(plan.workload.value_bytes),
-        value_bytes: plan.workload.value_bytes,
-        verify: plan.verify,
-    };
+    let workload = &plan.workload;
+    let terms = Terms::new(workload.keys.clone(), workload.value_bytes, plan.verify);
     let clock = Clock::start();
     let shared = Shared {
         plan,

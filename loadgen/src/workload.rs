@@ -18,6 +18,7 @@
 use rand_core::{Rng, SeedableRng};
 use rand_distr::{Distribution, Normal, Zipf};
 use rand_xoshiro::Xoshiro256PlusPlus;
+use strata_protocol::KEY_MAX_BYTES;
 
 /// Values at least this long carry a version in their first eight bytes.
 pub const VERSIONED_BYTES: usize = 16;
@@ -29,25 +30,34 @@ const TAPE_OFFSETS: usize = 1 << 16;
 /// The keys of a run: a prefix followed by a decimal index between two bounds, both included.
 #[derive(Clone, Debug)]
 pub struct KeySpace {
-    prefix: Box<[u8]>,
+    prefix: Box<str>,
     minimum: u64,
     maximum: u64,
 }
 
 impl KeySpace {
-    /// Keys `{prefix}{minimum}` to `{prefix}{maximum}`. Panics when the range is empty.
+    /// Keys `{prefix}{minimum}` to `{prefix}{maximum}`. Panics when the range is empty or a key
+    /// would be longer than [`KEY_MAX_BYTES`].
     pub fn new(prefix: &str, minimum: u64, maximum: u64) -> Self {
         assert!(minimum <= maximum, "keys {minimum}..={maximum}");
-        Self {
-            prefix: prefix.as_bytes().into(),
+        let space = Self {
+            prefix: prefix.into(),
             minimum,
             maximum,
-        }
+        };
+        let longest = space.key_bytes_max();
+        assert!(longest <= KEY_MAX_BYTES, "keys of {longest} bytes");
+        space
     }
 
     /// How many keys there are.
     pub fn count(&self) -> u64 {
         self.maximum - self.minimum + 1
+    }
+
+    /// What every key begins with.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
     }
 
     /// The smallest index.
@@ -65,20 +75,35 @@ impl KeySpace {
         self.prefix.len() + itoa::Buffer::new().format(self.maximum).len()
     }
 
-    /// Appends the key of `index`.
+    /// The key of `index`.
     #[inline]
-    pub fn render(&self, index: u64, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.prefix);
-        out.extend_from_slice(itoa::Buffer::new().format(index).as_bytes());
-    }
-
-    /// Whether `key` is the key of `index`.
-    #[inline]
-    pub fn is(&self, index: u64, key: &[u8]) -> bool {
-        match key.strip_prefix(&*self.prefix) {
-            Some(digits) => digits == itoa::Buffer::new().format(index).as_bytes(),
-            None => false,
+    pub fn key(&self, index: u64) -> Key {
+        let mut number = itoa::Buffer::new();
+        let digits = number.format(index).as_bytes();
+        let (prefix_bytes, length) = (self.prefix.len(), self.prefix.len() + digits.len());
+        let mut bytes = [0; KEY_MAX_BYTES];
+        bytes[..prefix_bytes].copy_from_slice(self.prefix.as_bytes());
+        bytes[prefix_bytes..length].copy_from_slice(digits);
+        Key {
+            bytes,
+            length: length as u8,
         }
+    }
+}
+
+/// The text of one key.
+#[derive(Clone, Copy)]
+pub struct Key {
+    bytes: [u8; KEY_MAX_BYTES],
+    length: u8,
+}
+
+const _: () = assert!(KEY_MAX_BYTES <= u8::MAX as usize);
+
+impl AsRef<[u8]> for Key {
+    #[inline]
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.length)]
     }
 }
 
@@ -573,14 +598,10 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_recognised_by_its_index_only() {
+    fn a_key_is_its_prefix_and_its_index() {
         let space = KeySpace::new("memtier-", 1, 200);
-        let mut key = Vec::new();
-        space.render(20, &mut key);
-        assert_eq!(key, b"memtier-20");
-        assert!(space.is(20, b"memtier-20"));
-        for other in [&b"memtier-2"[..], b"memtier-200", b"other-20", b""] {
-            assert!(!space.is(20, other));
-        }
+        assert_eq!(space.key(20).as_ref(), b"memtier-20");
+        let longest = KeySpace::new(&"x".repeat(KEY_MAX_BYTES - 1), 1, 9);
+        assert_eq!(longest.key(9).as_ref().len(), KEY_MAX_BYTES);
     }
 }

@@ -88,11 +88,6 @@ fn configuration(report: &Report) -> Value {
         Pace::Closed { depth } => (depth, 0.0),
         Pace::Open { rate, depth, .. } => (depth, rate),
     };
-    let mut keys = Vec::new();
-    workload.keys.render(workload.keys.minimum(), &mut keys);
-    let text = String::from_utf8_lossy(&keys).into_owned();
-    let minimum = workload.keys.minimum().to_string();
-    let prefix = text.strip_suffix(&minimum).unwrap_or(&text);
     json!({
         "server": server,
         "port": port,
@@ -113,7 +108,7 @@ fn configuration(report: &Report) -> Value {
         "data_size": workload.value_bytes,
         "expiry_range": if most == 0 { Value::Null } else { json!(format!("{least}-{most}")) },
         "data_verify": flag(plan.verify == Verify::Everything),
-        "key_prefix": prefix,
+        "key_prefix": workload.keys.prefix(),
         "key_minimum": workload.keys.minimum(),
         "key_maximum": workload.keys.maximum(),
         "key_pattern": format!("{}:{}", letter(workload.set_pattern), letter(workload.get_pattern)),
