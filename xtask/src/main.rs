@@ -7,6 +7,7 @@
 mod clients;
 mod conformance;
 mod fuzz;
+mod perf;
 mod process;
 mod setup;
 mod stage;
@@ -41,6 +42,8 @@ enum Command {
     Clients(clients::Options),
     /// Fuzz one target of engine/fuzz, or all of them.
     Fuzz(fuzz::Options),
+    /// Measure Strata beside its peers and the floor, in interleaved rounds, and write the record.
+    Perf(perf::Options),
     /// Install what conformance and clients need: Debian packages and a Python environment.
     Setup,
 }
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Command::Conformance(options) => conformance::run(&workspace, &options).map(Outcome::print),
         Command::Clients(options) => clients::run(&workspace, &options).map(Outcome::print),
         Command::Fuzz(options) => fuzz::run(&workspace, &options),
+        Command::Perf(options) => perf::run(&workspace, &options),
         Command::Setup => setup::run(&workspace),
     });
     match result {

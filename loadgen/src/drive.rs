@@ -1,0 +1,513 @@
+//! The loop of one thread: offers requests to its pipelines, lets the transport move bytes, and
+//! hands what came back to the pipelines.
+//!
+//! Always true: the clock is read once before requests are rendered and once after bytes have
+//! arrived, so a batch of requests begins no later, and ends no earlier, than its own reading;
+//! and the loop allocates nothing once its buffers have reached their sizes.
+
+use std::io;
+use std::ops::Range;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::client::{Kind, Pipeline, Terms};
+use crate::plan::{DRAIN, FILL_DEPTH, OUT_BYTES};
+use crate::schedule::Schedule;
+use crate::tally::Tally;
+use crate::transport::{Events, Transport};
+use crate::workload::{Requests, Workload};
+
+/// How long an idle loop looks before it sleeps. Looking costs the server nothing, while waking
+/// a sleeper is paid by the server's core.
+const LOOK_NS: u64 = 50_000;
+
+/// An open loop does not sleep when a request is due within this time: a wake-up may take as long.
+const WAKE_NS: u64 = 200_000;
+
+/// Longest sleep, so that a stop is noticed.
+const SLEEP_NS: u64 = 100_000_000;
+
+/// Requests an open loop offers before it looks for replies: a long catch-up must not starve them.
+const TURN_REQUESTS: usize = 1024;
+
+/// Nanoseconds since the run began, the same for all of its threads.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock(Instant);
+
+impl Clock {
+    /// A clock that begins now.
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// The time.
+    #[inline]
+    pub fn now_ns(self) -> u64 {
+        self.0.elapsed().as_nanos() as u64
+    }
+}
+
+/// Requests left to send on one connection without an end.
+pub const ENDLESS: u64 = u64::MAX;
+
+struct Connection {
+    pipeline: Pipeline,
+    requests: Requests,
+    /// Rendered, not yet taken by the transport.
+    out: Vec<u8>,
+    /// Requests it still has to offer in a closed loop.
+    left: u64,
+    open: bool,
+    touched: bool,
+}
+
+/// One thread's connections and their transport.
+pub struct Driver<'a, T> {
+    transport: T,
+    connections: Vec<Connection>,
+    touched: Vec<usize>,
+    terms: &'a Terms,
+    clock: Clock,
+    stop: &'a AtomicBool,
+    idle_since_ns: Option<u64>,
+}
+
+/// Receives a turn's events.
+struct Sink<'a> {
+    connections: &'a mut [Connection],
+    touched: &'a mut Vec<usize>,
+    terms: &'a Terms,
+    tally: &'a mut Tally,
+    clock: Clock,
+    now_ns: u64,
+    hopeless: Vec<usize>,
+}
+
+fn touch(connections: &mut [Connection], touched: &mut Vec<usize>, connection: usize) {
+    let state = &mut connections[connection];
+    if !state.touched && state.open {
+        state.touched = true;
+        touched.push(connection);
+    }
+}
+
+impl Events for Sink<'_> {
+    #[inline]
+    fn received(&mut self, connection: usize, bytes: &[u8]) {
+        if self.now_ns == 0 {
+            self.now_ns = self.clock.now_ns();
+        }
+        let state = &mut self.connections[connection];
+        if !state.open {
+            return;
+        }
+        let outcome = state
+            .pipeline
+            .receive(bytes, self.now_ns, self.terms, self.tally);
+        if outcome.is_err() {
+            state.open = false;
+            self.tally.faults.lost_connections += 1;
+            self.hopeless.push(connection);
+        }
+        touch(self.connections, self.touched, connection);
+    }
+
+    fn sent(&mut self, connection: usize) {
+        if !self.connections[connection].out.is_empty() {
+            touch(self.connections, self.touched, connection);
+        }
+    }
+
+    fn closed(&mut self, connection: usize, error: Option<io::Error>) {
+        let state = &mut self.connections[connection];
+        if !state.open {
+            return;
+        }
+        state.open = false;
+        self.tally.faults.lost_connections += 1;
+        let outstanding = state.pipeline.outstanding_count();
+        self.tally.faults.note(|| match error {
+            Some(error) => format!("a connection broke: {error}"),
+            None => format!(
+                "the server closed a connection {}",
+                if outstanding > 0 {
+                    "that waited for replies"
+                } else {
+                    "before the run was over"
+                }
+            ),
+        });
+    }
+}
+
+impl<'a, T: Transport> Driver<'a, T> {
+    /// A driver of connected `sockets`, each with the stream of requests `requests` makes for it.
+    pub fn new(
+        sockets: Vec<OwnedFd>,
+        terms: &'a Terms,
+        clock: Clock,
+        stop: &'a AtomicBool,
+        keys_per_get: usize,
+        mut requests: impl FnMut(usize) -> Requests,
+    ) -> io::Result<Self> {
+        let count = sockets.len();
+        let transport = T::new(sockets)?;
+        Ok(Self {
+            transport,
+            connections: (0..count)
+                .map(|connection| Connection {
+                    pipeline: Pipeline::new(1, keys_per_get),
+                    requests: requests(connection),
+                    out: Vec::new(),
+                    left: ENDLESS,
+                    open: true,
+                    touched: false,
+                })
+                .collect(),
+            touched: Vec::with_capacity(count),
+            terms,
+            clock,
+            stop,
+            idle_since_ns: None,
+        })
+    }
+
+    /// Writes keys `first..=last` of each connection's range once. `ranges` has one entry per
+    /// connection.
+    pub fn fill(
+        &mut self,
+        workload: &Workload,
+        stream: u64,
+        ranges: &[Option<(u64, u64)>],
+        tally: &mut Tally,
+    ) -> io::Result<()> {
+        let mut streams = Vec::with_capacity(ranges.len());
+        for (index, (connection, range)) in self.connections.iter_mut().zip(ranges).enumerate() {
+            let (first, last) = range.unwrap_or((workload.keys.minimum(), workload.keys.minimum()));
+            let fill = Requests::fill(workload, first, last, stream + index as u64);
+            streams.push(std::mem::replace(&mut connection.requests, fill));
+            connection.left = range.map_or(0, |(first, last)| last - first + 1);
+        }
+        self.set_depth(FILL_DEPTH);
+        let end_ns = u64::MAX;
+        self.pump(end_ns, tally)?;
+        for (connection, stream) in self.connections.iter_mut().zip(streams) {
+            connection.requests = stream;
+            connection.left = ENDLESS;
+        }
+        Ok(())
+    }
+
+    /// Keeps `depth` requests outstanding on each connection, until the tally's window ends or
+    /// each connection has had `requests` answered.
+    pub fn closed_loop(
+        &mut self,
+        depth: usize,
+        requests: Option<u64>,
+        tally: &mut Tally,
+    ) -> io::Result<()> {
+        for connection in &mut self.connections {
+            connection.left = requests.unwrap_or(ENDLESS);
+        }
+        self.set_depth(depth);
+        let end_ns = tally.window_ns.end;
+        self.pump(end_ns, tally)?;
+        self.drain(tally)
+    }
+
+    fn set_depth(&mut self, depth: usize) {
+        for connection in &mut self.connections {
+            connection.pipeline.set_depth(depth);
+        }
+    }
+
+    /// The closed loop: until `end_ns`, or until nothing is left to send and all is answered.
+    fn pump(&mut self, end_ns: u64, tally: &mut Tally) -> io::Result<()> {
+        for connection in 0..self.connections.len() {
+            touch(&mut self.connections, &mut self.touched, connection);
+        }
+        let mut meter = Meter::new(tally.window_ns.clone());
+        loop {
+            let now_ns = self.clock.now_ns();
+            meter.turn(now_ns, tally);
+            if now_ns >= end_ns || self.stop.load(Ordering::Relaxed) {
+                break;
+            }
+            let offered = self.top_up(now_ns);
+            let idle = offered == 0;
+            let wait = self.wait(now_ns, idle, end_ns);
+            let events = self.turn(wait, tally)?;
+            meter.worked(offered + events > 0);
+            if offered + events == 0 && self.finished() {
+                break;
+            }
+            if self.finished() {
+                break;
+            }
+        }
+        meter.end(self.clock.now_ns(), tally);
+        Ok(())
+    }
+
+    fn finished(&self) -> bool {
+        // The common case answers at the first connection.
+        self.connections.iter().all(|connection| {
+            !connection.open
+                || (connection.left == 0 && connection.pipeline.outstanding_count() == 0)
+        })
+    }
+
+    /// Fills touched pipelines and sends what they rendered; returns how many requests.
+    fn top_up(&mut self, now_ns: u64) -> usize {
+        let mut offered = 0;
+        while let Some(index) = self.touched.pop() {
+            let connection = &mut self.connections[index];
+            connection.touched = false;
+            if !connection.open {
+                continue;
+            }
+            while connection.left > 0
+                && connection.pipeline.has_room()
+                && connection.out.len() < OUT_BYTES
+            {
+                connection.pipeline.offer(
+                    &mut connection.requests,
+                    self.terms,
+                    now_ns,
+                    now_ns,
+                    &mut connection.out,
+                );
+                if connection.left != ENDLESS {
+                    connection.left -= 1;
+                }
+                offered += 1;
+            }
+            if !connection.out.is_empty() {
+                // Not taken: `sent` will touch the connection again.
+                self.transport.send(index, &mut connection.out);
+            }
+        }
+        offered
+    }
+
+    /// Sends what is due when it is due, until the tally's window ends, with at most `depth`
+    /// requests outstanding on each connection. `requests` is the stream of the whole thread.
+    pub fn open_loop(
+        &mut self,
+        depth: usize,
+        mut schedule: Schedule,
+        start_ns: u64,
+        requests: &mut Requests,
+        tally: &mut Tally,
+    ) -> io::Result<()> {
+        self.set_depth(depth);
+        let end_ns = tally.window_ns.end;
+        let mut next = 0;
+        // When every connection was last seen full: until then a request waits for the server.
+        let mut blocked_ns = 0;
+        let mut meter = Meter::new(tally.window_ns.clone());
+        loop {
+            let now_ns = self.clock.now_ns();
+            meter.turn(now_ns, tally);
+            if now_ns >= end_ns || self.stop.load(Ordering::Relaxed) {
+                break;
+            }
+            let mut offered = 0;
+            loop {
+                let due_ns = start_ns + schedule.due_ns();
+                if due_ns > now_ns || due_ns >= end_ns {
+                    break;
+                }
+                let Some(index) = self.with_room(&mut next) else {
+                    blocked_ns = now_ns;
+                    break;
+                };
+                let connection = &mut self.connections[index];
+                connection.pipeline.offer(
+                    requests,
+                    self.terms,
+                    due_ns,
+                    now_ns,
+                    &mut connection.out,
+                );
+                touch(&mut self.connections, &mut self.touched, index);
+                if tally.window_ns.contains(&due_ns) {
+                    tally.offered += 1;
+                    tally.lateness.record(now_ns - due_ns.max(blocked_ns));
+                }
+                schedule.advance();
+                offered += 1;
+                if offered == TURN_REQUESTS {
+                    break;
+                }
+            }
+            while let Some(index) = self.touched.pop() {
+                let connection = &mut self.connections[index];
+                connection.touched = false;
+                if connection.open && !connection.out.is_empty() {
+                    self.transport.send(index, &mut connection.out);
+                }
+            }
+            let due_ns = start_ns + schedule.due_ns();
+            let wait = self.wait(now_ns, offered == 0, due_ns.saturating_sub(WAKE_NS));
+            let events = self.turn(wait, tally)?;
+            meter.worked(offered + events > 0);
+            if self.connections.iter().all(|connection| !connection.open) {
+                break;
+            }
+        }
+        let ended_ns = self.clock.now_ns();
+        meter.end(ended_ns, tally);
+        self.drain(tally)?;
+        // What was due and never sent counts as offered, with the age it reached.
+        let now_ns = self.clock.now_ns();
+        if !self.stop.load(Ordering::Relaxed) {
+            while start_ns + schedule.due_ns() < end_ns {
+                let due_ns = start_ns + schedule.due_ns();
+                if tally.window_ns.contains(&due_ns) {
+                    tally.offered += 1;
+                    tally
+                        .lateness
+                        .record(ended_ns.saturating_sub(due_ns.max(blocked_ns)));
+                    tally.gave_up(Kind::Get, due_ns, None, now_ns);
+                }
+                schedule.advance();
+            }
+        }
+        Ok(())
+    }
+
+    /// The next connection in turn that can take a request.
+    fn with_room(&self, next: &mut usize) -> Option<usize> {
+        for _ in 0..self.connections.len() {
+            let index = *next;
+            *next = if index + 1 == self.connections.len() {
+                0
+            } else {
+                index + 1
+            };
+            let connection = &self.connections[index];
+            if connection.open && connection.pipeline.has_room() && connection.out.len() < OUT_BYTES
+            {
+                return Some(index);
+            }
+        }
+        None
+    }
+
+    /// How long the next turn may sleep: not at all while there is something to do, or shortly
+    /// after there was.
+    fn wait(&mut self, now_ns: u64, idle: bool, until_ns: u64) -> Option<Duration> {
+        if !idle {
+            self.idle_since_ns = None;
+            return None;
+        }
+        let since_ns = *self.idle_since_ns.get_or_insert(now_ns);
+        if now_ns - since_ns < LOOK_NS || until_ns <= now_ns {
+            return None;
+        }
+        Some(Duration::from_nanos((until_ns - now_ns).min(SLEEP_NS)))
+    }
+
+    #[inline]
+    fn turn(&mut self, wait: Option<Duration>, tally: &mut Tally) -> io::Result<usize> {
+        let mut sink = Sink {
+            connections: &mut self.connections,
+            touched: &mut self.touched,
+            terms: self.terms,
+            tally,
+            clock: self.clock,
+            now_ns: 0,
+            hopeless: Vec::new(),
+        };
+        let count = self.transport.turn(wait, &mut sink)?;
+        for connection in sink.hopeless {
+            self.transport.close(connection);
+        }
+        Ok(count)
+    }
+
+    /// Waits for outstanding replies, at most [`DRAIN`], then gives up on the rest.
+    fn drain(&mut self, tally: &mut Tally) -> io::Result<()> {
+        let limit_ns = self.clock.now_ns() + DRAIN.as_nanos() as u64;
+        loop {
+            for index in 0..self.connections.len() {
+                let connection = &mut self.connections[index];
+                connection.touched = false;
+                if connection.open && !connection.out.is_empty() {
+                    self.transport.send(index, &mut connection.out);
+                }
+            }
+            self.touched.clear();
+            let now_ns = self.clock.now_ns();
+            let waiting = self
+                .connections
+                .iter()
+                .any(|connection| connection.open && connection.pipeline.outstanding_count() > 0);
+            if !waiting || now_ns >= limit_ns {
+                break;
+            }
+            self.turn(Some(Duration::from_nanos(limit_ns - now_ns)), tally)?;
+        }
+        let now_ns = self.clock.now_ns();
+        for connection in &mut self.connections {
+            connection.pipeline.give_up(now_ns, tally);
+            connection.out.clear();
+        }
+        Ok(())
+    }
+}
+
+/// CPU time and busy time of a thread inside the measured window.
+struct Meter {
+    window_ns: Range<u64>,
+    cpu_from_ns: Option<u64>,
+    turn_from_ns: u64,
+    worked: bool,
+}
+
+impl Meter {
+    fn new(window_ns: Range<u64>) -> Self {
+        Self {
+            window_ns,
+            cpu_from_ns: None,
+            turn_from_ns: 0,
+            worked: false,
+        }
+    }
+
+    #[inline]
+    fn turn(&mut self, now_ns: u64, tally: &mut Tally) {
+        if now_ns < self.window_ns.start {
+            return;
+        }
+        if self.cpu_from_ns.is_none() {
+            self.cpu_from_ns = Some(thread_cpu_ns());
+        } else {
+            if self.worked {
+                tally.busy_ns += now_ns - self.turn_from_ns;
+            }
+            tally.turns += 1;
+        }
+        self.turn_from_ns = now_ns;
+    }
+
+    fn worked(&mut self, worked: bool) {
+        self.worked = worked;
+    }
+
+    fn end(&mut self, now_ns: u64, tally: &mut Tally) {
+        self.turn(now_ns, tally);
+        if let Some(from_ns) = self.cpu_from_ns {
+            tally.cpu_ns += thread_cpu_ns() - from_ns;
+        }
+    }
+}
+
+fn thread_cpu_ns() -> u64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}

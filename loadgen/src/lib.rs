@@ -1,0 +1,26 @@
+//! strata-load: a load generator for memcached servers whose tail can be believed.
+//!
+//! A generator that starts its clock when it sends hides the stalls of the server it measures:
+//! while the server stalls nothing is sent, and the requests that would have shown it are never
+//! made. With a rate given, this one sends what is due when it is due and measures from there.
+//!
+//! - [`workload`]: what is asked. Keys, values and the mix, from a seed.
+//! - [`schedule`]: when it is due.
+//! - [`client`]: one connection without its socket: what is outstanding, whether the replies are right.
+//! - [`transport`]: bytes between connections and sockets, by io_uring or epoll.
+//! - [`drive`]: the loop of one thread over all of these.
+//! - [`run`]: threads and phases: connect, fill, warm up, measure, drain.
+//! - [`tally`], [`verdict`], [`report`]: what was seen, whether to believe it, and how it is told.
+//! - [`cli`] and [`plan`]: what was asked for, checked.
+
+pub mod cli;
+pub mod client;
+pub mod drive;
+pub mod plan;
+pub mod report;
+pub mod run;
+pub mod schedule;
+pub mod tally;
+pub mod transport;
+pub mod verdict;
+pub mod workload;

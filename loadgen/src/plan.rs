@@ -1,0 +1,114 @@
+//! What a run does, complete and checked: the command line turned into plain values.
+//!
+//! Always true: a [`Plan`] that exists can be carried out; every contradiction was refused when it
+//! was made (see `cli`).
+
+use std::time::Duration;
+
+use crate::client::Verify;
+use crate::schedule::Arrival;
+use crate::transport::Address;
+use crate::workload::Workload;
+
+/// Requests outstanding on one connection of an open loop, at most, unless told otherwise. A server that stalls for a
+/// tenth of a second is then still offered what is due; beyond it, requests wait with the
+/// generator and their lateness shows as lag.
+pub const OPEN_DEPTH: usize = 1024;
+
+/// Requests outstanding on one connection while filling.
+pub const FILL_DEPTH: usize = 32;
+
+/// Bytes of requests a connection renders ahead of its socket; one request may exceed it.
+pub const OUT_BYTES: usize = 64 * 1024;
+
+/// How long a run waits for outstanding replies after its end.
+pub const DRAIN: Duration = Duration::from_secs(1);
+
+/// How a run is paced.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Pace {
+    /// Each connection keeps `depth` requests outstanding and sends when a reply came.
+    Closed {
+        /// At least one.
+        depth: usize,
+    },
+    /// Requests are due at times that do not depend on the server.
+    Open {
+        /// All threads together, requests a second.
+        rate: f64,
+        /// Requests outstanding on one connection, at most; what is due beyond that waits.
+        depth: usize,
+        /// How they are spaced.
+        arrival: Arrival,
+    },
+}
+
+/// When a run is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Length {
+    /// After this time.
+    Time(Duration),
+    /// After this many requests on each connection.
+    Requests(u64),
+}
+
+/// Which transport carries the bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Io {
+    /// io_uring if the host lets us, else epoll.
+    Auto,
+    /// io_uring or fail.
+    Uring,
+    /// epoll.
+    Epoll,
+}
+
+/// A run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The server.
+    pub address: Address,
+    /// Generator threads.
+    pub threads: usize,
+    /// Connections of each thread.
+    pub connections: usize,
+    /// Closed or open.
+    pub pace: Pace,
+    /// The measured part.
+    pub length: Length,
+    /// Unmeasured load before it.
+    pub warmup: Duration,
+    /// Keys, values, mix.
+    pub workload: Workload,
+    /// Seed of everything drawn.
+    pub seed: u64,
+    /// Whether connections draw from seeds of their own.
+    pub distinct_seeds: bool,
+    /// Write every key once before the run.
+    pub fill: bool,
+    /// Lowest share of hits of a valid run.
+    pub expect_hits: Option<f64>,
+    /// How closely replies are looked at.
+    pub verify: Verify,
+    /// Core of the first thread; the others take those that follow.
+    pub pin: Option<usize>,
+    /// The transport.
+    pub io: Io,
+}
+
+impl Plan {
+    /// Connections of all threads.
+    pub fn connection_count(&self) -> usize {
+        self.threads * self.connections
+    }
+}
+
+impl Pace {
+    /// `closed` or `open`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Pace::Closed { .. } => "closed",
+            Pace::Open { .. } => "open",
+        }
+    }
+}

@@ -1,0 +1,377 @@
+//! A run from connecting to the merged tally: threads, phases, and the verdict.
+//!
+//! Always true: threads share nothing while measuring but a stop flag; all of them enter a phase
+//! together; a failure of one ends the run for all.
+
+use std::io;
+use std::ops::Range;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Barrier, Mutex, mpsc};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use crate::client::Terms;
+use crate::drive::{Clock, Driver};
+use crate::plan::{Io, Length, Pace, Plan};
+use crate::schedule::Schedule;
+use crate::tally::Tally;
+use crate::transport::epoll::Epoll;
+use crate::transport::uring::Uring;
+use crate::transport::{Transport, connect};
+use crate::workload::{Requests, mix, share};
+
+/// Between the moment all threads are ready and the first request.
+const LEAD_NS: u64 = 1_000_000;
+
+/// A finished run.
+pub struct Outcome {
+    /// What all threads saw, merged.
+    pub tally: Tally,
+    /// The measured time.
+    pub measured: Duration,
+    /// Wall-clock time at which it began.
+    pub started: SystemTime,
+    /// Keys the fill had acknowledged, if there was one.
+    pub filled: Option<u64>,
+    /// How long it took.
+    pub fill_time: Duration,
+    /// Ended by the user before its time.
+    pub interrupted: bool,
+    /// The transport used.
+    pub io: &'static str,
+}
+
+/// A moment in a run that others may want to know of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// What happens from here on is measured.
+    Measuring,
+    /// Measuring has ended; outstanding replies are still waited for.
+    Measured,
+}
+
+/// What a thread brings home.
+struct Part {
+    tally: Tally,
+    fill: Tally,
+    fill_ns: u64,
+    end_ns: u64,
+}
+
+/// Carries out `plan`. `stop` ends it early; `announce` is called when a phase begins, outside the
+/// threads that make the load. The error is a sentence for the user.
+pub fn run(plan: &Plan, stop: &AtomicBool, announce: &dyn Fn(Phase)) -> Result<Outcome, String> {
+    let uring = match plan.io {
+        Io::Epoll => false,
+        Io::Uring => {
+            uring_works().map_err(|error| {
+                format!(
+                    "--io uring: the kernel refuses io_uring ({error}); \
+                     check kernel.io_uring_disabled and the container's seccomp profile, or use --io epoll"
+                )
+            })?;
+            true
+        }
+        Io::Auto => match uring_works() {
+            Ok(()) => true,
+            Err(error) => {
+                eprintln!("strata-load: io_uring is refused ({error}); using epoll");
+                false
+            }
+        },
+    };
+    raise_file_limit(plan.connection_count() as u64 + 64)?;
+    if uring {
+        run_on::<Uring>(plan, stop, announce, "io_uring")
+    } else {
+        run_on::<Epoll>(plan, stop, announce, "epoll")
+    }
+}
+
+fn uring_works() -> io::Result<()> {
+    Uring::new(Vec::new()).map(drop)
+}
+
+fn raise_file_limit(needed: u64) -> Result<(), String> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= needed) {
+        return Ok(());
+    }
+    let raised = Rlimit {
+        current: Some(needed),
+        maximum: limit.maximum.map(|maximum| maximum.max(needed)),
+    };
+    setrlimit(Resource::Nofile, raised).map_err(|error| {
+        format!("-c: {needed} open files are needed and the limit cannot be raised ({error}); see ulimit -n")
+    })
+}
+
+fn run_on<T: Transport>(
+    plan: &Plan,
+    stop: &AtomicBool,
+    announce: &dyn Fn(Phase),
+    io_name: &'static str,
+) -> Result<Outcome, String> {
+    let workload = &plan.workload;
+    let terms = Terms::new(workload.keys.clone(), workload.value_bytes, plan.verify);
+    let clock = Clock::start();
+    let shared = Shared {
+        plan,
+        terms: &terms,
+        clock,
+        stop,
+        failure: Mutex::new(None),
+        failed: AtomicBool::new(false),
+        barrier: Barrier::new(plan.threads),
+        start_ns: Mutex::new(None),
+    };
+    let (tell_window, window) = mpsc::channel();
+    let parts: Vec<Option<Part>> = thread::scope(|scope| {
+        let threads: Vec<_> = (0..plan.threads)
+            .map(|thread| {
+                let shared = &shared;
+                let tell_window = tell_window.clone();
+                thread::Builder::new()
+                    .name(format!("load-{thread}"))
+                    .spawn_scoped(scope, move || {
+                        thread_main::<T>(shared, thread, &tell_window)
+                    })
+                    .expect("a thread can be started")
+            })
+            .collect();
+        drop(tell_window);
+        // Nobody sends a window when the run fails before it begins, and the last sender is
+        // dropped when a run ends before its time.
+        if let Ok(Range { start, end }) = window.recv() {
+            wait_until(clock, start, &window);
+            announce(Phase::Measuring);
+            wait_until(clock, end, &window);
+            announce(Phase::Measured);
+        }
+        threads
+            .into_iter()
+            .map(|thread| thread.join().expect("a generator thread does not panic"))
+            .collect()
+    });
+    if let Some(failure) = shared.failure.into_inner().expect("nobody panics with it") {
+        return Err(failure);
+    }
+    let mut tally = Tally::default();
+    let mut fill = Tally::default();
+    let mut end_ns = 0;
+    let mut fill_ns = 0;
+    let mut window_ns = None;
+    for part in parts.into_iter().flatten() {
+        end_ns = end_ns.max(part.end_ns);
+        fill_ns = fill_ns.max(part.fill_ns);
+        window_ns.get_or_insert(part.tally.window_ns.clone());
+        tally.merge(part.tally);
+        fill.merge(part.fill);
+    }
+    let window_ns: Range<u64> = window_ns.unwrap_or(0..0);
+    tally.window_ns = window_ns.clone();
+    let end_ns = end_ns.min(window_ns.end);
+    // Faults of the fill are faults of the run.
+    fill.gets = Default::default();
+    let filled = plan.fill.then_some(fill.stored);
+    tally.faults.errors += fill.faults.errors;
+    tally.faults.lost_connections += fill.faults.lost_connections;
+    tally.faults.misplaced += fill.faults.misplaced;
+    for sentence in fill.faults.first {
+        tally.faults.note(|| sentence);
+    }
+    let measured = Duration::from_nanos(end_ns.saturating_sub(window_ns.start));
+    Ok(Outcome {
+        tally,
+        measured,
+        started: SystemTime::now() - measured,
+        filled,
+        fill_time: Duration::from_nanos(fill_ns),
+        interrupted: stop.load(Ordering::Relaxed),
+        io: io_name,
+    })
+}
+
+/// Waits until `until_ns`, or until all threads have ended.
+fn wait_until(clock: Clock, until_ns: u64, threads: &mpsc::Receiver<Range<u64>>) {
+    loop {
+        let left = Duration::from_nanos(until_ns.saturating_sub(clock.now_ns()));
+        match threads.recv_timeout(left) {
+            // The other threads tell the same window.
+            Ok(_) => {}
+            Err(_) => return,
+        }
+    }
+}
+
+struct Shared<'a> {
+    plan: &'a Plan,
+    terms: &'a Terms,
+    clock: Clock,
+    stop: &'a AtomicBool,
+    failure: Mutex<Option<String>>,
+    failed: AtomicBool,
+    barrier: Barrier,
+    start_ns: Mutex<Option<u64>>,
+}
+
+impl Shared<'_> {
+    /// Remembers the first failure.
+    fn fail(&self, sentence: String) {
+        self.failed.store(true, Ordering::Relaxed);
+        let mut failure = self.failure.lock().expect("nobody panics with it");
+        failure.get_or_insert(sentence);
+    }
+
+    /// Waits for all threads; `false` when one of them has failed.
+    fn together(&self) -> bool {
+        self.barrier.wait();
+        !self.failed.load(Ordering::Relaxed)
+    }
+}
+
+fn thread_main<T: Transport>(
+    shared: &Shared,
+    thread: usize,
+    tell_window: &mpsc::Sender<Range<u64>>,
+) -> Option<Part> {
+    let plan = shared.plan;
+    if let Some(first) = plan.pin
+        && let Err(error) = pin(first + thread)
+    {
+        shared.fail(format!("--pin: core {}: {error}", first + thread));
+    }
+    let first_connection = thread * plan.connections;
+    let prepared = open_connections(plan)
+        .map_err(|error| format!("cannot connect to {}: {error}", plan.address))
+        .and_then(|sockets| {
+            let connection_count = plan.connection_count() as u64;
+            Driver::<T>::new(
+                sockets,
+                shared.terms,
+                shared.clock,
+                shared.stop,
+                plan.workload.keys_per_get as usize,
+                |connection| {
+                    let stream = (first_connection + connection) as u64;
+                    Requests::new(
+                        &plan.workload,
+                        stream_seed(plan, stream),
+                        stream,
+                        connection_count,
+                    )
+                },
+            )
+            .map_err(|error| format!("cannot set up the sockets: {error}"))
+        });
+    let mut driver = match prepared {
+        Ok(driver) => Some(driver),
+        Err(sentence) => {
+            shared.fail(sentence);
+            None
+        }
+    };
+    // All threads reach each of the barriers, whatever became of them.
+    let ready = shared.together();
+    let mut fill = Tally::new(0..0, false);
+    let mut fill_ns = 0;
+    if ready
+        && plan.fill
+        && let Some(driver) = &mut driver
+    {
+        let before_ns = shared.clock.now_ns();
+        let connection_count = plan.connection_count() as u64;
+        let ranges: Vec<_> = (0..plan.connections)
+            .map(|connection| {
+                let connection = (first_connection + connection) as u64;
+                share(&plan.workload.keys, connection, connection_count)
+            })
+            .collect();
+        let outcome = driver.fill(&plan.workload, first_connection as u64, &ranges, &mut fill);
+        if let Err(error) = outcome {
+            shared.fail(format!("--fill: {error}"));
+        }
+        fill_ns = shared.clock.now_ns() - before_ns;
+    }
+    let ready = shared.together() && !shared.stop.load(Ordering::Relaxed);
+    let start_ns = *shared
+        .start_ns
+        .lock()
+        .expect("nobody panics with it")
+        .get_or_insert_with(|| shared.clock.now_ns() + LEAD_NS);
+    let driver = driver.as_mut().filter(|_| ready)?;
+    let warm_ns = start_ns + plan.warmup.as_nanos() as u64;
+    let end_ns = match plan.length {
+        Length::Time(time) => warm_ns + time.as_nanos() as u64,
+        Length::Requests(_) => u64::MAX,
+    };
+    let open = matches!(plan.pace, Pace::Open { .. });
+    let mut tally = Tally::new(warm_ns..end_ns, open);
+    tally.reserve_seconds();
+    // Nobody listens any more only if the run is being torn down.
+    let _ = tell_window.send(tally.window_ns.clone());
+    while shared.clock.now_ns() < start_ns {
+        std::hint::spin_loop();
+    }
+    let outcome = match plan.pace {
+        Pace::Closed { depth } => {
+            let requests = match plan.length {
+                Length::Requests(requests) => Some(requests),
+                Length::Time(_) => None,
+            };
+            driver.closed_loop(depth, requests, &mut tally)
+        }
+        Pace::Open {
+            rate,
+            depth,
+            arrival,
+        } => {
+            let stream = thread as u64;
+            let seed = mix(plan.seed ^ mix(stream + 1));
+            let thread_count = plan.threads as u64;
+            let schedule = Schedule::new(arrival, rate, seed, stream, thread_count);
+            let mut requests = Requests::new(
+                &plan.workload,
+                stream_seed(plan, stream),
+                stream,
+                thread_count,
+            );
+            driver.open_loop(depth, schedule, start_ns, &mut requests, &mut tally)
+        }
+    };
+    let end_ns = shared.clock.now_ns();
+    if let Err(error) = outcome {
+        shared.fail(format!("the transport failed: {error}"));
+    }
+    Some(Part {
+        tally,
+        fill,
+        fill_ns,
+        end_ns,
+    })
+}
+
+fn stream_seed(plan: &Plan, stream: u64) -> u64 {
+    if plan.distinct_seeds {
+        mix(plan.seed).wrapping_add(mix(stream))
+    } else {
+        mix(plan.seed)
+    }
+}
+
+fn open_connections(plan: &Plan) -> io::Result<Vec<OwnedFd>> {
+    (0..plan.connections)
+        .map(|_| connect(&plan.address))
+        .collect()
+}
+
+fn pin(core: usize) -> io::Result<()> {
+    let mut cores = rustix::thread::CpuSet::new();
+    if core >= rustix::thread::CpuSet::MAX_CPU {
+        return Err(io::Error::from(io::ErrorKind::InvalidInput));
+    }
+    cores.set(core);
+    Ok(rustix::thread::sched_setaffinity(None, &cores)?)
+}

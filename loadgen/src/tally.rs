@@ -1,0 +1,407 @@
+//! What one thread saw: counters, latencies and everything that makes a run invalid.
+//!
+//! Always true: only requests inside the measured window are counted as results, while errors
+//! and wrong values count whenever they are met; and recording allocates nothing.
+
+use std::ops::Range;
+
+use hdrhistogram::Histogram;
+
+use crate::client::Kind;
+
+/// Longest latency told apart from longer ones, in nanoseconds.
+const LATENCY_MAX_NS: u64 = 60_000_000_000;
+
+/// Most seconds of the time series kept; later ones are added to the last.
+const SECONDS_MAX: usize = 24 * 3600;
+
+/// A histogram of nanoseconds with three digits. Equal values in a row, which a batch of
+/// pipelined requests produces, touch it once.
+#[derive(Clone)]
+pub struct Latencies {
+    histogram: Histogram<u64>,
+    value_ns: u64,
+    pending: u64,
+    sum_ns: u128,
+}
+
+impl Default for Latencies {
+    fn default() -> Self {
+        Self {
+            histogram: Histogram::new_with_bounds(1, LATENCY_MAX_NS, 3)
+                .expect("the bounds are valid"),
+            value_ns: 0,
+            pending: 0,
+            sum_ns: 0,
+        }
+    }
+}
+
+impl Latencies {
+    /// Records one value.
+    #[inline]
+    pub fn record(&mut self, value_ns: u64) {
+        if value_ns == self.value_ns {
+            self.pending += 1;
+        } else {
+            self.settle();
+            self.value_ns = value_ns;
+            self.pending = 1;
+        }
+    }
+
+    fn settle(&mut self) {
+        if self.pending > 0 {
+            self.histogram
+                .saturating_record_n(self.value_ns, self.pending);
+            self.sum_ns += u128::from(self.value_ns) * u128::from(self.pending);
+            self.pending = 0;
+        }
+    }
+
+    /// Adds what another thread recorded.
+    pub fn merge(&mut self, mut other: Self) {
+        self.settle();
+        other.settle();
+        self.sum_ns += other.sum_ns;
+        self.histogram
+            .add(other.histogram)
+            .expect("all histograms have the same bounds");
+    }
+
+    /// The histogram, complete.
+    pub fn histogram(&mut self) -> &Histogram<u64> {
+        self.settle();
+        &self.histogram
+    }
+
+    /// Sum of all values in nanoseconds.
+    pub fn sum_ns(&mut self) -> u128 {
+        self.settle();
+        self.sum_ns
+    }
+}
+
+/// One second of the time series.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Second {
+    /// Requests done.
+    pub count: u64,
+    /// Sum of their latencies in nanoseconds.
+    pub sum_ns: u64,
+    /// The longest of them.
+    pub max_ns: u64,
+}
+
+/// Results of one kind of request.
+#[derive(Clone, Default)]
+pub struct KindTally {
+    /// Requests done. A retrieval of many keys is one request.
+    pub count: u64,
+    /// Keys asked for or written.
+    pub key_count: u64,
+    /// Keys found (retrievals).
+    pub hits: u64,
+    /// Keys not found (retrievals).
+    pub misses: u64,
+    /// Bytes of requests.
+    pub bytes_sent: u64,
+    /// Bytes of replies.
+    pub bytes_received: u64,
+    /// From due (open loop) or sent (closed loop) to done: the headline.
+    pub latency: Latencies,
+    /// From sent to done. Open loop only.
+    pub service: Latencies,
+    /// From due to sent: waiting with the generator, for whatever reason. Open loop only.
+    pub lag: Latencies,
+    /// Counted by the second in which a request was done.
+    pub seconds: Vec<Second>,
+}
+
+impl KindTally {
+    fn merge(&mut self, other: Self) {
+        self.count += other.count;
+        self.key_count += other.key_count;
+        self.hits += other.hits;
+        self.misses += other.misses;
+        self.bytes_sent += other.bytes_sent;
+        self.bytes_received += other.bytes_received;
+        self.latency.merge(other.latency);
+        self.service.merge(other.service);
+        self.lag.merge(other.lag);
+        if self.seconds.len() < other.seconds.len() {
+            self.seconds.resize(other.seconds.len(), Second::default());
+        }
+        for (mine, theirs) in self.seconds.iter_mut().zip(other.seconds) {
+            mine.count += theirs.count;
+            mine.sum_ns += theirs.sum_ns;
+            mine.max_ns = mine.max_ns.max(theirs.max_ns);
+        }
+    }
+}
+
+/// A request that was answered, with its place in time (nanoseconds of the run's clock).
+#[derive(Clone, Copy, Debug)]
+pub struct Done {
+    /// What it was.
+    pub kind: Kind,
+    /// When it was due; in a closed loop, when it was sent.
+    pub due_ns: u64,
+    /// When it was handed to the kernel.
+    pub sent_ns: u64,
+    /// When its reply had been received.
+    pub done_ns: u64,
+    /// Keys it had.
+    pub key_count: u32,
+    /// Keys found.
+    pub hits: u32,
+    /// Bytes of the request.
+    pub bytes_sent: u64,
+    /// Bytes of the reply.
+    pub bytes_received: u64,
+}
+
+/// What went wrong, counted, with the first instance in words.
+#[derive(Clone, Debug, Default)]
+pub struct Faults {
+    /// `ERROR`, `CLIENT_ERROR`, `SERVER_ERROR` and refused writes.
+    pub errors: u64,
+    /// Values with a wrong byte or of a wrong length.
+    pub wrong_values: u64,
+    /// Replies that belong to another request.
+    pub misplaced: u64,
+    /// Connections that ended early or stopped making sense.
+    pub lost_connections: u64,
+    /// The first of each, as a sentence, at most [`Faults::FIRST_MAX`].
+    pub first: Vec<String>,
+}
+
+impl Faults {
+    /// Most sentences kept.
+    pub const FIRST_MAX: usize = 4;
+
+    /// Keeps the sentence if there is room. Off the hot path: it may allocate.
+    #[cold]
+    pub fn note(&mut self, sentence: impl FnOnce() -> String) {
+        if self.first.len() < Self::FIRST_MAX {
+            let sentence = sentence();
+            if !self.first.contains(&sentence) {
+                self.first.push(sentence);
+            }
+        }
+    }
+
+    /// Whether there were none.
+    pub fn none(&self) -> bool {
+        self.errors + self.wrong_values + self.misplaced + self.lost_connections == 0
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.errors += other.errors;
+        self.wrong_values += other.wrong_values;
+        self.misplaced += other.misplaced;
+        self.lost_connections += other.lost_connections;
+        for sentence in other.first {
+            self.note(|| sentence);
+        }
+    }
+}
+
+/// All that one thread, or after merging a whole run, has to tell.
+#[derive(Clone, Default)]
+pub struct Tally {
+    /// Closed loop: done inside it counts. Open loop: due inside it counts.
+    pub window_ns: Range<u64>,
+    /// Whether latencies run from due times.
+    pub open: bool,
+    /// Writes.
+    pub sets: KindTally,
+    /// Retrievals.
+    pub gets: KindTally,
+    /// Requests due inside the window. Open loop only.
+    pub offered: u64,
+    /// Those of them that were answered before the window ended. Open loop only.
+    pub answered_in_time: u64,
+    /// How late the generator itself was: the part of due to sent in which a connection could
+    /// have taken the request. Open loop only.
+    pub lateness: Latencies,
+    /// Requests sent but not answered when the run gave up waiting.
+    pub unanswered: u64,
+    /// Requests due but never sent. Open loop only.
+    pub unsent: u64,
+    /// Errors.
+    pub faults: Faults,
+    /// Writes acknowledged at any time: what a fill counts.
+    pub stored: u64,
+    /// CPU time of the threads inside the window, in nanoseconds.
+    pub cpu_ns: u64,
+    /// Time inside the window in turns that had something to do, in nanoseconds; the rest was
+    /// spent looking or sleeping.
+    pub busy_ns: u64,
+    /// How often the threads' loops went round inside the window.
+    pub turns: u64,
+}
+
+impl Tally {
+    /// A tally of the window `window_ns` of the run's clock.
+    pub fn new(window_ns: Range<u64>, open: bool) -> Self {
+        Self {
+            window_ns,
+            open,
+            ..Self::default()
+        }
+    }
+
+    /// Reserves the time series, so that recording does not allocate.
+    pub fn reserve_seconds(&mut self) {
+        let seconds =
+            (self.window_ns.end.saturating_sub(self.window_ns.start)).div_ceil(1_000_000_000);
+        let seconds = (seconds as usize).clamp(1, SECONDS_MAX);
+        self.sets.seconds.resize(seconds, Second::default());
+        self.gets.seconds.resize(seconds, Second::default());
+    }
+
+    /// Records a request that was answered.
+    #[inline]
+    pub fn done(&mut self, done: &Done) {
+        let counted_by_ns = if self.open { done.due_ns } else { done.done_ns };
+        if !self.window_ns.contains(&counted_by_ns) {
+            return;
+        }
+        if self.open && done.done_ns < self.window_ns.end {
+            self.answered_in_time += 1;
+        }
+        let of_kind = match done.kind {
+            Kind::Get => &mut self.gets,
+            Kind::Set => &mut self.sets,
+        };
+        of_kind.count += 1;
+        of_kind.key_count += u64::from(done.key_count);
+        of_kind.hits += u64::from(done.hits);
+        if done.kind == Kind::Get {
+            of_kind.misses += u64::from(done.key_count - done.hits);
+        }
+        of_kind.bytes_sent += done.bytes_sent;
+        of_kind.bytes_received += done.bytes_received;
+        let latency_ns = done.done_ns.saturating_sub(done.due_ns);
+        of_kind.latency.record(latency_ns);
+        if self.open {
+            of_kind
+                .service
+                .record(done.done_ns.saturating_sub(done.sent_ns));
+            of_kind.lag.record(done.sent_ns.saturating_sub(done.due_ns));
+        }
+        let second = (done.done_ns - self.window_ns.start) / 1_000_000_000;
+        let last = of_kind.seconds.len().saturating_sub(1);
+        if let Some(second) = of_kind.seconds.get_mut((second as usize).min(last)) {
+            second.count += 1;
+            second.sum_ns += latency_ns;
+            second.max_ns = second.max_ns.max(latency_ns);
+        }
+    }
+
+    /// Records the age of a request that was never answered (`sent_ns` given) or never sent.
+    pub fn gave_up(&mut self, kind: Kind, due_ns: u64, sent_ns: Option<u64>, now_ns: u64) {
+        match sent_ns {
+            Some(_) => self.unanswered += 1,
+            None => self.unsent += 1,
+        }
+        if !self.open || !self.window_ns.contains(&due_ns) {
+            return;
+        }
+        let of_kind = match kind {
+            Kind::Get => &mut self.gets,
+            Kind::Set => &mut self.sets,
+        };
+        of_kind.latency.record(now_ns.saturating_sub(due_ns));
+        match sent_ns {
+            Some(sent_ns) => {
+                of_kind.service.record(now_ns.saturating_sub(sent_ns));
+                of_kind.lag.record(sent_ns.saturating_sub(due_ns));
+            }
+            None => of_kind.lag.record(now_ns.saturating_sub(due_ns)),
+        }
+    }
+
+    /// Adds what another thread saw in the same window.
+    pub fn merge(&mut self, other: Self) {
+        self.window_ns = self.window_ns.start.min(other.window_ns.start)
+            ..self.window_ns.end.max(other.window_ns.end);
+        self.open |= other.open;
+        self.sets.merge(other.sets);
+        self.gets.merge(other.gets);
+        self.offered += other.offered;
+        self.answered_in_time += other.answered_in_time;
+        self.lateness.merge(other.lateness);
+        self.unanswered += other.unanswered;
+        self.unsent += other.unsent;
+        self.faults.merge(other.faults);
+        self.stored += other.stored;
+        self.cpu_ns += other.cpu_ns;
+        self.busy_ns += other.busy_ns;
+        self.turns += other.turns;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn done(due_ns: u64, sent_ns: u64, done_ns: u64) -> Done {
+        Done {
+            kind: Kind::Get,
+            due_ns,
+            sent_ns,
+            done_ns,
+            key_count: 1,
+            hits: 1,
+            bytes_sent: 10,
+            bytes_received: 20,
+        }
+    }
+
+    #[test]
+    fn an_open_loop_counts_what_was_due_inside_the_window() {
+        let mut tally = Tally::new(100..200, true);
+        tally.done(&done(99, 100, 150));
+        tally.done(&done(100, 110, 250));
+        tally.done(&done(150, 160, 180));
+        assert_eq!(tally.gets.count, 2);
+        assert_eq!(tally.answered_in_time, 1);
+        assert_eq!(tally.gets.latency.histogram().max(), 150);
+        assert_eq!(tally.gets.service.histogram().max(), 140);
+        assert_eq!(tally.gets.lag.histogram().max(), 10);
+    }
+
+    #[test]
+    fn a_closed_loop_counts_what_was_done_inside_the_window() {
+        let mut tally = Tally::new(100..200, false);
+        tally.done(&done(90, 90, 110));
+        tally.done(&done(190, 190, 210));
+        assert_eq!(tally.gets.count, 1);
+        assert_eq!(tally.gets.latency.sum_ns(), 20);
+    }
+
+    #[test]
+    fn runs_of_equal_values_are_all_recorded() {
+        let mut latencies = Latencies::default();
+        for value_ns in [5, 5, 5, 7, 7, 5] {
+            latencies.record(value_ns);
+        }
+        assert_eq!(latencies.sum_ns(), 34);
+        assert_eq!(latencies.histogram().len(), 6);
+        assert_eq!(latencies.histogram().count_at(5), 4);
+    }
+
+    #[test]
+    fn an_unanswered_request_counts_with_its_age() {
+        let mut tally = Tally::new(0..1000, true);
+        tally.gave_up(Kind::Get, 500, Some(600), 5500);
+        tally.gave_up(Kind::Get, 500, None, 4500);
+        assert_eq!((tally.unanswered, tally.unsent), (1, 1));
+        let latency = tally.gets.latency.histogram();
+        assert!(latency.equivalent(latency.max(), 5000));
+        let lag = tally.gets.lag.histogram();
+        assert!(lag.equivalent(lag.max(), 4000));
+    }
+}

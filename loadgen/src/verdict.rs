@@ -1,0 +1,114 @@
+//! Whether a run may be believed.
+//!
+//! Always true: every reason not to is a plain sentence, and a run is valid exactly when there is
+//! none.
+
+use crate::plan::{Pace, Plan};
+use crate::run::Outcome;
+use crate::tally::Latencies;
+
+/// A generator whose lag at the 99th percentile exceeds this share of the reported latency there
+/// measured itself.
+pub const LAG_SHARE_MAX: f64 = 0.10;
+
+/// Below this share of the offered rate the server was measured at another load than asked.
+pub const ACHIEVED_SHARE_MIN: f64 = 0.99;
+
+/// The reasons why the run is invalid. Empty: it is valid.
+pub fn reasons(plan: &Plan, outcome: &mut Outcome) -> Vec<String> {
+    let mut reasons = Vec::new();
+    let expected = plan.workload.keys.count();
+    if let Some(filled) = outcome.filled
+        && filled != expected
+    {
+        reasons.push(format!(
+            "The fill stored {filled} of {expected} keys, so the run did not ask for what it meant to."
+        ));
+    }
+    let faults = &outcome.tally.faults;
+    if faults.wrong_values > 0 {
+        reasons.push(format!(
+            "The server returned {} wrong {}.",
+            faults.wrong_values,
+            plural(faults.wrong_values, "value", "values")
+        ));
+    }
+    if faults.misplaced > 0 {
+        reasons.push(format!(
+            "{} {} to another request than the one in turn.",
+            faults.misplaced,
+            plural(faults.misplaced, "reply belonged", "replies belonged")
+        ));
+    }
+    if faults.lost_connections > 0 {
+        reasons.push(format!(
+            "{} of {} connections ended before the run did.",
+            faults.lost_connections,
+            plan.connection_count()
+        ));
+    }
+    if faults.errors > 0 {
+        reasons.push(format!(
+            "The server answered {} {} with an error.",
+            faults.errors,
+            plural(faults.errors, "request", "requests")
+        ));
+    }
+    for sentence in &faults.first {
+        reasons.push(format!("First seen: {sentence}."));
+    }
+    let unanswered = outcome.tally.unanswered;
+    if unanswered > 0 {
+        reasons.push(format!(
+            "{unanswered} {} never answered; an open loop counts them with their age.",
+            plural(unanswered, "request was", "requests were")
+        ));
+    }
+    if outcome.tally.sets.count + outcome.tally.gets.count == 0 {
+        reasons.push("Not one request was answered inside the measured time.".into());
+    }
+    if let Some(expected) = plan.expect_hits {
+        let hits = outcome.tally.gets.hits;
+        let asked = hits + outcome.tally.gets.misses;
+        let ratio = hits as f64 / asked.max(1) as f64;
+        if asked == 0 || ratio < expected {
+            reasons.push(format!(
+                "The hit ratio was {ratio:.6} ({} missing), below the expected {expected}.",
+                asked - hits
+            ));
+        }
+    }
+    if let Pace::Open { rate, .. } = plan.pace {
+        open_loop(rate, outcome, &mut reasons);
+    }
+    reasons
+}
+
+fn open_loop(rate: f64, outcome: &mut Outcome, reasons: &mut Vec<String>) {
+    let tally = &mut outcome.tally;
+    let offered = tally.offered;
+    let share = tally.answered_in_time as f64 / offered.max(1) as f64;
+    if share < ACHIEVED_SHARE_MIN {
+        reasons.push(format!(
+            "Only {:.2} % of the offered {rate} requests a second were answered in time.",
+            share * 100.0
+        ));
+    }
+    let mut latency = Latencies::default();
+    latency.merge(tally.sets.latency.clone());
+    latency.merge(tally.gets.latency.clone());
+    let latency_ns = latency.histogram().value_at_quantile(0.99);
+    let lag_ns = tally.lateness.histogram().value_at_quantile(0.99);
+    if lag_ns as f64 > latency_ns as f64 * LAG_SHARE_MAX {
+        reasons.push(format!(
+            "The generator lagged: it sent {:.3} ms late at the 99th percentile, \
+             more than a tenth of the {:.3} ms reported there.",
+            lag_ns as f64 / 1e6,
+            latency_ns as f64 / 1e6
+        ));
+    }
+}
+
+fn plural<'a>(count: u64, one: &'a str, many: &'a str) -> &'a str {
+    if count == 1 { one } else { many }
+}

@@ -1,0 +1,610 @@
+//! `cargo xtask perf`: what a client sees and what it costs the server, beside peers and the
+//! floor, on one machine in one sitting.
+//!
+//! Always true: every run has a freshly started server on its own cores and the client on
+//! another; subjects take turns within a round and the order rotates from round to round; the
+//! server's counters are read when the client says that measuring begins and ends; a run whose
+//! client, hits or replies are in doubt is recorded with the reason and never as a number.
+
+mod record;
+mod subject;
+mod usage;
+mod workload;
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+use serde_json::Value;
+
+use crate::workspace::{Workspace, find_program, run as run_command};
+use record::{PERCENTILES, Record, Section, Series, Shot};
+use subject::{Running, Subject};
+use usage::Usage;
+use workload::Workload;
+
+/// Workloads measured when none is named.
+const USUAL: [&str; 3] = ["get_depth_1", "get_depth_16", "get_depth_64"];
+
+/// An open-loop client that has something to do for a larger share of its time measures itself.
+const CLIENT_BUSY_MAX: f64 = 0.95;
+
+/// What to measure, and how.
+#[derive(Args)]
+pub struct Options {
+    /// Workloads by name, files of perf/workloads [default: the three of GET hits]
+    workloads: Vec<String>,
+    /// All of perf/workloads
+    #[arg(long, conflicts_with = "workloads")]
+    all: bool,
+    /// Subjects: strata, memcached, null-ring, null-epoll, null-glommio and the names of peers [default: all]
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// The memcached to compare with [default: from PATH]
+    #[arg(long, value_name = "PATH")]
+    memcached: Option<PathBuf>,
+    /// Another server: 'name=command with {port}'; {threads}, {memory} and {cores} are filled in too
+    #[arg(long, value_name = "NAME=COMMAND")]
+    peer: Vec<String>,
+    /// Rounds of each
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Measured seconds of each run
+    #[arg(long, default_value_t = 5.0)]
+    seconds: f64,
+    /// Unmeasured seconds before them
+    #[arg(long, default_value_t = 1.0)]
+    warmup: f64,
+    /// First core of the servers
+    #[arg(long, default_value_t = 0)]
+    server_core: usize,
+    /// Core of the client
+    #[arg(long, default_value_t = 1)]
+    client_core: usize,
+    /// Offered requests a second in the open loop, instead of the workload's share of the peak
+    #[arg(long)]
+    rate: Option<f64>,
+    /// Leave out the open loop
+    #[arg(long)]
+    no_latency: bool,
+    /// Name of the machine, the folder of perf/records [default: from processor, cores and kernel]
+    #[arg(long)]
+    machine: Option<String>,
+    /// Print the table only
+    #[arg(long)]
+    no_record: bool,
+}
+
+/// Measures, prints, and writes the record.
+pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
+    ensure!(options.rounds > 0, "--rounds: must be above 0");
+    ensure!(
+        options.server_core != options.client_core,
+        "--client-core: server and client on one core measure each other"
+    );
+    ensure!(
+        find_program("taskset").is_some(),
+        "taskset pins the servers and is not on the PATH; it comes with util-linux"
+    );
+    let workloads = choose(
+        options,
+        Workload::read_all(&workspace.root.join("perf/workloads"))?,
+    )?;
+    let subjects = subjects(workspace, options)?;
+    let load = build(workspace, "strata-load", "strata-load")?;
+    let bench = Bench { load, options };
+    let mut record = Record {
+        machine: machine()?,
+        date: output("date", &["-u", "+%F"])?,
+        commit: commit(workspace),
+        command: command_line(),
+        rounds: options.rounds,
+        seconds: options.seconds,
+        cores: format!(
+            "servers from core {}, client on core {}",
+            options.server_core, options.client_core
+        ),
+        sections: Vec::new(),
+    };
+    for workload in &workloads {
+        record.sections.push(bench.section(workload, &subjects)?);
+    }
+    let text = record::markdown(&record);
+    println!("{text}");
+    if !options.no_record {
+        let name = options
+            .machine
+            .clone()
+            .unwrap_or_else(|| slug(&record.machine));
+        let folder = workspace.root.join("perf/records").join(name);
+        write(&folder, &record, &text)?;
+    }
+    Ok(())
+}
+
+fn choose(options: &Options, all: Vec<Workload>) -> Result<Vec<Workload>> {
+    if options.all {
+        return Ok(all);
+    }
+    let names: Vec<&str> = if options.workloads.is_empty() {
+        USUAL.to_vec()
+    } else {
+        options.workloads.iter().map(String::as_str).collect()
+    };
+    let known: Vec<&str> = all.iter().map(|workload| workload.name.as_str()).collect();
+    for name in &names {
+        ensure!(
+            known.contains(name),
+            "no workload {name:?}; there are {}",
+            known.join(", ")
+        );
+    }
+    let position = |workload: &Workload| names.iter().position(|name| *name == workload.name);
+    let mut chosen: Vec<Workload> = all
+        .iter()
+        .filter(|one| position(one).is_some())
+        .cloned()
+        .collect();
+    chosen.sort_by_key(position);
+    Ok(chosen)
+}
+
+fn subjects(workspace: &Workspace, options: &Options) -> Result<Vec<Subject>> {
+    let peers: Vec<Subject> = options
+        .peer
+        .iter()
+        .map(|text| Subject::peer(text))
+        .collect::<Result<_>>()?;
+    let mut names = vec![
+        "strata",
+        "memcached",
+        "null-ring",
+        "null-epoll",
+        "null-glommio",
+    ];
+    names.extend(peers.iter().map(|peer| peer.name.as_str()));
+    for name in &options.only {
+        ensure!(
+            names.contains(&name.as_str()),
+            "--only: no subject {name:?}; there are {}",
+            names.join(", ")
+        );
+    }
+    let wanted = |name: &str| options.only.is_empty() || options.only.iter().any(|one| one == name);
+    let mut subjects = Vec::new();
+    if wanted("strata") {
+        let path = build(workspace, "strata-server", "strata")?;
+        subjects.push(Subject::like_memcached("strata", &path.to_string_lossy())?);
+    }
+    if wanted("memcached") {
+        let path = match &options.memcached {
+            Some(path) => path.clone(),
+            None => find_program("memcached").context(
+                "no memcached on the PATH: name one with --memcached, or leave it out with --only",
+            )?,
+        };
+        subjects.push(Subject::like_memcached(
+            "memcached",
+            &path.to_string_lossy(),
+        )?);
+    }
+    let kinds: Vec<&str> = ["ring", "epoll", "glommio"]
+        .into_iter()
+        .filter(|kind| wanted(&format!("null-{kind}")))
+        .collect();
+    if !kinds.is_empty() {
+        let path = build(workspace, "strata-benches", "null_responder")?;
+        for kind in kinds {
+            subjects.push(Subject::null(kind, &path.to_string_lossy()));
+        }
+    }
+    subjects.extend(peers.into_iter().filter(|peer| wanted(&peer.name)));
+    Ok(subjects)
+}
+
+/// Builds a release binary and gives its path.
+fn build(workspace: &Workspace, package: &str, binary: &str) -> Result<PathBuf> {
+    run_command(&mut workspace.cargo(&[
+        "build",
+        "--release",
+        "--package",
+        package,
+        "--bin",
+        binary,
+    ]))?;
+    Ok(workspace.target.join("release").join(binary))
+}
+
+/// How fast a run is asked to be.
+#[derive(Clone, Copy)]
+enum Pace {
+    Closed,
+    Open { rate: f64 },
+}
+
+struct Bench<'a> {
+    load: PathBuf,
+    options: &'a Options,
+}
+
+impl Bench<'_> {
+    fn section(&self, workload: &Workload, subjects: &[Subject]) -> Result<Section> {
+        let mut section = Section::new(workload);
+        let suited: Vec<&Subject> = subjects
+            .iter()
+            .filter(|subject| !subject.canned || workload.suits_a_canned_answer())
+            .collect();
+        ensure!(!suited.is_empty(), "{}: nobody to measure", workload.name);
+        for subject in &suited {
+            section.series.push(Series {
+                subject: subject.name.clone(),
+                version: subject.version.clone(),
+                peak: Vec::new(),
+                latency: Vec::new(),
+            });
+        }
+        self.rounds(workload, &suited, Pace::Closed, &mut section)?;
+        if let Some(latency) = &workload.latency
+            && !self.options.no_latency
+        {
+            let rate = match self.options.rate {
+                Some(rate) => rate,
+                None => (peak(&section)? * latency.share_of_peak).round(),
+            };
+            self.rounds(workload, &suited, Pace::Open { rate }, &mut section)?;
+        }
+        Ok(section)
+    }
+
+    fn rounds(
+        &self,
+        workload: &Workload,
+        subjects: &[&Subject],
+        pace: Pace,
+        section: &mut Section,
+    ) -> Result<()> {
+        for round in 0..self.options.rounds {
+            for turn in 0..subjects.len() {
+                let index = (turn + round) % subjects.len();
+                let subject = subjects[index];
+                let mut shot = self
+                    .shot(workload, subject, pace)
+                    .with_context(|| format!("{} under {}", subject.name, workload.name))?;
+                shot.round = round;
+                say(workload, subject, &shot);
+                let series = &mut section.series[index];
+                match pace {
+                    Pace::Closed => series.peak.push(shot),
+                    Pace::Open { .. } => series.latency.push(shot),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One run of one subject.
+    fn shot(&self, workload: &Workload, subject: &Subject, pace: Pace) -> Result<Shot> {
+        let options = self.options;
+        let first = options.server_core;
+        let last = first + workload.server.threads - 1;
+        let server = subject.start(workload, &format!("{first}-{last}"))?;
+        let folder = tempfile::tempdir().context("a folder for the report")?;
+        let file = folder.path().join("report.json");
+        let mut command = Command::new("taskset");
+        command
+            .args(["--cpu-list", &options.client_core.to_string()])
+            .arg(&self.load)
+            .args(["--server", "127.0.0.1", "--port", &server.port.to_string()])
+            .args(workload.load_arguments(subject.canned))
+            .args(["--test-time", &options.seconds.to_string()])
+            .args(["--warmup", &options.warmup.to_string()])
+            .args(["--pin", &options.client_core.to_string()])
+            .args(["--announce", "--hide-histogram", "--json-out-file"])
+            .arg(&file);
+        match pace {
+            Pace::Closed => command.args(["--pipeline", &workload.load.depth.to_string()]),
+            Pace::Open { rate } => command.args(["--rate", &rate.to_string()]),
+        };
+        let (used, words) = watch(command, &server)?;
+        let text = std::fs::read_to_string(&file)
+            .with_context(|| format!("strata-load wrote no report\n{words}"))?;
+        let report: Value = serde_json::from_str(&text)?;
+        let Some(used) = used else {
+            bail!("strata-load did not say when it measured\n{words}");
+        };
+        assess(&report, used, pace)
+    }
+}
+
+/// Runs the client and reads the server's counters when it says so. Returns what was used in
+/// between, and what the client said.
+fn watch(mut command: Command, server: &Running) -> Result<(Option<Usage>, String)> {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("cannot start strata-load")?;
+    let mut words = String::new();
+    let (mut before, mut used) = (None, None);
+    let stream = child.stderr.take().context("its standard error is piped")?;
+    for line in BufReader::new(stream).lines() {
+        match line?.as_str() {
+            "phase: Measuring" => before = Usage::of(server.id()).ok(),
+            "phase: Measured" => {
+                used = before.and_then(|before| Some(Usage::of(server.id()).ok()?.since(before)));
+            }
+            line => {
+                words.push_str(line);
+                words.push('\n');
+            }
+        }
+    }
+    // An invalid run ends with a failure too, and its report says why.
+    child.wait()?;
+    Ok((used, words))
+}
+
+/// Turns the client's report and the server's counters into figures.
+fn assess(report: &Value, used: Usage, pace: Pace) -> Result<Shot> {
+    let ours = &report["Strata"];
+    let number = |value: &Value, name: &str| {
+        value[name]
+            .as_f64()
+            .with_context(|| format!("no {name:?} in the report"))
+    };
+    let keys = number(ours, "keys")?;
+    let seconds = number(ours, "measured seconds")?;
+    let (hits, misses) = (number(ours, "hits")?, number(ours, "misses")?);
+    let generator = &ours["generator"];
+    let client_busy = number(generator, "busy share")?;
+    let client_cpu = number(generator, "cpu share")?;
+    let mut invalid: Vec<String> = ours["invalid"]
+        .as_array()
+        .context("no verdict in the report")?
+        .iter()
+        .filter_map(|reason| reason.as_str().map(str::to_owned))
+        .collect();
+    let (mut rate, mut latency_ms, mut lag_p99_ms) = (None, None, None);
+    if let Pace::Open { rate: offered } = pace {
+        if client_busy > CLIENT_BUSY_MAX {
+            invalid.push(format!(
+                "The client was saturated: busy for {:.0} % of its time.",
+                client_busy * 100.0
+            ));
+        }
+        let latency = &ours["open"]["latency, due to done (msec)"];
+        let mut values = [0.0; PERCENTILES.len()];
+        for (value, name) in values.iter_mut().zip(PERCENTILES) {
+            *value = number(latency, name)?;
+        }
+        rate = Some(offered);
+        latency_ms = Some(values);
+        lag_p99_ms = Some(number(&ours["open"]["lag, due to sent (msec)"], "p99.00")?);
+    }
+    let per_key = 1e6 / keys.max(1.0);
+    let server_share = (used.user_s + used.system_s) / seconds;
+    Ok(Shot {
+        round: 0,
+        invalid,
+        ops_per_s: keys / seconds,
+        seconds,
+        user_us: used.user_s * per_key,
+        system_us: used.system_s * per_key,
+        server_share,
+        switches_per_thousand: used.switches as f64 * 1000.0 / keys.max(1.0),
+        resident_mib: used.resident_kib as f64 / 1024.0,
+        hit_ratio: (hits + misses > 0.0).then(|| hits / (hits + misses)),
+        client_busy,
+        others: (used.machine_busy_s / seconds - server_share - client_cpu).max(0.0),
+        stolen: used.machine_stolen_s / seconds,
+        rate,
+        latency_ms,
+        lag_p99_ms,
+    })
+}
+
+/// Operations a second of memcached, or of the first subject with a valid run.
+fn peak(section: &Section) -> Result<f64> {
+    let of = |series: &Series| {
+        let valid = series.peak.iter().filter(|shot| shot.invalid.is_empty());
+        let mut all: Vec<f64> = valid.map(|shot| shot.ops_per_s).collect();
+        all.sort_by(f64::total_cmp);
+        all.get(all.len() / 2).copied()
+    };
+    let memcached = section
+        .series
+        .iter()
+        .find(|series| series.subject == "memcached");
+    memcached
+        .and_then(of)
+        .or_else(|| section.series.iter().find_map(of))
+        .context("no valid closed-loop run to take a rate from; give one with --rate")
+}
+
+/// One line for a run, as it ends.
+fn say(workload: &Workload, subject: &Subject, shot: &Shot) {
+    let figures = if !shot.invalid.is_empty() {
+        format!("INVALID: {}", shot.invalid.join(" "))
+    } else if let Some([p50, p99, p999, _]) = shot.latency_ms {
+        format!("p50 {p50:.3} ms, p99 {p99:.3} ms, p99.9 {p999:.3} ms")
+    } else {
+        format!(
+            "{:.3} us CPU/op, {:.0} ops/s",
+            shot.cpu_us(),
+            shot.ops_per_s
+        )
+    };
+    eprintln!(
+        "{:<16} round {} {:<14} {figures}",
+        workload.name,
+        shot.round + 1,
+        subject.name
+    );
+}
+
+fn machine() -> Result<String> {
+    let cpu = std::fs::read_to_string("/proc/cpuinfo")?;
+    let model = cpu
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"))
+        .map_or("unknown processor", |rest| {
+            rest.trim_start_matches([' ', '\t', ':'])
+        });
+    let cores = std::thread::available_parallelism()?;
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    // Behind the numbers stands the name of whoever built the kernel.
+    let kernel = kernel.trim().split('-').next().unwrap_or_default();
+    Ok(format!("{model}, {cores} cores, Linux {kernel}"))
+}
+
+/// A folder's name for a machine's.
+fn slug(machine: &str) -> String {
+    let letters = machine.chars().map(|letter| match letter {
+        letter if letter.is_ascii_alphanumeric() || letter == '.' => letter.to_ascii_lowercase(),
+        _ => ' ',
+    });
+    let spaced: String = letters.collect();
+    let words: Vec<&str> = spaced.split_whitespace().collect();
+    words.join("-")
+}
+
+fn commit(workspace: &Workspace) -> String {
+    let root = workspace.root.to_string_lossy().into_owned();
+    output(
+        "git",
+        &[
+            "-C",
+            &root,
+            "describe",
+            "--always",
+            "--dirty",
+            "--abbrev=12",
+        ],
+    )
+    .unwrap_or_else(|_| "unknown".into())
+}
+
+/// Our own command line as somebody else would type it.
+fn command_line() -> String {
+    let mut words = vec!["cargo xtask".to_owned()];
+    words.extend(std::env::args().skip(1).map(|word| {
+        let shown = match word.split_once('=') {
+            Some((name, command)) => format!("{name}={}", without_folder(command)),
+            None => without_folder(&word),
+        };
+        if shown.contains(' ') {
+            format!("'{shown}'")
+        } else {
+            shown
+        }
+    }));
+    words.join(" ")
+}
+
+/// A command or path without the folder it begins with.
+fn without_folder(text: &str) -> String {
+    let (program, rest) = text.split_once(' ').unwrap_or((text, ""));
+    let name = program.rsplit('/').next().unwrap_or_default();
+    format!("{name} {rest}").trim_end().to_owned()
+}
+
+fn output(program: &str, arguments: &[&str]) -> Result<String> {
+    let output = Command::new(program)
+        .args(arguments)
+        .output()
+        .with_context(|| format!("cannot start {program}"))?;
+    ensure!(
+        output.status.success(),
+        "{program} ended with {}",
+        output.status
+    );
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// Writes the record beside earlier ones of the machine; one of the same day and commit is
+/// replaced.
+fn write(folder: &Path, record: &Record, text: &str) -> Result<()> {
+    std::fs::create_dir_all(folder)?;
+    let stem = format!("{}-{}", record.date, record.commit);
+    let file = folder.join(&stem);
+    let json = serde_json::to_string_pretty(record)?;
+    for (ending, text) in [("json", &format!("{json}\n")), ("md", &text.to_owned())] {
+        let path = file.with_file_name(format!("{stem}.{ending}"));
+        std::fs::write(&path, text).with_context(|| path.display().to_string())?;
+        eprintln!("wrote {}", path.display());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(busy: f64, invalid: &[&str]) -> Value {
+        let percentiles = serde_json::json!({
+            "p50.00": 0.1, "p99.00": 0.2, "p99.90": 0.3, "p99.99": 0.4
+        });
+        serde_json::json!({ "Strata": {
+            "keys": 1000, "measured seconds": 2.0, "hits": 900, "misses": 100, "invalid": invalid,
+            "generator": { "busy share": busy, "cpu share": 1.0 },
+            "open": {
+                "latency, due to done (msec)": percentiles,
+                "lag, due to sent (msec)": percentiles,
+            },
+        }})
+    }
+
+    fn used() -> Usage {
+        Usage {
+            user_s: 0.5,
+            system_s: 1.5,
+            switches: 7,
+            resident_kib: 2048,
+            machine_busy_s: 4.5,
+            machine_stolen_s: 0.0,
+        }
+    }
+
+    #[test]
+    fn figures_are_per_key_and_per_second() {
+        let shot = assess(&report(1.0, &[]), used(), Pace::Closed).expect("figures");
+        assert!(shot.invalid.is_empty());
+        assert_eq!((shot.user_us, shot.system_us), (500.0, 1500.0));
+        assert_eq!((shot.ops_per_s, shot.server_share), (500.0, 1.0));
+        assert_eq!(shot.hit_ratio, Some(0.9));
+        assert_eq!((shot.switches_per_thousand, shot.resident_mib), (7.0, 2.0));
+        assert!((shot.others - 0.25).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_saturated_client_makes_an_open_run_invalid_but_not_a_closed_one() {
+        let open = Pace::Open { rate: 10.0 };
+        let shot = assess(&report(0.96, &[]), used(), open).expect("figures");
+        assert!(shot.invalid[0].contains("saturated"), "{:?}", shot.invalid);
+        let shot = assess(&report(0.94, &[]), used(), open).expect("figures");
+        assert!(shot.invalid.is_empty(), "{:?}", shot.invalid);
+        assert_eq!(shot.latency_ms, Some([0.1, 0.2, 0.3, 0.4]));
+        let shot = assess(&report(0.96, &[]), used(), Pace::Closed).expect("figures");
+        assert!(shot.invalid.is_empty(), "{:?}", shot.invalid);
+    }
+
+    #[test]
+    fn the_clients_own_verdict_is_kept() {
+        let shot = assess(&report(0.5, &["It lied."]), used(), Pace::Closed).expect("figures");
+        assert_eq!(shot.invalid, ["It lied."]);
+    }
+
+    #[test]
+    fn machines_become_folders_and_commands_lose_theirs() {
+        assert_eq!(
+            slug("Intel(R) Xeon(R) Processor, 2 cores, Linux 6.18.44"),
+            "intel-r-xeon-r-processor-2-cores-linux-6.18.44"
+        );
+        assert_eq!(without_folder("/a/b/memcached"), "memcached");
+        assert_eq!(without_folder("/a/b/otherd -p {port}"), "otherd -p {port}");
+        assert_eq!(without_folder("get_depth_1"), "get_depth_1");
+    }
+}

@@ -1,0 +1,398 @@
+//! What was measured, as a table for people and as JSON for programs.
+//!
+//! Always true: a run that is invalid contributes no number to a median, only its reasons; each
+//! median stands beside its extremes and the number of rounds behind it; ratios are taken within a
+//! round, where both sides met the same machine.
+
+use std::fmt::Write;
+
+use serde::Serialize;
+
+use super::workload::Workload;
+
+/// One run of one subject.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Shot {
+    /// Which round it belongs to.
+    pub round: usize,
+    /// Why its numbers do not count; empty when they do.
+    pub invalid: Vec<String>,
+    /// Keys a second, read or written.
+    pub ops_per_s: f64,
+    /// The measured time.
+    pub seconds: f64,
+    /// Server time in user mode for each key, in microseconds.
+    pub user_us: f64,
+    /// Server time in the kernel for each key, in microseconds.
+    pub system_us: f64,
+    /// Share of the measured time the server's threads ran, 1 for each core.
+    pub server_share: f64,
+    /// Context switches of the server for a thousand keys.
+    pub switches_per_thousand: f64,
+    /// Resident memory of the server at the end, in MiB.
+    pub resident_mib: f64,
+    /// Hits among the keys read.
+    pub hit_ratio: Option<f64>,
+    /// Share of its time in which the client had something to do.
+    pub client_busy: f64,
+    /// Cores kept busy by neither server nor client.
+    pub others: f64,
+    /// Cores taken by the host.
+    pub stolen: f64,
+    /// Offered requests a second; open loop only.
+    pub rate: Option<f64>,
+    /// Milliseconds from due to done at [`PERCENTILES`]; open loop only.
+    pub latency_ms: Option<[f64; 4]>,
+    /// Milliseconds from due to sent at the 99th percentile; open loop only.
+    pub lag_p99_ms: Option<f64>,
+}
+
+/// The percentiles of an open loop, with the names they have in reports.
+pub const PERCENTILES: [&str; 4] = ["p50.00", "p99.00", "p99.90", "p99.99"];
+
+impl Shot {
+    /// Server time for each key, in microseconds.
+    pub fn cpu_us(&self) -> f64 {
+        self.user_us + self.system_us
+    }
+}
+
+/// All runs of one subject under one workload.
+#[derive(Clone, Debug, Serialize)]
+pub struct Series {
+    /// The subject's name.
+    pub subject: String,
+    /// What it says it is.
+    pub version: String,
+    /// Closed loop: how much it does, and for how much CPU.
+    pub peak: Vec<Shot>,
+    /// Open loop: latency at the same offered rate for all.
+    pub latency: Vec<Shot>,
+}
+
+/// All runs under one workload.
+#[derive(Clone, Debug, Serialize)]
+pub struct Section {
+    /// The workload's name.
+    pub workload: String,
+    /// What it is for.
+    pub about: String,
+    /// By subject.
+    pub series: Vec<Series>,
+}
+
+/// A whole record.
+#[derive(Clone, Debug, Serialize)]
+pub struct Record {
+    /// Processor, cores, kernel.
+    pub machine: String,
+    /// Day of the measurement.
+    pub date: String,
+    /// The commit measured; says so when the tree was not clean.
+    pub commit: String,
+    /// What to type to repeat it.
+    pub command: String,
+    /// Rounds of each.
+    pub rounds: usize,
+    /// Seconds of each run.
+    pub seconds: f64,
+    /// Cores of servers and of the client.
+    pub cores: String,
+    /// By workload.
+    pub sections: Vec<Section>,
+}
+
+impl Section {
+    /// An empty section.
+    pub fn new(workload: &Workload) -> Self {
+        Self {
+            workload: workload.name.clone(),
+            about: workload.about.clone(),
+            series: Vec::new(),
+        }
+    }
+}
+
+/// Middle, least and most of the valid runs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Spread {
+    median: f64,
+    least: f64,
+    most: f64,
+    count: usize,
+}
+
+fn spread(mut values: Vec<f64>) -> Option<Spread> {
+    values.sort_by(f64::total_cmp);
+    let count = values.len();
+    let (least, most) = (*values.first()?, *values.last()?);
+    let median = (values[(count - 1) / 2] + values[count / 2]) / 2.0;
+    Some(Spread {
+        median,
+        least,
+        most,
+        count,
+    })
+}
+
+fn valid<'a>(shots: &'a [Shot], value: impl Fn(&Shot) -> f64 + 'a) -> Option<Spread> {
+    let counted = shots.iter().filter(|shot| shot.invalid.is_empty());
+    spread(counted.map(value).collect())
+}
+
+/// Ratio of two series round by round.
+fn ratio(ours: &[Shot], theirs: &[Shot], value: impl Fn(&Shot) -> f64) -> Option<Spread> {
+    let ratios = ours
+        .iter()
+        .filter(|shot| shot.invalid.is_empty())
+        .filter_map(|one| {
+            let other = theirs
+                .iter()
+                .find(|other| other.round == one.round && other.invalid.is_empty())?;
+            Some(value(one) / value(other))
+        });
+    spread(ratios.collect())
+}
+
+fn cell(spread: Option<Spread>, digits: usize) -> String {
+    match spread {
+        None => "invalid".into(),
+        Some(Spread {
+            median,
+            least,
+            most,
+            ..
+        }) => format!("{median:.digits$} ({least:.digits$}..{most:.digits$})"),
+    }
+}
+
+fn short(spread: Option<Spread>, digits: usize) -> String {
+    spread.map_or("".into(), |spread| format!("{:.digits$}", spread.median))
+}
+
+/// The record as Markdown.
+pub fn markdown(record: &Record) -> String {
+    let mut out = String::new();
+    write_record(record, &mut out).expect("a string takes any text");
+    out
+}
+
+fn write_record(record: &Record, out: &mut String) -> std::fmt::Result {
+    writeln!(out, "# {}, {}\n", record.machine, record.date)?;
+    writeln!(out, "Commit {}. Repeat with:\n", record.commit)?;
+    writeln!(out, "    {}\n", record.command)?;
+    writeln!(
+        out,
+        "Medians of {} interleaved rounds of {} s, least and most in parentheses; {}. Each run has \
+         a server of its own. *CPU* is user and system time of the server process in the measured \
+         time, divided by the keys read or written in it. Ratios are those of CPU within a round.",
+        record.rounds, record.seconds, record.cores
+    )?;
+    for section in &record.sections {
+        writeln!(out, "\n## {}\n\n{}.\n", section.workload, section.about)?;
+        peak_table(section, out)?;
+        if section
+            .series
+            .iter()
+            .any(|series| !series.latency.is_empty())
+        {
+            latency_table(section, out)?;
+        }
+        invalid_list(section, out)?;
+    }
+    writeln!(out, "\n## Versions\n")?;
+    let mut seen = Vec::new();
+    for series in record.sections.iter().flat_map(|section| &section.series) {
+        if !seen.contains(&&series.subject) {
+            writeln!(out, "- {}: {}", series.subject, series.version)?;
+            seen.push(&series.subject);
+        }
+    }
+    Ok(())
+}
+
+fn peak_table(section: &Section, out: &mut String) -> std::fmt::Result {
+    let find = |name: &str| section.series.iter().find(|series| series.subject == name);
+    let (memcached, floor) = (find("memcached"), find("null-ring"));
+    writeln!(
+        out,
+        "Closed loop. Where the server is below 100 % busy the client was the limit, and CPU is the figure to look at.\n"
+    )?;
+    writeln!(
+        out,
+        "| server | CPU µs/op | user | system | ÷ memcached | ÷ null-ring | ops/s | server busy | client busy | switches/1000 | RSS MiB | hit ratio |"
+    )?;
+    writeln!(out, "|---|---|---|---|---|---|---|---|---|---|---|---|")?;
+    for series in &section.series {
+        let shots = &series.peak;
+        let against = |other: Option<&Series>| match other {
+            Some(other) => short(ratio(shots, &other.peak, Shot::cpu_us), 3),
+            None => String::new(),
+        };
+        let hits = shots
+            .iter()
+            .filter(|shot| shot.invalid.is_empty())
+            .filter_map(|shot| shot.hit_ratio);
+        writeln!(
+            out,
+            "| {} | {} | {} | {} | {} | {} | {} | {} % | {} % | {} | {} | {} |",
+            series.subject,
+            cell(valid(shots, Shot::cpu_us), 3),
+            short(valid(shots, |shot| shot.user_us), 3),
+            short(valid(shots, |shot| shot.system_us), 3),
+            against(memcached),
+            against(floor),
+            cell(valid(shots, |shot| shot.ops_per_s), 0),
+            short(valid(shots, |shot| shot.server_share * 100.0), 0),
+            short(valid(shots, |shot| shot.client_busy * 100.0), 0),
+            short(valid(shots, |shot| shot.switches_per_thousand), 2),
+            short(valid(shots, |shot| shot.resident_mib), 0),
+            short(spread(hits.collect()), 4),
+        )?;
+    }
+    Ok(())
+}
+
+fn latency_table(section: &Section, out: &mut String) -> std::fmt::Result {
+    writeln!(
+        out,
+        "\nOpen loop, Poisson arrivals, the same rate for all; milliseconds from the moment a request was due.\n"
+    )?;
+    writeln!(
+        out,
+        "| server | offered/s | p50 | p99 | p99.9 | p99.99 | generator's lag p99 | client busy | CPU µs/op |"
+    )?;
+    writeln!(out, "|---|---|---|---|---|---|---|---|---|")?;
+    for series in section
+        .series
+        .iter()
+        .filter(|series| !series.latency.is_empty())
+    {
+        let shots = &series.latency;
+        let rate = shots.iter().find_map(|shot| shot.rate).unwrap_or_default();
+        let at = |index: usize| {
+            cell(
+                valid(shots, |shot| {
+                    shot.latency_ms.map_or(f64::NAN, |latency| latency[index])
+                }),
+                3,
+            )
+        };
+        writeln!(
+            out,
+            "| {} | {rate:.0} | {} | {} | {} | {} | {} | {} % | {} |",
+            series.subject,
+            at(0),
+            at(1),
+            at(2),
+            at(3),
+            short(valid(shots, |shot| shot.lag_p99_ms.unwrap_or(f64::NAN)), 3),
+            short(valid(shots, |shot| shot.client_busy * 100.0), 0),
+            short(valid(shots, Shot::cpu_us), 3),
+        )?;
+    }
+    Ok(())
+}
+
+fn invalid_list(section: &Section, out: &mut String) -> std::fmt::Result {
+    let mut lines = Vec::new();
+    for series in &section.series {
+        for (which, shots) in [("closed", &series.peak), ("open", &series.latency)] {
+            let bad = shots.iter().filter(|shot| !shot.invalid.is_empty());
+            for shot in bad {
+                lines.push(format!(
+                    "- {}, {which} loop, round {}: {}",
+                    series.subject,
+                    shot.round + 1,
+                    shot.invalid.join(" ")
+                ));
+            }
+        }
+    }
+    if !lines.is_empty() {
+        writeln!(out, "\nInvalid runs, not counted above:\n")?;
+        for line in lines {
+            writeln!(out, "{line}")?;
+        }
+    }
+    let others = section
+        .series
+        .iter()
+        .flat_map(|series| series.peak.iter().chain(&series.latency))
+        .map(|shot| shot.others.max(shot.stolen))
+        .fold(0.0, f64::max);
+    if others > OTHERS_MAX {
+        writeln!(
+            out,
+            "\nThe machine was not quiet: up to {:.0} % of a core went to others. These numbers are not to be quoted.",
+            others * 100.0
+        )?;
+    }
+    Ok(())
+}
+
+/// Cores that may be busy with something else before a record says so.
+const OTHERS_MAX: f64 = 0.05;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shot(round: usize, user_us: f64, invalid: &[&str]) -> Shot {
+        Shot {
+            round,
+            user_us,
+            invalid: invalid.iter().map(|&reason| reason.to_owned()).collect(),
+            ..Shot::default()
+        }
+    }
+
+    #[test]
+    fn an_invalid_run_contributes_no_number() {
+        let shots = [
+            shot(0, 1.0, &[]),
+            shot(1, 100.0, &["It is off."]),
+            shot(2, 3.0, &[]),
+        ];
+        let spread = valid(&shots, Shot::cpu_us).expect("two runs");
+        assert_eq!((spread.median, spread.most, spread.count), (2.0, 3.0, 2));
+        assert_eq!(cell(valid(&shots[1..2], Shot::cpu_us), 1), "invalid");
+    }
+
+    #[test]
+    fn a_ratio_pairs_runs_of_the_same_round() {
+        let ours = [shot(0, 1.0, &[]), shot(1, 4.0, &[]), shot(2, 9.0, &[])];
+        let theirs = [shot(2, 3.0, &[]), shot(0, 2.0, &[]), shot(1, 1.0, &["x"])];
+        let spread = ratio(&ours, &theirs, Shot::cpu_us).expect("two pairs");
+        assert_eq!((spread.least, spread.most, spread.count), (0.5, 3.0, 2));
+    }
+
+    #[test]
+    fn an_invalid_run_is_named_with_its_reason() {
+        let record = Record {
+            machine: "m".into(),
+            date: "d".into(),
+            commit: "c".into(),
+            command: "x".into(),
+            rounds: 1,
+            seconds: 1.0,
+            cores: "cores".into(),
+            sections: vec![Section {
+                workload: "w".into(),
+                about: "a".into(),
+                series: vec![Series {
+                    subject: "s".into(),
+                    version: "v".into(),
+                    peak: vec![shot(0, 77.25, &["It is off."])],
+                    latency: Vec::new(),
+                }],
+            }],
+        };
+        let text = markdown(&record);
+        assert!(
+            text.contains("s, closed loop, round 1: It is off."),
+            "{text}"
+        );
+        assert!(!text.contains("77.25"), "{text}");
+    }
+}

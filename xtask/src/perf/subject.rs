@@ -1,0 +1,201 @@
+//! What is measured: a server, how to start it on its core, and how to be rid of it.
+//!
+//! Always true: a started server ends with its guard, by its own process id, and where the kernel
+//! allows also with us.
+
+use std::fs::File;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use tempfile::TempDir;
+
+use super::workload::Workload;
+use crate::workspace::find_program;
+
+/// How long a server may take to listen.
+const PATIENCE: Duration = Duration::from_secs(20);
+const GLANCE: Duration = Duration::from_millis(5);
+
+/// A server that can take part.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// What it is called in tables.
+    pub name: String,
+    /// What it says it is, without any path.
+    pub version: String,
+    /// Program and arguments; `{port}`, `{threads}`, `{memory}` and `{cores}` are filled in.
+    command: Vec<String>,
+    /// Gives the same hit to any line, and keeps nothing.
+    pub canned: bool,
+    /// Whether it understands the further arguments of a workload.
+    takes_arguments: bool,
+}
+
+impl Subject {
+    /// A server with memcached's command line.
+    pub fn like_memcached(name: &str, program: &str) -> Result<Self> {
+        let output = Command::new(program)
+            .arg("-V")
+            .output()
+            .with_context(|| format!("{name}: cannot start {program}"))?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let line = text.lines().next().unwrap_or_default();
+        let command = format!(
+            "{program} -u root -U 0 -l 127.0.0.1 -p {{port}} -t {{threads}} -m {{memory}} -c 16384"
+        );
+        Ok(Self {
+            name: name.into(),
+            version: line.trim().into(),
+            command: words(&command),
+            canned: false,
+            takes_arguments: true,
+        })
+    }
+
+    /// A null responder of the given kind.
+    pub fn null(kind: &str, program: &str) -> Self {
+        Self {
+            name: format!("null-{kind}"),
+            version: "canned answer, no store".into(),
+            command: words(&format!("{program} --kind {kind} --port {{port}}")),
+            canned: true,
+            takes_arguments: false,
+        }
+    }
+
+    /// A peer given as `name=command with {port}`.
+    pub fn peer(text: &str) -> Result<Self> {
+        let (name, command) = text
+            .split_once('=')
+            .with_context(|| format!("--peer: {text:?} is not name=command"))?;
+        ensure!(
+            command.contains("{port}"),
+            "--peer {name}: the command does not say where {{port}} goes"
+        );
+        let command = words(command);
+        // Where a program lies on this machine is nobody's business in a record.
+        let mut shown = command.clone();
+        if let Some(program) = shown.first_mut() {
+            *program = program.rsplit('/').next().unwrap_or_default().into();
+        }
+        Ok(Self {
+            name: name.into(),
+            version: shown.join(" "),
+            command,
+            canned: false,
+            takes_arguments: false,
+        })
+    }
+
+    /// Starts it for a workload on the given cores, and waits until it accepts a connection.
+    pub fn start(&self, workload: &Workload, cores: &str) -> Result<Running> {
+        let port = free_port()?;
+        let mut words: Vec<String> = self
+            .command
+            .iter()
+            .map(|word| {
+                word.replace("{port}", &port.to_string())
+                    .replace("{threads}", &workload.server.threads.to_string())
+                    .replace("{memory}", &workload.server.memory_mb.to_string())
+                    .replace("{cores}", cores)
+            })
+            .collect();
+        if self.takes_arguments {
+            words.extend(workload.server.arguments.iter().cloned());
+        }
+        let folder = tempfile::tempdir().context("a folder for the server")?;
+        let log = File::create(folder.path().join("log"))?;
+        // Each of these becomes the next, so the process id is the server's own.
+        let mut command = Command::new("taskset");
+        command.args(["--cpu-list", cores]);
+        if find_program("setpriv").is_some() {
+            command.args(["setpriv", "--pdeathsig", "KILL", "--"]);
+        }
+        command
+            .args(&words)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log);
+        let child = command
+            .spawn()
+            .with_context(|| format!("{}: cannot start {}", self.name, words.join(" ")))?;
+        let mut running = Running {
+            child,
+            port,
+            folder,
+        };
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok() {
+                return Ok(running);
+            }
+            if let Some(status) = running.child.try_wait()? {
+                bail!("{} ended with {status}\n{}", self.name, running.log());
+            }
+            if Instant::now() > deadline {
+                bail!("{} does not listen\n{}", self.name, running.log());
+            }
+            std::thread::sleep(GLANCE);
+        }
+    }
+}
+
+/// A server that runs.
+pub struct Running {
+    child: Child,
+    /// Where it listens on 127.0.0.1.
+    pub port: u16,
+    /// Holds what the server printed; goes with it.
+    folder: TempDir,
+}
+
+impl Running {
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended already; then there is nothing to kill and `wait` only collects it.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn words(command: &str) -> Vec<String> {
+    command.split_whitespace().map(str::to_owned).collect()
+}
+
+/// A port nobody listens on at the moment.
+fn free_port() -> Result<u16> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    Ok(listener.local_addr()?.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_is_recorded_without_its_path() {
+        let peer = Subject::peer("other=/some/where/otherd --port {port}").expect("a peer");
+        assert_eq!(peer.name, "other");
+        assert_eq!(peer.version, "otherd --port {port}");
+    }
+
+    #[test]
+    fn a_peer_without_a_port_is_refused() {
+        let error = Subject::peer("other=otherd")
+            .expect_err("refused")
+            .to_string();
+        assert!(error.contains("{port}"), "{error}");
+    }
+}
