@@ -188,8 +188,12 @@ impl<M: Memory> Shard<M> {
     fn audit_table(&self, items: u64) -> Result<(), String> {
         let mut entries = 0;
         let mut locations = Vec::new();
-        for index in 0..self.table.bucket_count() {
-            let bucket = bucket::view(self.arena.bytes(), self.table.bucket_at(index));
+        ensure!(
+            self.table.buckets().count() == self.table.bucket_count(),
+            "the table counts its buckets wrong"
+        );
+        for index in self.table.buckets() {
+            let bucket = bucket::view(self.arena.bytes(), index);
             for slot in (0..SLOTS).filter(|&slot| bucket::tag(bucket, slot) != 0) {
                 entries += 1;
                 let location = bucket::location(bucket, slot);
@@ -197,14 +201,14 @@ impl<M: Memory> Shard<M> {
                 let page = self.arena.page(self.arena.page_of(location));
                 ensure!(
                     page.is_segment(),
-                    "hash bucket {index} leads to page {} that is {:?}",
+                    "the hash bucket at {index} leads to page {} that is {:?}",
                     self.arena.page_of(location),
                     page.kind
                 );
                 let header = Header::read(self.arena.bytes(), location);
                 ensure!(
                     !header.has(item::DEAD),
-                    "hash bucket {index} leads to the dead item {location}"
+                    "the hash bucket at {index} leads to the dead item {location}"
                 );
             }
         }
