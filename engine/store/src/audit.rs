@@ -25,6 +25,7 @@ impl<M: Memory> Shard<M> {
         let kinds = |kind| {
             self.arena
                 .pages
+                .list
                 .iter()
                 .filter(|page| page.kind == kind)
                 .count()
@@ -38,6 +39,7 @@ impl<M: Memory> Shard<M> {
         let lent = self
             .arena
             .pages
+            .list
             .iter()
             .filter(|page| page.loans > 0)
             .count();
@@ -49,6 +51,7 @@ impl<M: Memory> Shard<M> {
         ensure!(
             self.arena
                 .pages
+                .list
                 .iter()
                 .all(|page| page.kind != Kind::Zombie || page.loans > 0),
             "a zombie page nobody reads"
@@ -97,7 +100,7 @@ impl<M: Memory> Shard<M> {
 
         let (mut items, mut bytes) = (0u64, 0u64);
         let mut extension_seen = vec![false; page_count];
-        for (index, notes) in self.arena.pages.iter().enumerate() {
+        for (index, notes) in self.arena.pages.list.iter().enumerate() {
             ensure!(
                 notes.is_segment() == chained[index],
                 "page {index} is {:?}, chained: {}",
@@ -225,6 +228,7 @@ impl<M: Memory> Shard<M> {
         let chunks = self
             .arena
             .pages
+            .list
             .iter()
             .filter(|page| page.kind == Kind::Table)
             .count();
