@@ -25,8 +25,8 @@ use strata_store::{Eviction, HASH_SEED_WORDS, KeyHasher, Shard, ShardConfig};
 use crate::clock::Clock;
 use crate::config::{
     ASKS_MAX, BATCH_MAX, CARRY_PAUSE_BYTES, DRAIN_MAX_MS, INTAKE_MAX_BYTES, IoChoice,
-    LEND_MIN_BYTES, RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS, REPLIES_MAX_BYTES, SLEEP_MAX_MS,
-    SPILL_KEEP_BYTES, Settings, mailbox_slots,
+    LEND_MIN_BYTES, RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS, REPLIES_MAX_BYTES, SPILL_KEEP_BYTES,
+    Settings, mailbox_slots,
 };
 use crate::io::epoll::EpollIo;
 use crate::io::uring::UringIo;
@@ -584,31 +584,32 @@ fn work(start: Start) {
             }
             Err(error) => failed(error.to_string()),
         },
-        IoChoice::Uring | IoChoice::Auto => match UringIo::new(eventfd, listeners) {
-            Ok(io) => {
-                let _ = ready.send(Ok(huge));
-                drive(worker, io, &bell, clock);
+        IoChoice::Uring | IoChoice::Auto => {
+            match UringIo::new(settings.conns_max, eventfd, listeners) {
+                Ok(io) => {
+                    let _ = ready.send(Ok(huge));
+                    drive(worker, io, &bell, clock);
+                }
+                Err(error) => failed(uring_advice(&error)),
             }
-            Err(error) => failed(uring_advice(&error)),
-        },
+        }
     }
 }
 
 /// Ticks until told to end; sleeps in the back end when there is nothing to do.
 fn drive<I: Io>(mut worker: Worker, mut io: I, bell: &Bell, clock: Clock) {
-    let sleep = Duration::from_millis(SLEEP_MAX_MS);
     while !worker.ended() {
         let busy = worker.tick(&mut io, &clock.now());
         if busy {
-            io.submit(None);
+            io.submit(false);
             continue;
         }
         bell.doze();
         if worker.has_mail() {
             bell.rise();
-            io.submit(None);
+            io.submit(false);
         } else {
-            io.submit(Some(sleep));
+            io.submit(true);
             bell.rise();
         }
     }

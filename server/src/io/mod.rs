@@ -14,7 +14,6 @@ pub mod uring;
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Duration;
 
 use nix::sys::eventfd::EventFd;
 use nix::sys::socket::{MsgFlags, send, setsockopt, sockopt};
@@ -115,9 +114,9 @@ pub trait Io {
     /// Stops accepting on every listener.
     fn stop_listening(&mut self);
 
-    /// Hands queued work to the kernel. With `wait`, blocks until something happens or the time
-    /// has passed; without, returns at once.
-    fn submit(&mut self, wait: Option<Duration>);
+    /// Hands queued work to the kernel. With `wait`, blocks until something happens, at most
+    /// [`SLEEP_MAX_MS`](crate::config::SLEEP_MAX_MS); without, returns at once.
+    fn submit(&mut self, wait: bool);
 }
 
 /// Sets up a connected socket: replies leave at once. A unix socket refuses, and needs nothing.

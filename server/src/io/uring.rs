@@ -3,6 +3,10 @@
 //! - One multishot receive a connection, into a ring of provided buffers; one multishot accept a
 //!   listener; one send a connection at a time.
 //! - DEFER_TASKRUN with SINGLE_ISSUER: completions are made in this thread, when it asks.
+//! - The ring's own descriptor and the connections are registered, which saves a look-up in the
+//!   process's table each time; and the wake-up once a second is one repeating timeout in the
+//!   ring, because a time limit on each wait costs a timer each time
+//!   (perf/notes/uring-registered.md).
 //! - A request's `user_data` is its kind and the connection's index. An index is free only when
 //!   the receive and the send of its last user are both answered, so a late completion can not
 //!   reach a new connection.
@@ -17,18 +21,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use io_uring::types::{BufRingEntry, Fd, SubmitArgs, Timespec};
-use io_uring::{IoUring, cqueue, opcode, squeue};
+use io_uring::types::{BufRingEntry, Fd, Fixed, TimeoutFlags, Timespec};
+use io_uring::{CompletionQueue, IoUring, SubmissionQueue, Submitter, cqueue, opcode, squeue};
 use nix::sys::eventfd::EventFd;
 
 use super::{BufferId, ConnIndex, Event, Io};
-use crate::config::{EVENTS_MAX, RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS, RING_ENTRIES};
+use crate::config::{
+    EVENTS_MAX, RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS, RING_ENTRIES, SLEEP_MAX_MS,
+};
 
 const KIND_ACCEPT: u64 = 1;
 const KIND_RECEIVE: u64 = 2;
 const KIND_SEND: u64 = 3;
 const KIND_CANCEL: u64 = 4;
 const KIND_RING: u64 = 5;
+const KIND_TIME: u64 = 6;
 
 /// The only group of provided buffers of a ring.
 const BUFFER_GROUP: u16 = 0;
@@ -54,8 +61,12 @@ struct Conn {
 }
 
 /// See the module's page.
+///
+/// The ring and its buffers live as long as the process, as the worker does.
 pub struct UringIo {
-    ring: IoUring,
+    submitter: Submitter<'static>,
+    queue: SubmissionQueue<'static>,
+    completions: CompletionQueue<'static>,
     buffers: ProvidedBuffers,
     conns: Vec<Conn>,
     listeners: Vec<OwnedFd>,
@@ -63,6 +74,10 @@ pub struct UringIo {
     bell: Arc<EventFd>,
     /// Where the ring's read of the eventfd puts the counter; boxed, so that it stays in place.
     bell_count: Box<[u8; 8]>,
+    /// How long a wait lasts at most; boxed, because the ring's timeout points at it.
+    sleep: Box<Timespec>,
+    /// Whether that timeout repeats by itself.
+    repeating: bool,
     /// Entries that wait for room in the submission queue.
     backlog: Vec<squeue::Entry>,
     /// Connections whose receive ended for want of buffers, to be armed again.
@@ -96,22 +111,30 @@ impl UringIo {
         ProvidedBuffers::new(&ring).map(drop)
     }
 
-    /// A ring that accepts on `listeners` and is woken by `bell`. To be made by the thread that
-    /// will use it: the kernel takes submissions from no other.
+    /// A ring for `conns_max` connections that accepts on `listeners` and is woken by `bell`. To
+    /// be made by the thread that will use it: the kernel takes submissions from no other.
     ///
     /// # Errors
     /// What the kernel answers when it refuses the ring or its buffers.
-    pub fn new(bell: Arc<EventFd>, listeners: Vec<OwnedFd>) -> io::Result<Self> {
-        let ring = Self::ring()?;
-        let buffers = ProvidedBuffers::new(&ring)?;
+    pub fn new(conns_max: usize, bell: Arc<EventFd>, listeners: Vec<OwnedFd>) -> io::Result<Self> {
+        let ring = Box::leak(Box::new(Self::ring()?));
+        let buffers = ProvidedBuffers::new(ring)?;
+        let (mut submitter, queue, completions) = ring.split();
+        submitter.register_files_sparse(conns_max as u32)?;
+        // Not every kernel has it; without it each enter looks the descriptor up.
+        let _ = submitter.register_ring_fd();
         let mut io = Self {
-            ring,
+            submitter,
+            queue,
+            completions,
             buffers,
             conns: Vec::new(),
             listeners,
             listening: true,
             bell,
             bell_count: Box::new([0; 8]),
+            repeating: true,
+            sleep: Box::new(Timespec::from(Duration::from_millis(SLEEP_MAX_MS))),
             backlog: Vec::new(),
             starved: Vec::new(),
             deaf: Vec::new(),
@@ -122,6 +145,7 @@ impl UringIo {
             io.arm_accept(index);
         }
         io.arm_bell();
+        io.arm_timeout();
         Ok(io)
     }
 
@@ -133,7 +157,7 @@ impl UringIo {
         // SAFETY: every entry made below refers to descriptors and memory that live until its
         // completion is seen: descriptors in `conns`/`listeners` are closed only then, a send's
         // buffer is kept in `Conn::sending`, the bell's counter in a box of this struct.
-        if unsafe { self.ring.submission().push(&entry) }.is_err() {
+        if unsafe { self.queue.push(&entry) }.is_err() {
             self.backlog.push(entry);
         }
     }
@@ -141,15 +165,12 @@ impl UringIo {
     /// Moves waiting entries into the submission queue as far as there is room.
     fn drain_backlog(&mut self) {
         let mut moved = 0;
-        {
-            let mut queue = self.ring.submission();
-            for entry in &self.backlog {
-                // SAFETY: as in `push`, where the entry came from.
-                if unsafe { queue.push(entry) }.is_err() {
-                    break;
-                }
-                moved += 1;
+        for entry in &self.backlog {
+            // SAFETY: as in `push`, where the entry came from.
+            if unsafe { self.queue.push(entry) }.is_err() {
+                break;
             }
+            moved += 1;
         }
         self.backlog.drain(..moved);
     }
@@ -174,6 +195,19 @@ impl UringIo {
         self.push(entry);
     }
 
+    fn arm_timeout(&mut self) {
+        let flags = if self.repeating {
+            TimeoutFlags::MULTISHOT
+        } else {
+            TimeoutFlags::empty()
+        };
+        let entry = opcode::Timeout::new(&*self.sleep)
+            .flags(flags)
+            .build()
+            .user_data(tag(KIND_TIME, 0));
+        self.push(entry);
+    }
+
     fn raw_fd(&self, conn: ConnIndex) -> RawFd {
         match &self.conns[conn as usize].fd {
             Some(fd) => fd.as_raw_fd(),
@@ -182,21 +216,19 @@ impl UringIo {
     }
 
     fn arm_receive(&mut self, conn: ConnIndex) {
-        let fd = Fd(self.raw_fd(conn));
         self.conns[conn as usize].receiving = true;
-        let entry = opcode::RecvMulti::new(fd, BUFFER_GROUP)
+        let entry = opcode::RecvMulti::new(Fixed(conn), BUFFER_GROUP)
             .build()
             .user_data(tag(KIND_RECEIVE, conn));
         self.push(entry);
     }
 
     fn arm_send(&mut self, conn: ConnIndex) {
-        let fd = Fd(self.raw_fd(conn));
         let Some((bytes, sent)) = &self.conns[conn as usize].sending else {
             panic!("connection {conn} has nothing to send");
         };
         let rest = &bytes[*sent..];
-        let entry = opcode::Send::new(fd, rest.as_ptr(), rest.len() as u32)
+        let entry = opcode::Send::new(Fixed(conn), rest.as_ptr(), rest.len() as u32)
             .flags(libc::MSG_NOSIGNAL | libc::MSG_WAITALL)
             .build()
             .user_data(tag(KIND_SEND, conn));
@@ -215,7 +247,15 @@ impl UringIo {
         let state = &mut self.conns[conn as usize];
         if state.closing && !state.receiving && state.sending.is_none() && state.fd.is_some() {
             state.fd = None;
+            self.register(conn, -1);
             self.closed.push(conn);
+        }
+    }
+
+    /// Puts a descriptor into the connection's place in the ring's table; -1 empties it.
+    fn register(&mut self, conn: ConnIndex, fd: RawFd) {
+        if let Err(error) = self.submitter.register_files_update(conn, &[fd]) {
+            panic!("place {conn} of the ring's table cannot be set to {fd}: {error}");
         }
     }
 
@@ -290,12 +330,11 @@ impl UringIo {
 impl Io for UringIo {
     fn poll(&mut self, events: &mut Vec<Event>) {
         events.append(&mut self.local);
-        let mut seen = 0;
-        while seen < EVENTS_MAX {
-            let Some(entry) = self.ring.completion().next() else {
+        self.completions.sync();
+        for _ in 0..EVENTS_MAX {
+            let Some(entry) = self.completions.next() else {
                 break;
             };
-            seen += 1;
             let index = entry.user_data() as u32;
             match entry.user_data() >> 56 {
                 KIND_RECEIVE => self.received(&entry, index, events),
@@ -318,6 +357,13 @@ impl Io for UringIo {
                 KIND_RING => {
                     events.push(Event::Rung);
                     self.arm_bell();
+                }
+                KIND_TIME => {
+                    // Kernels before 6.4 know no repeating timeout.
+                    self.repeating &= entry.result() != -libc::EINVAL;
+                    if !cqueue::more(entry.flags()) {
+                        self.arm_timeout();
+                    }
                 }
                 _ => {}
             }
@@ -342,10 +388,12 @@ impl Io for UringIo {
         let state = &mut self.conns[conn as usize];
         assert!(state.fd.is_none(), "connection {conn} is in use");
         super::tune(&fd);
+        let raw = fd.as_raw_fd();
         *state = Conn {
             fd: Some(fd),
             ..Conn::default()
         };
+        self.register(conn, raw);
         self.arm_receive(conn);
     }
 
@@ -420,7 +468,7 @@ impl Io for UringIo {
         }
     }
 
-    fn submit(&mut self, wait: Option<Duration>) {
+    fn submit(&mut self, wait: bool) {
         // By now the worker has given back every buffer of this tick.
         for conn in std::mem::take(&mut self.starved) {
             let state = &self.conns[conn as usize];
@@ -430,42 +478,34 @@ impl Io for UringIo {
             }
         }
         self.buffers.publish();
+        self.queue.sync();
         self.drain_backlog();
-        let pending = {
-            let queue = self.ring.submission();
-            !queue.is_empty() || queue.taskrun() || queue.cq_overflow()
-        };
-        let blocking = wait.is_some()
+        self.queue.sync();
+        self.completions.sync();
+        let pending = !self.queue.is_empty() || self.queue.taskrun() || self.queue.cq_overflow();
+        let blocking = wait
             && self.backlog.is_empty()
             && self.closed.is_empty()
             && self.local.is_empty()
-            && self.ring.completion().is_empty();
+            && self.completions.is_empty();
         if !pending && !blocking {
             return;
         }
-        let result = if blocking {
-            let limit = Timespec::from(wait.unwrap_or_default());
-            self.ring
-                .submitter()
-                .submit_with_args(1, &SubmitArgs::new().timespec(&limit))
-        } else {
-            self.ring.submit()
-        };
+        match self.submitter.submit_and_wait(usize::from(blocking)) {
+            Ok(_) => {}
+            // A signal came, or the kernel is short of memory for a moment or wants its
+            // completions fetched first: the next tick tries again.
+            Err(error)
+                if matches!(
+                    error.raw_os_error(),
+                    Some(libc::EINTR | libc::EAGAIN | libc::EBUSY)
+                ) => {}
+            Err(error) => panic!("io_uring_enter failed: {error}"),
+        }
         if blocking {
             for listener in std::mem::take(&mut self.deaf) {
                 self.arm_accept(listener);
             }
-        }
-        match result {
-            Ok(_) => {}
-            // Time is up, a signal came, or the kernel is short of memory for a moment or wants
-            // its completions fetched first: the next tick tries again.
-            Err(error)
-                if matches!(
-                    error.raw_os_error(),
-                    Some(libc::ETIME | libc::EINTR | libc::EAGAIN | libc::EBUSY)
-                ) => {}
-            Err(error) => panic!("io_uring_enter failed: {error}"),
         }
     }
 }
@@ -492,8 +532,9 @@ impl ProvidedBuffers {
             tail: 0,
             published: 0,
         };
-        // SAFETY: the map is page aligned, holds the entries first, and outlives the ring: both
-        // are fields of `UringIo`, the ring first, and fields are dropped in order.
+        // SAFETY: the map is page aligned and holds the entries first. It is not unmapped before
+        // the ring is gone: `probe` drops it with its ring, which nothing uses, and a worker's
+        // ring and buffers live as long as the process.
         unsafe {
             ring.submitter().register_buf_ring_with_flags(
                 buffers.memory.as_mut_ptr() as u64,
