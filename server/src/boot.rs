@@ -114,8 +114,15 @@ pub fn listen(settings: &Settings) -> Result<Listeners, StartError> {
         listeners.sockets.push(socket.into());
     }
     if let Some(path) = &settings.unix_path {
-        let socket = listen_unix(path, settings)
-            .map_err(|error| format!("cannot listen on {}: {error}", path.display()))?;
+        let socket = listen_unix(path, settings).map_err(|error| {
+            let advice = match error.kind() {
+                std::io::ErrorKind::AddrInUse => {
+                    "; another server has it: stop that one or choose another path with -s"
+                }
+                _ => "",
+            };
+            format!("cannot listen on {}: {error}{advice}", path.display())
+        })?;
         listeners.sockets.push(socket.into());
     }
     Ok(listeners)
@@ -138,12 +145,20 @@ fn listen_tcp(address: SocketAddr, backlog: i32) -> std::io::Result<Socket> {
 
 fn listen_unix(path: &Path, settings: &Settings) -> std::io::Result<Socket> {
     use std::os::unix::fs::FileTypeExt;
+    let address = SockAddr::unix(path)?;
     // A socket file that nobody serves any more is in the way; anything else is not ours.
     if std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
-        std::fs::remove_file(path)?;
+        let probe = Socket::new(Domain::UNIX, Type::STREAM.cloexec().nonblocking(), None)?;
+        match probe.connect(&address) {
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+                std::fs::remove_file(path)?;
+            }
+            // Anything but a refusal is an answer: it is served, or not ours to judge.
+            _ => return Err(std::io::ErrorKind::AddrInUse.into()),
+        }
     }
     let socket = Socket::new(Domain::UNIX, Type::STREAM.cloexec(), None)?;
-    socket.bind(&SockAddr::unix(path)?)?;
+    socket.bind(&address)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(settings.unix_mask))?;
     socket.listen(settings.backlog)?;
     Ok(socket)
@@ -209,7 +224,7 @@ fn write_port_file(bound: &[SocketAddr]) -> Result<(), StartError> {
 }
 
 /// Says what an io_uring refusal means on this host.
-fn uring_advice(error: &std::io::Error) -> String {
+pub(crate) fn uring_advice(error: &std::io::Error) -> String {
     let sysctl = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled");
     let disabled = sysctl.is_ok_and(|text| text.trim() != "0");
     match error.raw_os_error() {
