@@ -119,9 +119,10 @@ impl Server {
             let mut moved = false;
             for worker in 0..self.workers.len() {
                 moved |= self.tick(worker);
-                moved |= self.workers[worker].has_mail();
-                moved |= !self.ios[worker].idle();
             }
+            // Only now: a later worker may have sent mail to an earlier one.
+            moved |= self.workers.iter_mut().any(Worker::has_mail);
+            moved |= !self.ios.iter().all(SimIo::idle);
             if !moved {
                 return;
             }
@@ -542,4 +543,106 @@ fn a_client_over_the_limit_is_told_so() {
         server.net.read(refused[0], 1000),
         b"ERROR Too many open connections\r\n"
     );
+}
+
+/// Clients ask for large values, read little or nothing of them, and vanish.
+#[test]
+fn readers_that_vanish_give_their_loans_back() {
+    let mut lent_in_some_run = 0;
+    for seed in 500..540 {
+        let mut dice = Dice::new(seed);
+        let mut server = Server::new(3, 16 << 20, 4, seed);
+        let writer = server.net.connect(1 << 20);
+        for key in 0..12 {
+            let line = format!("set large{key} 0 0 200000\r\n");
+            server.net.write(writer, line.as_bytes());
+            server.net.write(writer, &vec![b'v'; 200_000]);
+            server.net.write(writer, b"\r\n");
+        }
+        server.settle();
+        assert_eq!(
+            server.net.read(writer, usize::MAX),
+            b"STORED\r\n".repeat(12)
+        );
+        let readers: Vec<ClientId> = (0..6).map(|_| server.net.connect(5000)).collect();
+        for reader in &readers {
+            let keys: Vec<String> = (0..1 + dice.below(4))
+                .map(|_| format!(" large{}", dice.below(12)))
+                .collect();
+            let line = format!("get{}\r\n", keys.concat());
+            server.net.write(*reader, line.as_bytes());
+        }
+        for _ in 0..dice.below(600) {
+            let worker = dice.below(3);
+            server.tick(worker);
+            let reader = readers[dice.below(readers.len())];
+            let _ = server.net.read(reader, dice.below(3000));
+        }
+        lent_in_some_run += server
+            .workers
+            .iter()
+            .map(|worker| worker.leftovers().loans)
+            .sum::<usize>();
+        for reader in readers {
+            server.net.reset(reader);
+        }
+        server.net.end(writer);
+        server.settle();
+        server.assert_nothing_left();
+    }
+    assert!(
+        lent_in_some_run > 40,
+        "only {lent_in_some_run} loans were out"
+    );
+}
+
+/// A store that is far too small forgets, but what it returns is what was stored.
+#[test]
+fn a_full_store_answers_with_the_stored_value_or_none() {
+    for seed in 600..610 {
+        let mut dice = Dice::new(seed);
+        let mut server = Server::new(2, 1 << 20, 16, seed);
+        let client = server.net.connect(1 << 20);
+        let (mut hits, mut misses) = (0, 0);
+        for round in 0..3000 {
+            let key = dice.below(30_000);
+            let value = format!("value of {key}, ").repeat(1 + key % 20);
+            let text = format!(
+                "set key{key} {key} 0 {}\r\n{value}\r\nget key{}\r\n",
+                value.len(),
+                dice.below(30_000)
+            );
+            server.net.write(client, text.as_bytes());
+            if round % 50 < 49 {
+                continue;
+            }
+            server.settle();
+            let text = server.net.read(client, usize::MAX);
+            let text = String::from_utf8(text).expect("only text was stored");
+            let mut lines = text.lines();
+            while let Some(line) = lines.next() {
+                match line.strip_prefix("VALUE key") {
+                    None => {
+                        assert!(line == "STORED" || line == "END", "seed {seed}: {line}");
+                        misses += usize::from(line == "END");
+                    }
+                    Some(head) => {
+                        let key: usize = head
+                            .split(' ')
+                            .next()
+                            .and_then(|key| key.parse().ok())
+                            .expect("a key of ours");
+                        let value = format!("value of {key}, ").repeat(1 + key % 20);
+                        assert_eq!(head, format!("{key} {key} {}", value.len()));
+                        assert_eq!(lines.next(), Some(value.as_str()), "seed {seed}");
+                        hits += 1;
+                    }
+                }
+            }
+        }
+        assert!(hits > 50 && misses > 50, "{hits} hits, {misses} misses");
+        server.net.end(client);
+        server.settle();
+        server.assert_nothing_left();
+    }
 }

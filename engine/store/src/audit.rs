@@ -25,6 +25,7 @@ impl<M: Memory> Shard<M> {
         let kinds = |kind| {
             self.arena
                 .pages
+                .list
                 .iter()
                 .filter(|page| page.kind == kind)
                 .count()
@@ -38,6 +39,7 @@ impl<M: Memory> Shard<M> {
         let lent = self
             .arena
             .pages
+            .list
             .iter()
             .filter(|page| page.loans > 0)
             .count();
@@ -49,6 +51,7 @@ impl<M: Memory> Shard<M> {
         ensure!(
             self.arena
                 .pages
+                .list
                 .iter()
                 .all(|page| page.kind != Kind::Zombie || page.loans > 0),
             "a zombie page nobody reads"
@@ -97,7 +100,7 @@ impl<M: Memory> Shard<M> {
 
         let (mut items, mut bytes) = (0u64, 0u64);
         let mut extension_seen = vec![false; page_count];
-        for (index, notes) in self.arena.pages.iter().enumerate() {
+        for (index, notes) in self.arena.pages.list.iter().enumerate() {
             ensure!(
                 notes.is_segment() == chained[index],
                 "page {index} is {:?}, chained: {}",
@@ -188,8 +191,12 @@ impl<M: Memory> Shard<M> {
     fn audit_table(&self, items: u64) -> Result<(), String> {
         let mut entries = 0;
         let mut locations = Vec::new();
-        for index in 0..self.table.bucket_count() {
-            let bucket = bucket::view(self.arena.bytes(), self.table.bucket_at(index));
+        ensure!(
+            self.table.buckets().count() == self.table.bucket_count(),
+            "the table counts its buckets wrong"
+        );
+        for index in self.table.buckets() {
+            let bucket = bucket::view(self.arena.bytes(), index);
             for slot in (0..SLOTS).filter(|&slot| bucket::tag(bucket, slot) != 0) {
                 entries += 1;
                 let location = bucket::location(bucket, slot);
@@ -197,14 +204,14 @@ impl<M: Memory> Shard<M> {
                 let page = self.arena.page(self.arena.page_of(location));
                 ensure!(
                     page.is_segment(),
-                    "hash bucket {index} leads to page {} that is {:?}",
+                    "the hash bucket at {index} leads to page {} that is {:?}",
                     self.arena.page_of(location),
                     page.kind
                 );
                 let header = Header::read(self.arena.bytes(), location);
                 ensure!(
                     !header.has(item::DEAD),
-                    "hash bucket {index} leads to the dead item {location}"
+                    "the hash bucket at {index} leads to the dead item {location}"
                 );
             }
         }
@@ -221,6 +228,7 @@ impl<M: Memory> Shard<M> {
         let chunks = self
             .arena
             .pages
+            .list
             .iter()
             .filter(|page| page.kind == Kind::Table)
             .count();

@@ -73,9 +73,7 @@ impl<M: Memory> Shard<M> {
     /// When `offset` is not below the length of the value.
     #[must_use]
     pub fn loan_bytes(&self, loan: &Loan, offset: usize) -> &[u8] {
-        let (at, len) = loan
-            .placement
-            .run(&self.arena.pages, self.arena.page_shift(), offset);
+        let (at, len) = loan.placement.run(&self.arena.pages, offset);
         &self.arena.bytes()[at..at + len]
     }
 
@@ -84,7 +82,7 @@ impl<M: Memory> Shard<M> {
     /// # Panics
     /// When the loan is not of this shard, as far as its pages tell.
     pub fn give_back(&mut self, loan: Loan) {
-        let notes = self.arena.pages.get(loan.page as usize);
+        let notes = self.arena.pages.list.get(loan.page as usize);
         assert!(
             notes.is_some_and(|notes| notes.loans > 0 && notes.epoch == loan.epoch),
             "a loan of page {} epoch {} is given back to a shard that has {notes:?} there",

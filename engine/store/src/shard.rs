@@ -269,7 +269,7 @@ impl<M: Memory> Shard<M> {
     }
 
     /// Looks a key up and counts the fetch.
-    #[inline]
+    #[inline(always)]
     pub fn get(&mut self, key: Key<'_>, now: Seconds, unique: Unique) -> Option<Hit<'_>> {
         let (entry, mut header) = self.fetch(key, now.0)?;
         self.bump(entry.place);
@@ -335,12 +335,7 @@ impl<M: Memory> Shard<M> {
                 0
             },
             deadline: Deadline::from_raw(self.deadline_of(location, header)),
-            value: Value::new(
-                memory,
-                &self.arena.pages,
-                self.arena.page_shift(),
-                placement,
-            ),
+            value: Value::new(memory, &self.arena.pages, placement),
             item: ItemRef {
                 location,
                 epoch: page.epoch,
@@ -370,7 +365,7 @@ impl<M: Memory> Shard<M> {
         if frequency >= FREQUENCY_MAX {
             return;
         }
-        if frequency >= FREQUENCY_EXACT && self.random() % u64::from(frequency) != 0 {
+        if frequency >= FREQUENCY_EXACT && !self.random().is_multiple_of(u64::from(frequency)) {
             return;
         }
         bucket::set_frequency(
@@ -792,12 +787,12 @@ impl<M: Memory> Shard<M> {
             bytes: self.counters.bytes,
             hash_buckets: self.table.bucket_count(),
             hash_entries: self.table.entries(),
-            side_bytes: size_of_val(&self.arena.pages[..])
+            side_bytes: size_of_val(&self.arena.pages.list[..])
                 + size_of_val(&self.chains.chains[..])
                 + self.arena.page_count() * 4,
             ..Usage::default()
         };
-        for page in &self.arena.pages {
+        for page in &self.arena.pages.list {
             match page.kind {
                 Kind::Free => {}
                 Kind::Table => usage.pages_table += 1,

@@ -9,7 +9,7 @@
 //! except the last.
 
 use crate::item::{self, Header};
-use crate::segment::arena::{Arena, Memory, NO_PAGE, Page};
+use crate::segment::arena::{Arena, Memory, NO_PAGE, Pages};
 use crate::ttl::Deadline;
 
 /// Where a value lies.
@@ -50,7 +50,7 @@ impl Placement {
     }
 
     /// Where byte `offset` of the value lies and how many bytes follow it without a gap.
-    pub fn run(&self, pages: &[Page], page_shift: u32, offset: usize) -> (usize, usize) {
+    pub fn run(&self, pages: &Pages, offset: usize) -> (usize, usize) {
         assert!(
             offset < self.len,
             "offset {offset} of a value of {} bytes",
@@ -61,13 +61,13 @@ impl Placement {
         }
         let beyond = offset - self.head_len;
         let mut page = self.first_page;
-        for _ in 0..beyond >> page_shift {
-            page = pages[page as usize].next;
+        for _ in 0..beyond >> pages.shift {
+            page = pages.list[page as usize].next;
         }
-        let inside = beyond & ((1 << page_shift) - 1);
-        let left = (1usize << page_shift) - inside;
+        let inside = beyond & ((1 << pages.shift) - 1);
+        let left = (1usize << pages.shift) - inside;
         (
-            ((page as usize) << page_shift) + inside,
+            ((page as usize) << pages.shift) + inside,
             left.min(self.len - offset),
         )
     }
@@ -97,7 +97,7 @@ pub(crate) fn write<M: Memory>(
     mut bytes: &[u8],
 ) {
     while !bytes.is_empty() {
-        let (at, len) = to.run(&arena.pages, arena.page_shift(), offset);
+        let (at, len) = to.run(&arena.pages, offset);
         let len = len.min(bytes.len());
         let (now, rest) = bytes.split_at(len);
         arena.bytes_mut()[at..at + len].copy_from_slice(now);
@@ -115,8 +115,8 @@ pub(crate) fn copy<M: Memory>(
 ) {
     let mut done = 0;
     while done < from.len {
-        let (source, source_len) = from.run(&arena.pages, arena.page_shift(), done);
-        let (target, target_len) = to.run(&arena.pages, arena.page_shift(), offset + done);
+        let (source, source_len) = from.run(&arena.pages, done);
+        let (target, target_len) = to.run(&arena.pages, offset + done);
         let len = source_len.min(target_len);
         arena.bytes_mut().copy_within(source..source + len, target);
         done += len;
@@ -128,27 +128,20 @@ pub(crate) fn copy<M: Memory>(
 pub struct Value<'a> {
     head: &'a [u8],
     memory: &'a [u8],
-    pages: &'a [Page],
-    page_shift: u32,
+    pages: &'a Pages,
     first_page: u32,
-    len: usize,
+    len: u32,
 }
 
 impl<'a> Value<'a> {
     #[inline(always)]
-    pub(crate) fn new(
-        memory: &'a [u8],
-        pages: &'a [Page],
-        page_shift: u32,
-        placement: Placement,
-    ) -> Self {
+    pub(crate) fn new(memory: &'a [u8], pages: &'a Pages, placement: Placement) -> Self {
         Self {
             head: &memory[placement.head_at..placement.head_at + placement.head_len],
             memory,
             pages,
-            page_shift,
             first_page: placement.first_page,
-            len: placement.len,
+            len: placement.len as u32,
         }
     }
 
@@ -156,7 +149,7 @@ impl<'a> Value<'a> {
     #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
-        self.len
+        self.len as usize
     }
 
     /// Whether the value has no bytes.
@@ -180,7 +173,7 @@ impl<'a> Value<'a> {
         Pieces {
             value: *self,
             page: self.first_page,
-            left: self.len,
+            left: self.len(),
         }
     }
 
@@ -213,13 +206,13 @@ impl<'a> Iterator for Pieces<'a> {
             return None;
         }
         let value = &self.value;
-        if self.left == value.len && !value.head.is_empty() {
+        if self.left == value.len() && !value.head.is_empty() {
             self.left -= value.head.len();
             return Some(value.head);
         }
-        let start = (self.page as usize) << value.page_shift;
-        let len = self.left.min(1 << value.page_shift);
-        self.page = value.pages[self.page as usize].next;
+        let start = (self.page as usize) << value.pages.shift;
+        let len = self.left.min(1 << value.pages.shift);
+        self.page = value.pages.list[self.page as usize].next;
         self.left -= len;
         Some(&value.memory[start..start + len])
     }
@@ -280,7 +273,7 @@ mod tests {
             .map(|_| arena.take(Kind::Extension).expect("free"))
             .collect();
         arena.page_mut(pages[1]).next = pages[2];
-        let bytes: Vec<u8> = (0..20_000u32).map(|i| (i * 7 >> 3) as u8).collect();
+        let bytes: Vec<u8> = (0..20_000u32).map(|i| ((i * 7) >> 3) as u8).collect();
         let head_at = arena.start_of(pages[0]);
         let placement = Placement {
             head_at,
@@ -290,7 +283,7 @@ mod tests {
         };
         write(&mut arena, &placement, 0, &bytes[..5]);
         write(&mut arena, &placement, 5, &bytes[5..]);
-        let value = Value::new(arena.bytes(), &arena.pages, arena.page_shift(), placement);
+        let value = Value::new(arena.bytes(), &arena.pages, placement);
         assert_eq!(value.to_vec(), bytes);
         assert_eq!(
             value.pieces().map(<[u8]>::len).collect::<Vec<_>>(),

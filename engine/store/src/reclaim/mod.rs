@@ -353,7 +353,7 @@ impl<M: Memory> Shard<M> {
     fn choose_for_compaction(&self, force: bool) -> Option<u32> {
         let page_bytes = self.arena.page_bytes();
         let mut groups = [(0usize, usize::MAX, NO_PAGE); GROUP_COUNT];
-        for (page, notes) in self.arena.pages.iter().enumerate() {
+        for (page, notes) in self.arena.pages.list.iter().enumerate() {
             let (dead_bytes, emptiest, emptiest_page) =
                 &mut groups[self.ttl.group(usize::from(notes.ttl_bucket))];
             // Each item may grow by its unique when it moves.

@@ -99,11 +99,16 @@ impl Page {
     }
 }
 
+/// The notes of all pages, and their size.
+pub(crate) struct Pages {
+    pub list: Vec<Page>,
+    pub shift: u32,
+}
+
 /// The memory and its pages.
 pub(crate) struct Arena<M> {
     memory: M,
-    pub pages: Vec<Page>,
-    page_shift: u32,
+    pub pages: Pages,
     free_head: u32,
     free_count: usize,
     lent_count: usize,
@@ -121,8 +126,10 @@ impl<M: Memory> Arena<M> {
         );
         let mut arena = Self {
             memory,
-            pages: vec![Page::FREE; count],
-            page_shift: page_bytes.trailing_zeros(),
+            pages: Pages {
+                list: vec![Page::FREE; count],
+                shift: page_bytes.trailing_zeros(),
+            },
             free_head: NO_PAGE,
             free_count: 0,
             lent_count: 0,
@@ -151,36 +158,36 @@ impl<M: Memory> Arena<M> {
 
     #[inline(always)]
     pub fn page_shift(&self) -> u32 {
-        self.page_shift
+        self.pages.shift
     }
 
     #[inline(always)]
     pub fn page_bytes(&self) -> usize {
-        1 << self.page_shift
+        1 << self.pages.shift
     }
 
     #[inline(always)]
     pub fn page_of(&self, location: usize) -> u32 {
-        (location >> self.page_shift) as u32
+        (location >> self.pages.shift) as u32
     }
 
     #[inline(always)]
     pub fn start_of(&self, page: u32) -> usize {
-        (page as usize) << self.page_shift
+        (page as usize) << self.pages.shift
     }
 
     #[inline(always)]
     pub fn page(&self, page: u32) -> &Page {
-        &self.pages[page as usize]
+        &self.pages.list[page as usize]
     }
 
     #[inline(always)]
     pub fn page_mut(&mut self, page: u32) -> &mut Page {
-        &mut self.pages[page as usize]
+        &mut self.pages.list[page as usize]
     }
 
     pub fn page_count(&self) -> usize {
-        self.pages.len()
+        self.pages.list.len()
     }
 
     #[inline(always)]
@@ -194,7 +201,7 @@ impl<M: Memory> Arena<M> {
     }
 
     fn put_on_free_list(&mut self, page: u32) {
-        self.pages[page as usize] = Page {
+        self.pages.list[page as usize] = Page {
             next: self.free_head,
             ..Page::FREE
         };
@@ -208,7 +215,7 @@ impl<M: Memory> Arena<M> {
         if page == NO_PAGE {
             return None;
         }
-        let notes = &mut self.pages[page as usize];
+        let notes = &mut self.pages.list[page as usize];
         debug_assert_eq!(notes.kind, Kind::Free, "page {page} is on the free list");
         self.free_head = notes.next;
         *notes = Page { kind, ..Page::FREE };
@@ -219,7 +226,7 @@ impl<M: Memory> Arena<M> {
     /// Ends a page's use. Its bytes stay until the last loan is given back; `next` and `epoch` stay with them, because
     /// a loan finds its way by them.
     pub fn release(&mut self, page: u32) {
-        let notes = &mut self.pages[page as usize];
+        let notes = &mut self.pages.list[page as usize];
         assert!(
             !matches!(notes.kind, Kind::Free | Kind::Zombie),
             "page {page} is released twice, it is {:?}",
@@ -234,7 +241,7 @@ impl<M: Memory> Arena<M> {
 
     /// One more loan reads this page.
     pub fn pin(&mut self, page: u32) {
-        let notes = &mut self.pages[page as usize];
+        let notes = &mut self.pages.list[page as usize];
         notes.loans += 1;
         if notes.loans == 1 {
             self.lent_count += 1;
@@ -243,12 +250,12 @@ impl<M: Memory> Arena<M> {
 
     /// One loan less. The last one frees a page that has died meanwhile.
     pub fn unpin(&mut self, page: u32) {
-        let notes = &mut self.pages[page as usize];
+        let notes = &mut self.pages.list[page as usize];
         assert!(notes.loans > 0, "page {page} is given back but not lent");
         notes.loans -= 1;
         if notes.loans == 0 {
             self.lent_count -= 1;
-            if self.pages[page as usize].kind == Kind::Zombie {
+            if self.pages.list[page as usize].kind == Kind::Zombie {
                 self.put_on_free_list(page);
             }
         }
@@ -267,7 +274,7 @@ impl<M: Memory> Arena<M> {
                 ));
             }
             count += 1;
-            if count > self.pages.len() {
+            if count > self.pages.list.len() {
                 return Err("the free list is a ring".into());
             }
             page = notes.next;

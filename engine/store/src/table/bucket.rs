@@ -32,7 +32,6 @@ pub(crate) fn view(memory: &[u8], at: usize) -> &Bucket {
         .expect("a bucket's bytes")
 }
 
-#[inline(always)]
 fn view_mut(memory: &mut [u8], at: usize) -> &mut Bucket {
     (&mut memory[at..at + BUCKET_BYTES])
         .try_into()
@@ -104,26 +103,9 @@ pub(crate) fn move_entry(memory: &mut [u8], from: (usize, usize), to: (usize, us
     put(memory, to.0, to.1, tag, location, frequency);
 }
 
-/// Writes two buckets from one: the slots in `stay` remain in the first, those in `go` move to the second.
-pub(crate) fn share_out(
-    memory: &mut [u8],
-    old: &Bucket,
-    stay_at: usize,
-    stay: u32,
-    go_at: usize,
-    go: u32,
-) {
-    let pick = |mask: u32| {
-        let mut bucket = *old;
-        for slot in 0..SLOTS {
-            if mask & 1 << slot == 0 {
-                bucket[slot * TAG_BYTES..][..TAG_BYTES].fill(0);
-            }
-        }
-        bucket
-    };
-    *view_mut(memory, stay_at) = pick(stay);
-    *view_mut(memory, go_at) = pick(go);
+/// Makes all slots of a bucket empty, whatever its bytes were.
+pub(crate) fn clear_all(memory: &mut [u8], at: usize) {
+    memory[at..at + ENTRIES_AT].fill(0);
 }
 
 /// The empty slots, a bit each.
@@ -186,25 +168,17 @@ mod tests {
     }
 
     #[test]
-    fn sharing_out_loses_no_entry() {
-        let mut memory = vec![0u8; 128];
-        for slot in 0..SLOTS {
-            put(
-                &mut memory,
-                0,
-                slot,
-                slot as u16 + 1,
-                100 + slot,
-                slot as u8,
-            );
-        }
-        let old = *view(&memory, 0);
-        share_out(&mut memory, &old, 0, 0b1010_0101, 64, 0b0101_1010);
+    fn a_moved_entry_takes_its_frequency_along() {
+        let mut memory = vec![0xffu8; 128];
+        clear_all(&mut memory, 0);
+        clear_all(&mut memory, 64);
+        put(&mut memory, 0, 2, 0xbeef, 12_345, 99);
+        move_entry(&mut memory, (0, 2), (64, 7));
+        let (from, to) = (view(&memory, 0), view(&memory, 64));
+        assert_eq!((empties(from), empties(to)), (0xff, 0x7f));
         assert_eq!(
-            (empties(view(&memory, 0)), empties(view(&memory, 64))),
-            (0b0101_1010, 0b1010_0101)
+            (tag(to, 7), location(to, 7), frequency(to, 7)),
+            (0xbeef, 12_345, 99)
         );
-        assert_eq!(location(view(&memory, 64), 1), 101);
-        assert_eq!(location(view(&memory, 0), 7), 107);
     }
 }

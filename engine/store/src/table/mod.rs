@@ -1,13 +1,26 @@
-//! The hash table: linear hashing over 64-byte hash buckets, in chunks that are pages of the arena.
+//! The hash table: 64-byte hash buckets in rows and columns.
 //!
-//! A key may stand in either of two buckets. The table grows by splitting one bucket at a time and shrinks by undoing
-//! the last split, so no call does more than a handful of entries' work. It holds no hashes: a split reads the keys
-//! of the at most eight entries of one bucket again.
+//! ```text
+//!              column 0    column 1    column 2 (being added)
+//!   row 0     | bucket |  | bucket |  | bucket |
+//!   row 1     | bucket |  | bucket |  | bucket |
+//!   row 2     | bucket |  | bucket |              <- cursor: rows from here on have two columns still
+//!   row 3     | bucket |  | bucket |
+//! ```
+//!
+//! A key addresses two rows by its hash, and may stand in either; its tag gives the column (`owners`). The number of rows
+//! never changes. The table grows by a bucket at a time: the row under the cursor gets one more, and the entries whose
+//! tags the new column owns move there. No key is read for that, and no row is ever much fuller than another, which
+//! splitting buckets in halves could not promise: there, buckets still to be split are twice as full as the others,
+//! and two choices of a place cannot make up for it.
+//!
+//! A column is some pages of the arena, or one. The table starts with one column, about a 256th of the memory.
 //!
 //! Always true: an entry stands in one of the two buckets its key addresses; no location stands in two entries;
 //! `entries` counts the slots in use.
 
 pub(crate) mod bucket;
+mod owners;
 mod scan;
 
 use crate::item;
@@ -15,17 +28,32 @@ use crate::key::{KeyHash, KeyHasher};
 use crate::prefetch;
 use crate::segment::arena::{Arena, Kind, Memory};
 use bucket::{BUCKET_BYTES, SLOTS};
+use owners::{COLUMNS_MAX, Owners};
 
+/// Bytes of memory to one row.
+const MEMORY_TO_ROW: usize = 16 << 10;
 /// The first choice is taken while it has fewer entries than this; after that the emptier of both.
-const FIRST_CHOICE_FILL: u32 = 6;
-/// Load above which the table grows, in entries to 16 buckets (of 128 slots): 0.90.
-const GROW_ABOVE: usize = 115;
-/// Load below which the table may shrink when memory is short, in the same unit: 0.62.
-const SHRINK_BELOW: usize = 80;
-/// Splits done by one insertion at most. One for every seven insertions is the steady rate.
-const SPLITS_PER_INSERT: u32 = 2;
+const FIRST_CHOICE_FILL: u32 = 5;
+/// The table may shrink, when memory is short, below this many eighths of the load at which it grows.
+const SHRINK_BELOW_EIGHTHS: usize = 6;
+/// Buckets added by one insertion at most. One for every seven insertions is the steady rate.
+const STEPS_PER_INSERT: u32 = 2;
 /// How far entries are pushed on to make room: `SLOTS` at the first level, `SLOTS * SLOTS` at the second.
 const DISPLACE_DEPTH: u32 = 2;
+/// Buckets of the next row asked for beforehand.
+const ROW_PREFETCH: usize = 24;
+
+/// Load above which the table grows, in entries to 16 buckets (of 128 slots). The first columns make the rows that have
+/// them much emptier than those that have not, so they come early; they are small.
+fn grow_above(columns: usize) -> usize {
+    match columns {
+        1 => 70,
+        2 => 84,
+        3 => 92,
+        4..8 => 100,
+        _ => 109,
+    }
+}
 
 /// Where an entry stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,38 +75,48 @@ pub(crate) struct Entry {
 pub(crate) struct NoSlot;
 
 pub(crate) struct Table {
-    /// Page of each chunk.
+    /// Pages of the columns, one column after the other.
     directory: Vec<u32>,
-    bucket_count: usize,
-    /// The next power of two at or above `bucket_count`, less one.
-    mask: usize,
-    /// `log2` of the buckets in a chunk.
+    owners: Owners,
+    /// `log2` of the rows.
+    row_shift: u32,
+    /// Columns that all rows have.
+    columns: usize,
+    /// Rows below this have one column more.
+    cursor: usize,
+    /// `log2` of the buckets in a page.
     chunk_shift: u32,
     page_shift: u32,
     entries: usize,
 }
 
 impl Table {
-    /// A table of one chunk.
+    /// A table of one column.
     ///
     /// # Panics
-    /// When the arena has no free page.
+    /// When the arena has too few free pages.
     pub fn new<M: Memory>(arena: &mut Arena<M>) -> Self {
-        let page = arena
-            .take(Kind::Table)
-            .expect("a new arena has a page for the table");
-        let start = arena.start_of(page);
         let page_bytes = arena.page_bytes();
-        arena.bytes_mut()[start..start + page_bytes].fill(0);
-        // Sixteen bytes of items to the byte of table is more than any load needs; the directory never reallocates.
+        let chunk_shift = (page_bytes / BUCKET_BYTES).trailing_zeros();
+        let wanted = (arena.page_count() * page_bytes / MEMORY_TO_ROW).max(1);
+        let row_shift = (usize::BITS - 1 - wanted.leading_zeros()).clamp(chunk_shift, 32);
+        // The table can have no more pages than there are, so the directory never reallocates.
         let mut directory = Vec::with_capacity(arena.page_count());
-        directory.push(page);
-        let bucket_count = page_bytes / BUCKET_BYTES;
+        for _ in 0..1usize << (row_shift - chunk_shift) {
+            let page = arena
+                .take(Kind::Table)
+                .expect("a new arena has pages for the table");
+            let start = arena.start_of(page);
+            arena.bytes_mut()[start..start + page_bytes].fill(0);
+            directory.push(page);
+        }
         Self {
             directory,
-            bucket_count,
-            mask: bucket_count - 1,
-            chunk_shift: bucket_count.trailing_zeros(),
+            owners: Owners::new(),
+            row_shift,
+            columns: 1,
+            cursor: 0,
+            chunk_shift,
             page_shift: arena.page_shift(),
             entries: 0,
         }
@@ -89,40 +127,47 @@ impl Table {
     }
 
     pub fn bucket_count(&self) -> usize {
-        self.bucket_count
+        (self.columns << self.row_shift) + self.cursor
+    }
+
+    /// Pages of the table.
+    pub fn chunks(&self) -> &[u32] {
+        &self.directory
     }
 
     pub fn chunk_count(&self) -> usize {
         self.directory.len()
     }
 
-    /// Pages of the chunks.
-    pub fn chunks(&self) -> &[u32] {
-        &self.directory
+    /// Offsets of all buckets.
+    pub fn buckets(&self) -> impl Iterator<Item = usize> {
+        (0..1usize << self.row_shift).flat_map(move |row| {
+            (0..self.columns + usize::from(row < self.cursor))
+                .map(move |column| self.bucket_at(row, column))
+        })
     }
 
     #[inline(always)]
-    fn index(&self, address: u32) -> usize {
-        let index = address as usize & self.mask;
-        if index < self.bucket_count {
-            index
-        } else {
-            index & (self.mask >> 1)
-        }
+    fn row(&self, address: u32) -> usize {
+        address as usize & ((1 << self.row_shift) - 1)
     }
 
     #[inline(always)]
-    pub fn bucket_at(&self, index: usize) -> usize {
-        let page = self.directory[index >> self.chunk_shift] as usize;
-        (page << self.page_shift) | ((index & ((1 << self.chunk_shift) - 1)) * BUCKET_BYTES)
+    fn bucket_at(&self, row: usize, column: usize) -> usize {
+        let page = self.directory
+            [(column << (self.row_shift - self.chunk_shift)) + (row >> self.chunk_shift)]
+            as usize;
+        (page << self.page_shift) | ((row & ((1 << self.chunk_shift) - 1)) * BUCKET_BYTES)
     }
 
     /// Offsets of the two buckets a key may be in.
     #[inline(always)]
     pub fn both(&self, hash: KeyHash) -> (usize, usize) {
+        let owners = self.owners.of(hash.tag());
+        let place = |row| self.bucket_at(row, usize::from(owners[usize::from(row < self.cursor)]));
         (
-            self.bucket_at(self.index(hash.first())),
-            self.bucket_at(self.index(hash.second())),
+            place(self.row(hash.first())),
+            place(self.row(hash.second())),
         )
     }
 
@@ -324,7 +369,7 @@ impl Table {
             .expect("a key that found no slot has sixteen neighbours")
     }
 
-    /// Splits buckets until the load is right again, a few at a time. `may_take_page` allows a new chunk.
+    /// Adds buckets until the load is right again, a few at a time. `may_take_page` allows another page.
     #[inline]
     pub fn grow<M: Memory>(
         &mut self,
@@ -332,158 +377,196 @@ impl Table {
         hasher: &KeyHasher,
         may_take_page: bool,
     ) {
-        if self.entries * 16 <= self.bucket_count * GROW_ABOVE {
-            return;
-        }
-        for _ in 0..SPLITS_PER_INSERT {
-            if self.entries * 16 <= self.bucket_count * GROW_ABOVE
-                || !self.split(arena, hasher, may_take_page)
+        for _ in 0..STEPS_PER_INSERT {
+            if self.entries * 16 <= self.bucket_count() * grow_above(self.columns)
+                || !self.expand_row(arena, hasher, may_take_page)
             {
                 return;
             }
         }
     }
 
-    fn parent_of(child: usize) -> usize {
-        child - (1 << (usize::BITS - 1 - child.leading_zeros()))
-    }
-
-    fn set_bucket_count(&mut self, count: usize) {
-        self.bucket_count = count;
-        self.mask = count.next_power_of_two() - 1;
-    }
-
-    /// Adds one bucket and moves there what now belongs there.
-    fn split<M: Memory>(
+    /// Gives the row under the cursor one bucket more and moves there what it owns. `false` when that cannot be now.
+    fn expand_row<M: Memory>(
         &mut self,
         arena: &mut Arena<M>,
         hasher: &KeyHasher,
         may_take_page: bool,
     ) -> bool {
-        let child = self.bucket_count;
-        if child >= 1 << 32 {
+        // A column taken back whole and not begun upon counts as the next one again.
+        self.finish_column();
+        if self.columns == COLUMNS_MAX {
             return false;
         }
-        if child >> self.chunk_shift == self.directory.len() {
-            if !may_take_page {
-                return false;
-            }
-            let Some(page) = arena.take(Kind::Table) else {
-                return false;
-            };
-            self.directory.push(page);
-        }
-        let parent = Self::parent_of(child);
-        let parent_at = self.bucket_at(parent);
-        let child_at = self.bucket_at(child);
-        let old = *bucket::view(arena.bytes(), parent_at);
-        let used = !bucket::empties(&old) & 0xff;
-        let mut left = used;
-        while left != 0 {
-            prefetch::line(
-                arena.bytes(),
-                bucket::location(&old, left.trailing_zeros() as usize),
-            );
-            left &= left - 1;
-        }
-        let mut stay = used;
-        let mut left = used;
-        while left != 0 {
-            let slot = left.trailing_zeros() as usize;
-            left &= left - 1;
-            let hash = hasher.hash(item::key_at(arena.bytes(), bucket::location(&old, slot)));
-            // The address that led here decides. When both did, either will do, and the first is asked first later.
-            let address = if self.index(hash.first()) == parent {
-                hash.first()
-            } else {
-                hash.second()
-            };
-            debug_assert_eq!(
-                self.index(address),
-                parent,
-                "an entry stands in one of its two buckets"
-            );
-            let wide = (child + 1).next_power_of_two() - 1;
-            if address as usize & wide == child {
-                stay &= !(1 << slot);
+        let (row, column) = (self.cursor, self.columns);
+        if row & ((1 << self.chunk_shift) - 1) == 0 {
+            let index = (column << (self.row_shift - self.chunk_shift)) + (row >> self.chunk_shift);
+            // A page taken for a step that then failed is there already.
+            if index == self.directory.len() {
+                if !may_take_page {
+                    return false;
+                }
+                let Some(page) = arena.take(Kind::Table) else {
+                    return false;
+                };
+                self.directory.push(page);
             }
         }
-        bucket::share_out(
-            arena.bytes_mut(),
-            &old,
-            parent_at,
-            stay,
-            child_at,
-            used & !stay,
-        );
-        self.set_bucket_count(child + 1);
-        // The next split's keys are asked for now: some insertions pass before they are read.
-        let next_parent = Self::parent_of(child + 1);
-        prefetch::line(arena.bytes(), self.bucket_at(next_parent));
+        let mine = |tag: u16| usize::from(self.owners.of(tag)[1]) == column;
+        let moving = |memory: &[u8]| -> usize {
+            (0..column)
+                .map(|from| {
+                    let bucket = bucket::view(memory, self.bucket_at(row, from));
+                    (0..SLOTS)
+                        .filter(|&slot| {
+                            bucket::tag(bucket, slot) != 0 && mine(bucket::tag(bucket, slot))
+                        })
+                        .count()
+                })
+                .sum()
+        };
+        let mut count = moving(arena.bytes());
+        for depth in 0..=DISPLACE_DEPTH {
+            // Too many for one bucket: some go to their other row, pushing others on if they must.
+            for from in 0..column {
+                let from_at = self.bucket_at(row, from);
+                for slot in 0..SLOTS {
+                    let tag = bucket::tag(bucket::view(arena.bytes(), from_at), slot);
+                    if count > SLOTS
+                        && tag != 0
+                        && mine(tag)
+                        && self.move_to_other(arena, hasher, from_at, slot, depth)
+                    {
+                        count -= 1;
+                    }
+                }
+            }
+            // Those pushed on may have come into this row.
+            count = moving(arena.bytes());
+            if count <= SLOTS {
+                break;
+            }
+        }
+        if count > SLOTS {
+            return false;
+        }
+        let to_at = self.bucket_at(row, column);
+        bucket::clear_all(arena.bytes_mut(), to_at);
+        let mut to_slot = 0;
+        for from in 0..column {
+            let from_at = self.bucket_at(row, from);
+            for slot in 0..SLOTS {
+                let tag = bucket::tag(bucket::view(arena.bytes(), from_at), slot);
+                if tag != 0 && mine(tag) {
+                    bucket::move_entry(arena.bytes_mut(), (from_at, slot), (to_at, to_slot));
+                    to_slot += 1;
+                }
+            }
+        }
+        self.cursor += 1;
+        self.finish_column();
+        // Some insertions pass before the next row's turn.
+        for column in 0..self.columns.min(ROW_PREFETCH) {
+            prefetch::line(arena.bytes(), self.bucket_at(self.cursor, column));
+        }
+        true
+    }
+
+    /// Counts the column under way as there, when all rows have it.
+    fn finish_column(&mut self) {
+        if self.cursor == 1 << self.row_shift {
+            self.cursor = 0;
+            self.columns += 1;
+            self.owners.advance();
+        }
+    }
+
+    /// Moves an entry to the other bucket of its key, if there is room or some can be made within `depth` moves.
+    fn move_to_other<M: Memory>(
+        &self,
+        arena: &mut Arena<M>,
+        hasher: &KeyHasher,
+        from_at: usize,
+        slot: usize,
+        depth: u32,
+    ) -> bool {
+        let location = bucket::location(bucket::view(arena.bytes(), from_at), slot);
+        let (first, second) = self.both(hasher.hash(item::key_at(arena.bytes(), location)));
+        let other = if first == from_at { second } else { first };
+        if other == from_at {
+            return false;
+        }
+        let free = bucket::empties(bucket::view(arena.bytes(), other));
+        let room = if free != 0 {
+            Some(free.trailing_zeros() as usize)
+        } else {
+            (0..depth).find_map(|depth| self.displace(arena, hasher, other, depth))
+        };
+        // Should this very entry have been pushed on, the one now in its slot came from the other bucket and goes back.
+        let Some(to_slot) = room else { return false };
+        bucket::move_entry(arena.bytes_mut(), (from_at, slot), (other, to_slot));
         true
     }
 
     /// Whether the table is far larger than it needs to be.
     pub fn could_shrink(&self) -> bool {
-        self.bucket_count > 1 << self.chunk_shift
-            && self.entries * 16 < (self.bucket_count - 1) * SHRINK_BELOW
+        let columns = if self.cursor == 0 {
+            self.columns - 1
+        } else {
+            self.columns
+        };
+        let shrunk = self.bucket_count() - 1;
+        columns > 0 && self.entries * 16 < shrunk * grow_above(columns) / 8 * SHRINK_BELOW_EIGHTHS
     }
 
-    /// Undoes the last split. `false` when the entries of the last bucket find no room elsewhere.
+    /// Takes the last bucket away. `false` when its entries find no room elsewhere.
     pub fn shrink<M: Memory>(&mut self, arena: &mut Arena<M>, hasher: &KeyHasher) -> bool {
-        let child = self.bucket_count - 1;
-        let parent = Self::parent_of(child);
-        let (child_at, parent_at) = (self.bucket_at(child), self.bucket_at(parent));
-        for source_at in [child_at, parent_at] {
-            for slot in 0..SLOTS {
-                let (child_view, parent_view) = (
-                    bucket::view(arena.bytes(), child_at),
-                    bucket::view(arena.bytes(), parent_at),
-                );
-                let free = bucket::empties(child_view).count_ones()
-                    + bucket::empties(parent_view).count_ones();
-                if free >= SLOTS as u32 {
-                    break;
-                }
-                let source = bucket::view(arena.bytes(), source_at);
-                if bucket::tag(source, slot) == 0 {
-                    continue;
-                }
-                let hash = hasher.hash(item::key_at(arena.bytes(), bucket::location(source, slot)));
-                let (first, second) = self.both(hash);
-                let other = if first == source_at { second } else { first };
-                let room = bucket::empties(bucket::view(arena.bytes(), other));
-                if other != child_at && other != parent_at && room != 0 {
-                    bucket::move_entry(
-                        arena.bytes_mut(),
-                        (source_at, slot),
-                        (other, room.trailing_zeros() as usize),
-                    );
-                }
+        if self.cursor == 0 {
+            self.columns -= 1;
+            self.cursor = 1 << self.row_shift;
+            self.owners.retreat();
+        }
+        let (row, column) = (self.cursor - 1, self.columns);
+        let from_at = self.bucket_at(row, column);
+        // An entry goes back to the column that owned its tag before, or to its other row when that is full.
+        for slot in 0..SLOTS {
+            let tag = bucket::tag(bucket::view(arena.bytes(), from_at), slot);
+            if tag == 0 {
+                continue;
+            }
+            let back = self.owners.of(tag)[0];
+            let wanting = (0..SLOTS).filter(|&slot| {
+                let tag = bucket::tag(bucket::view(arena.bytes(), from_at), slot);
+                tag != 0 && self.owners.of(tag)[0] == back
+            });
+            let wanting = wanting.count() as u32;
+            let free = bucket::empties(bucket::view(
+                arena.bytes(),
+                self.bucket_at(row, usize::from(back)),
+            ));
+            if wanting > free.count_ones() && !self.move_to_other(arena, hasher, from_at, slot, 0) {
+                return false;
             }
         }
-        let free_child = bucket::empties(bucket::view(arena.bytes(), child_at));
-        let free_parent = bucket::empties(bucket::view(arena.bytes(), parent_at));
-        if free_child.count_ones() + free_parent.count_ones() < SLOTS as u32 {
-            return false;
+        for slot in 0..SLOTS {
+            let tag = bucket::tag(bucket::view(arena.bytes(), from_at), slot);
+            if tag != 0 {
+                let to_at = self.bucket_at(row, usize::from(self.owners.of(tag)[0]));
+                let free = bucket::empties(bucket::view(arena.bytes(), to_at));
+                assert!(free != 0, "room was counted for the entries of row {row}");
+                bucket::move_entry(
+                    arena.bytes_mut(),
+                    (from_at, slot),
+                    (to_at, free.trailing_zeros() as usize),
+                );
+            }
         }
-        let mut left = !free_child & 0xff;
-        let mut room = free_parent;
-        while left != 0 {
-            let (slot, to) = (
-                left.trailing_zeros() as usize,
-                room.trailing_zeros() as usize,
-            );
-            bucket::move_entry(arena.bytes_mut(), (child_at, slot), (parent_at, to));
-            left &= left - 1;
-            room &= room - 1;
-        }
-        self.set_bucket_count(child);
-        if child & ((1 << self.chunk_shift) - 1) == 0 {
+        self.cursor -= 1;
+        if row & ((1 << self.chunk_shift) - 1) == 0 {
             let page = self
                 .directory
                 .pop()
-                .expect("the last chunk is the one just emptied");
+                .expect("the last page is the one just emptied");
             arena.release(page);
         }
         true
@@ -494,5 +577,47 @@ impl Table {
 #[inline(always)]
 fn same_key(memory: &[u8], location: usize, key: &[u8]) -> bool {
     let start = location + item::HEADER_BYTES;
-    usize::from(memory[location]) == key.len() && memory[start..start + key.len()] == *key
+    usize::from(memory[location]) == key.len() && same_bytes(&memory[start..start + key.len()], key)
+}
+
+/// Whether two slices of one length are equal. Keys are short: for them words compared in place beat a call.
+#[inline(always)]
+fn same_bytes(a: &[u8], b: &[u8]) -> bool {
+    let word = |bytes: &[u8], at: usize| {
+        u64::from_ne_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
+    };
+    let len = b.len();
+    if a.len() != len {
+        return false;
+    }
+    if !(8..=32).contains(&len) {
+        return a == b;
+    }
+    // The words overlap where the length is not a multiple of eight.
+    let mut differ = word(a, len - 8) ^ word(b, len - 8);
+    for at in [0, 8, 16] {
+        if at + 8 < len {
+            differ |= word(a, at) ^ word(b, at);
+        }
+    }
+    differ == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn same_bytes_sees_each_byte() {
+        for len in 0..=40usize {
+            let a: Vec<u8> = (0..len as u8).collect();
+            assert!(same_bytes(&a, &a.clone()));
+            for at in 0..len {
+                let mut b = a.clone();
+                b[at] ^= 0x80;
+                assert!(!same_bytes(&a, &b), "byte {at} of {len}");
+            }
+        }
+        assert!(!same_bytes(&[1; 9], &[1; 8]));
+    }
 }

@@ -1,0 +1,115 @@
+//! Which column of the table holds which tags.
+//!
+//! The tags fall into 4096 classes by their upper bits. A class belongs to one column; when a column is added it takes
+//! an equal number of classes from each of the others, so all columns stay equally full whatever their number is, and
+//! an entry's tag alone tells whether it moves.
+//!
+//! Always true: with `n` columns each owns `4096 / n` classes, rounded up or down; adding a column only moves classes
+//! to it.
+
+/// Classes of tags.
+const CLASS_COUNT: usize = 1 << 12;
+const CLASS_SHIFT: u32 = 16 - 12;
+
+/// Most columns: their number fits a byte.
+pub(crate) const COLUMNS_MAX: usize = 255;
+
+/// The owners of all classes, before and after the next column.
+pub(crate) struct Owners {
+    /// For each class the owner among the columns of before, and among those and one more.
+    pairs: Box<[[u8; 2]; CLASS_COUNT]>,
+    /// Columns of before.
+    columns: usize,
+}
+
+impl Owners {
+    /// One column, and the second as the next.
+    pub fn new() -> Self {
+        let mut owners = Self {
+            pairs: Box::new([[0; 2]; CLASS_COUNT]),
+            columns: 1,
+        };
+        owners.steal();
+        owners
+    }
+
+    /// The columns of a tag: before the next column is added, and after.
+    #[inline(always)]
+    pub fn of(&self, tag: u16) -> [u8; 2] {
+        self.pairs[usize::from(tag >> CLASS_SHIFT) & (CLASS_COUNT - 1)]
+    }
+
+    /// The next column is there; prepares for the one after it.
+    pub fn advance(&mut self) {
+        for pair in &mut self.pairs[..] {
+            pair[0] = pair[1];
+        }
+        self.columns += 1;
+        self.steal();
+    }
+
+    /// The last column has gone: undoes `advance`. What was stolen when is not kept, so all is dealt out anew.
+    pub fn retreat(&mut self) {
+        let columns = self.columns - 1;
+        *self = Self::new();
+        while self.columns < columns {
+            self.advance();
+        }
+    }
+
+    fn steal(&mut self) {
+        let after = self.columns + 1;
+        let share = |column: usize| CLASS_COUNT / after + usize::from(column < CLASS_COUNT % after);
+        let mut owned = [0usize; COLUMNS_MAX + 1];
+        for pair in &self.pairs[..] {
+            owned[usize::from(pair[0])] += 1;
+        }
+        let mut stolen = 0;
+        for pair in &mut self.pairs[..] {
+            let owner = usize::from(pair[0]);
+            pair[1] = pair[0];
+            if owned[owner] > share(owner) && stolen < share(self.columns) {
+                owned[owner] -= 1;
+                stolen += 1;
+                pair[1] = self.columns as u8;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_own_equal_shares_and_only_the_new_one_gains() {
+        let mut owners = Owners::new();
+        for columns in 1..100usize {
+            let mut counts = vec![0usize; columns + 1];
+            for tag in (0..=u16::MAX).step_by(1 << CLASS_SHIFT) {
+                let [before, after] = owners.of(tag);
+                assert!(usize::from(before) < columns);
+                assert!(after == before || usize::from(after) == columns);
+                counts[usize::from(after)] += 1;
+            }
+            let (least, most) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
+            assert!(
+                most - least <= 1,
+                "{columns} columns and one: {least} to {most}"
+            );
+            owners.advance();
+        }
+    }
+
+    #[test]
+    fn retreat_undoes_advance() {
+        let (mut there, mut back) = (Owners::new(), Owners::new());
+        for _ in 0..20 {
+            there.advance();
+            back.advance();
+        }
+        back.advance();
+        back.retreat();
+        assert!((0..=u16::MAX).all(|tag| there.of(tag) == back.of(tag)));
+    }
+}

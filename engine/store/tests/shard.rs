@@ -1,0 +1,631 @@
+//! What one shard promises, claim by claim, through its public interface.
+
+use strata_store::{
+    ArithOutcome, Arithmetic, Counters, Deadline, DeleteOutcome, Eviction, Key, KeyHasher, NewItem,
+    Seconds, SetOutcome, Shard, ShardConfig, TooSmall, TouchOutcome, Unique,
+};
+
+const MIB: usize = 1 << 20;
+
+fn hasher() -> KeyHasher {
+    KeyHasher::new([3, 1, 4, 1, 5, 9, 2, 6])
+}
+
+/// A shard with shorthand for text keys; every test ends with an audit.
+struct Bench {
+    shard: Shard<Vec<u8>>,
+    hasher: KeyHasher,
+}
+
+impl Bench {
+    fn new(memory_bytes: usize, item_max_bytes: u32, eviction: Eviction) -> Self {
+        let config = ShardConfig {
+            item_max_bytes,
+            eviction,
+            seed: 7,
+        };
+        let shard = Shard::new(vec![0; memory_bytes], hasher(), config).expect("enough memory");
+        Self {
+            shard,
+            hasher: hasher(),
+        }
+    }
+
+    fn roomy() -> Self {
+        Self::new(8 * MIB, MIB as u32, Eviction::Merge)
+    }
+
+    fn key<'a>(&self, text: &'a str) -> Key<'a> {
+        Key {
+            hash: self.hasher.hash(text.as_bytes()),
+            bytes: text.as_bytes(),
+        }
+    }
+
+    fn set(&mut self, key: &str, value: &[u8], deadline: Deadline, now: u32) -> SetOutcome {
+        self.shard.set(
+            self.key(key),
+            NewItem {
+                flags: 0,
+                deadline,
+                value,
+            },
+            Seconds(now),
+        )
+    }
+
+    fn get(&mut self, key: &str, now: u32) -> Option<Vec<u8>> {
+        let key = self.key(key);
+        self.shard
+            .get(key, Seconds(now), Unique::Unasked)
+            .map(|hit| hit.value.to_vec())
+    }
+
+    fn unique(&mut self, key: &str, now: u32) -> u64 {
+        let key = self.key(key);
+        self.shard
+            .get(key, Seconds(now), Unique::Wanted)
+            .expect("there")
+            .cas
+    }
+
+    fn arith(&mut self, key: &str, arithmetic: Arithmetic, delta: u64) -> ArithOutcome {
+        self.shard
+            .arith(self.key(key), arithmetic, delta, Seconds(0))
+    }
+
+    fn counters(&self) -> Counters {
+        *self.shard.counters()
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.shard.audit().expect("audit");
+        }
+    }
+}
+
+fn at(second: u32) -> Deadline {
+    Deadline::At(Seconds(second))
+}
+
+#[test]
+fn expired_item_is_a_miss_and_not_a_second_before() {
+    let mut bench = Bench::roomy();
+    for ttl in [
+        1,
+        2,
+        7,
+        8,
+        9,
+        100,
+        1_000_000,
+        1 << 23,
+        (1 << 23) + 1,
+        1 << 24,
+        1 << 30,
+    ] {
+        let key = format!("ttl{ttl}");
+        assert_eq!(bench.set(&key, b"v", at(5 + ttl), 5), SetOutcome::Stored);
+    }
+    for ttl in [
+        1,
+        2,
+        7,
+        8,
+        9,
+        100,
+        1_000_000,
+        1 << 23,
+        (1 << 23) + 1,
+        1 << 24,
+        1 << 30,
+    ] {
+        let key = format!("ttl{ttl}");
+        assert!(bench.get(&key, 5 + ttl - 1).is_some(), "{ttl}");
+        assert!(bench.get(&key, 5 + ttl).is_none(), "{ttl}");
+    }
+    assert_eq!(
+        (bench.counters().get_expired, bench.counters().items),
+        (11, 0)
+    );
+}
+
+#[test]
+fn deadline_in_the_past_removes_the_old_item() {
+    let mut bench = Bench::roomy();
+    bench.set("k", b"old", Deadline::Never, 10);
+    assert_eq!(bench.set("k", b"new", at(10), 10), SetOutcome::Stored);
+    assert_eq!(bench.get("k", 10), None);
+}
+
+#[test]
+fn expired_segments_come_back_without_being_read() {
+    let mut bench = Bench::new(MIB, 10 << 10, Eviction::Merge);
+    let free = bench.shard.usage().pages_free;
+    for i in 0..2000 {
+        bench.set(&format!("k{i}"), &[1; 100], at(30), 0);
+    }
+    assert!(bench.shard.usage().pages_free < free - 10);
+    while bench.shard.upkeep(Seconds(29), 100) {}
+    assert_eq!(bench.counters().items, 2000);
+    while bench.shard.upkeep(Seconds(30), 100) {}
+    assert_eq!(
+        (bench.counters().items, bench.counters().expired),
+        (0, 2000)
+    );
+    assert_eq!(bench.shard.usage().pages_segment, 0);
+}
+
+#[test]
+fn upkeep_does_no_more_than_its_budget() {
+    let mut bench = Bench::new(MIB, 10 << 10, Eviction::Merge);
+    for i in 0..2000 {
+        bench.set(&format!("k{i}"), &[1; 100], at(30), 0);
+    }
+    let (mut before, mut more) = (bench.counters().expired, true);
+    while more {
+        more = bench.shard.upkeep(Seconds(30), 16);
+        let now = bench.counters().expired;
+        assert!(now - before <= 32, "{} items in a call of 16", now - before);
+        before = now;
+    }
+    assert_eq!(before, 2000);
+}
+
+#[test]
+fn counting_follows_memcached() {
+    let mut bench = Bench::roomy();
+    bench.set("n", b"10", Deadline::Never, 0);
+    assert_eq!(
+        bench.arith("n", Arithmetic::Decr, 4),
+        ArithOutcome::Value(6)
+    );
+    assert_eq!(
+        bench.get("n", 0),
+        Some(b"6 ".to_vec()),
+        "decr pads to the old length"
+    );
+    assert_eq!(
+        bench.arith("n", Arithmetic::Incr, 1),
+        ArithOutcome::Value(7)
+    );
+    assert_eq!(
+        bench.get("n", 0),
+        Some(b"7 ".to_vec()),
+        "and incr keeps the padding"
+    );
+    assert_eq!(
+        bench.arith("n", Arithmetic::Incr, 993),
+        ArithOutcome::Value(1000)
+    );
+    assert_eq!(
+        bench.get("n", 0),
+        Some(b"1000".to_vec()),
+        "until the number needs more"
+    );
+    assert_eq!(
+        bench.arith("n", Arithmetic::Decr, 5000),
+        ArithOutcome::Value(0)
+    );
+    assert_eq!(bench.get("n", 0), Some(b"0   ".to_vec()));
+    bench.set("n", u64::MAX.to_string().as_bytes(), Deadline::Never, 0);
+    assert_eq!(
+        bench.arith("n", Arithmetic::Incr, 2),
+        ArithOutcome::Value(1)
+    );
+    bench.set("n", b"x", Deadline::Never, 0);
+    assert_eq!(
+        bench.arith("n", Arithmetic::Incr, 2),
+        ArithOutcome::NonNumeric
+    );
+    assert_eq!(
+        bench.arith("absent", Arithmetic::Incr, 2),
+        ArithOutcome::NotFound
+    );
+}
+
+#[test]
+fn counting_keeps_flags_and_deadline() {
+    let mut bench = Bench::roomy();
+    let key = Key {
+        hash: hasher().hash(b"n"),
+        bytes: b"n",
+    };
+    bench.shard.set(
+        key,
+        NewItem {
+            flags: 0xdead_beef,
+            deadline: at(50),
+            value: b"9",
+        },
+        Seconds(0),
+    );
+    assert_eq!(
+        bench.arith("n", Arithmetic::Incr, 1),
+        ArithOutcome::Value(10)
+    );
+    let hit = bench
+        .shard
+        .get(key, Seconds(49), Unique::Unasked)
+        .expect("there");
+    assert_eq!(
+        (hit.flags, hit.deadline, hit.value.to_vec()),
+        (0xdead_beef, at(50), b"10".to_vec())
+    );
+    assert_eq!(bench.get("n", 50), None);
+}
+
+#[test]
+fn every_change_gives_a_new_unique_and_touch_does_not() {
+    let mut bench = Bench::roomy();
+    let mut seen = Vec::new();
+    bench.set("n", b"1", at(100), 0);
+    for _ in 0..3 {
+        seen.push(bench.unique("n", 0));
+        assert_eq!(bench.unique("n", 0), *seen.last().unwrap());
+        let key = bench.key("n");
+        for deadline in [at(100_000), at(10), Deadline::Never, at(1 << 30)] {
+            assert_eq!(
+                bench.shard.touch(key, deadline, Seconds(0)),
+                TouchOutcome::Touched
+            );
+            assert_eq!(
+                bench.unique("n", 0),
+                *seen.last().unwrap(),
+                "touch keeps it"
+            );
+        }
+        bench.arith("n", Arithmetic::Incr, 1);
+        seen.push(bench.unique("n", 0));
+        bench.shard.append(bench.key("n"), b"0", Seconds(0));
+        seen.push(bench.unique("n", 0));
+        bench.set("n", b"1", at(100), 0);
+    }
+    let count = seen.len();
+    seen.sort_unstable();
+    seen.dedup();
+    assert_eq!(seen.len(), count);
+}
+
+#[test]
+fn a_unique_survives_being_moved() {
+    let mut bench = Bench::new(MIB, 10 << 10, Eviction::None);
+    // One item in ten stays, so compaction moves it about.
+    let mut uniques = Vec::new();
+    for i in 0..1500 {
+        let key = format!("stay{i}");
+        bench.set(&key, &[2; 100], Deadline::Never, 0);
+        for _ in 0..9 {
+            bench.set("churn", &[3; 100], Deadline::Never, 0);
+        }
+        uniques.push((key.clone(), bench.unique(&key, 0)));
+    }
+    assert!(bench.counters().moved >= 500, "{:?}", bench.counters());
+    for (key, unique) in uniques {
+        assert_eq!(bench.unique(&key, 0), unique);
+        let item = NewItem {
+            flags: 0,
+            deadline: Deadline::Never,
+            value: b"swapped",
+        };
+        let key = Key {
+            hash: hasher().hash(key.as_bytes()),
+            bytes: key.as_bytes(),
+        };
+        assert_eq!(
+            bench.shard.compare_and_swap(key, item, unique, Seconds(0)),
+            SetOutcome::Stored
+        );
+        assert_eq!(
+            bench.shard.compare_and_swap(key, item, unique, Seconds(0)),
+            SetOutcome::Exists
+        );
+    }
+}
+
+#[test]
+fn without_eviction_a_full_shard_refuses_and_keeps_all() {
+    let mut bench = Bench::new(MIB, 10 << 10, Eviction::None);
+    let mut stored = 0;
+    while bench.set(&format!("k{stored}"), &[9; 1000], Deadline::Never, 0) == SetOutcome::Stored {
+        stored += 1;
+    }
+    assert!(stored > 900, "{stored} items of 1000 bytes in a MiB");
+    assert!((0..stored).all(|i| bench.get(&format!("k{i}"), 0).is_some()));
+    assert_eq!(bench.counters().evictions, 0);
+    // A set that is refused removes the old value, as in memcached; its room lets the next one in.
+    for i in 0..40 {
+        assert_eq!(
+            bench.shard.delete(bench.key(&format!("k{i}")), Seconds(0)),
+            DeleteOutcome::Deleted
+        );
+    }
+    assert_eq!(
+        bench.set("more", &[9; 1000], Deadline::Never, 0),
+        SetOutcome::Stored
+    );
+}
+
+#[test]
+fn without_eviction_overwriting_goes_on_for_ever() {
+    let mut bench = Bench::new(MIB, 10 << 10, Eviction::None);
+    // Seven tenths of the memory live.
+    for round in 0..60u32 {
+        for i in 0..700 {
+            let key = format!("k{}", (i * 7919 + round * 31) % 700);
+            assert_eq!(
+                bench.set(&key, &[round as u8; 1000], Deadline::Never, 0),
+                SetOutcome::Stored,
+                "round {round}"
+            );
+        }
+    }
+    assert_eq!(
+        (bench.counters().items, bench.counters().evictions),
+        (700, 0)
+    );
+}
+
+#[test]
+fn a_full_shard_evicts_and_never_refuses() {
+    let mut bench = Bench::new(MIB, 10 << 10, Eviction::Merge);
+    for i in 0..100_000 {
+        assert_eq!(
+            bench.set(&format!("k{i}"), &[1; 40], Deadline::Never, 0),
+            SetOutcome::Stored
+        );
+    }
+    let counters = bench.counters();
+    assert_eq!(counters.items + counters.evictions, 100_000);
+    assert!(counters.items > 12_000, "{counters:?}");
+    assert_eq!(
+        (counters.forced_reclaims, counters.table_evictions),
+        (0, 0),
+        "stores keep ahead of need"
+    );
+}
+
+#[test]
+fn popular_items_survive_eviction() {
+    let mut bench = Bench::new(MIB, 10 << 10, Eviction::Merge);
+    for i in 0..500 {
+        bench.set(&format!("hot{i}"), &[1; 40], at(10_000), 0);
+    }
+    for i in 0..50_000 {
+        bench.set(&format!("cold{i}"), &[1; 40], at(10_000), 0);
+        bench.get(&format!("hot{}", i % 500), 0);
+    }
+    let survivors = (0..500)
+        .filter(|i| bench.get(&format!("hot{i}"), 0).is_some())
+        .count();
+    assert!(
+        survivors > 480,
+        "{survivors} of 500 fetched a hundred times each are left"
+    );
+    assert!(bench.counters().moved > 500);
+}
+
+#[test]
+fn many_ttls_hold_nearly_as_much_as_one() {
+    let fill = |ttls: u32| {
+        let mut bench = Bench::new(16 * MIB, 10 << 10, Eviction::Merge);
+        for i in 0..400_000u32 {
+            bench.set(
+                &format!("key{i:013}"),
+                &[1; 64],
+                at(3600 + i % ttls * 86),
+                0,
+            );
+        }
+        bench.counters().items
+    };
+    let (one, thousand) = (fill(1), fill(1000));
+    assert!(
+        thousand * 10 > one * 8,
+        "{thousand} items with a thousand ttls, {one} with one"
+    );
+}
+
+#[test]
+fn flush_forgets_what_was_and_not_what_comes() {
+    let mut bench = Bench::roomy();
+    bench.set("old", b"1", Deadline::Never, 5);
+    bench.shard.flush(Seconds(5), Seconds(5));
+    bench.set("new", b"2", Deadline::Never, 5);
+    assert_eq!(
+        (bench.get("old", 5), bench.get("new", 5)),
+        (None, Some(b"2".to_vec()))
+    );
+    assert_eq!(bench.counters().get_flushed, 1);
+
+    bench.shard.flush(Seconds(20), Seconds(5));
+    bench.shard.flush(Seconds(10), Seconds(6));
+    bench.set("before", b"3", Deadline::Never, 9);
+    assert!(bench.get("new", 9).is_some());
+    assert_eq!(
+        (bench.get("new", 10), bench.get("before", 10)),
+        (None, None)
+    );
+    bench.set("after", b"4", Deadline::Never, 10);
+    assert!(
+        bench.get("after", 20).is_some(),
+        "the later flush replaced the earlier one"
+    );
+}
+
+#[test]
+fn large_values_come_back_in_pieces_and_give_their_pages_back() {
+    let mut bench = Bench::roomy();
+    let value: Vec<u8> = (0..1_000_000u32)
+        .map(|i| (i >> 5) as u8 ^ i as u8)
+        .collect();
+    let free = bench.shard.usage().pages_free;
+    assert_eq!(bench.set("big", &value, at(50), 0), SetOutcome::Stored);
+    assert_eq!(bench.get("big", 0).as_deref(), Some(&value[..]));
+    let usage = bench.shard.usage();
+    assert_eq!(usage.pages_extension, 1_000_000 / usage.page_bytes);
+    assert_eq!(
+        bench.shard.append(bench.key("big"), b"tail", Seconds(0)),
+        SetOutcome::Stored
+    );
+    assert_eq!(bench.get("big", 0), Some([&value[..], b"tail"].concat()));
+    bench.shard.delete(bench.key("big"), Seconds(0));
+    assert!(
+        bench.shard.usage().pages_free >= free - 1,
+        "only the open segment is left"
+    );
+}
+
+#[test]
+fn a_loan_outlives_its_item() {
+    let mut bench = Bench::roomy();
+    let value: Vec<u8> = (0..100_000u32).map(|i| (i >> 3) as u8).collect();
+    bench.set("big", &value, Deadline::Never, 0);
+    let key = bench.key("big");
+    let item = bench
+        .shard
+        .get(key, Seconds(0), Unique::Unasked)
+        .expect("there")
+        .item;
+    let loan = bench.shard.lend(item).expect("few pages are lent");
+    bench.set("big", &[0; 100_000], Deadline::Never, 0);
+    bench.shard.flush(Seconds(1), Seconds(1));
+    while bench.shard.upkeep(Seconds(2), 100) {}
+    for i in 0..2000 {
+        bench.set(&format!("k{i}"), &[0xee; 10_000], Deadline::Never, 2);
+    }
+    let mut read = Vec::new();
+    while read.len() < loan.len() {
+        read.extend_from_slice(bench.shard.loan_bytes(&loan, read.len()));
+    }
+    assert!(read == value);
+    let lent = bench.shard.usage().pages_lent;
+    assert!(lent > 1);
+    bench.shard.give_back(loan);
+    assert_eq!(
+        (
+            bench.shard.usage().pages_lent,
+            bench.shard.usage().pages_zombie
+        ),
+        (0, 0)
+    );
+}
+
+#[test]
+fn at_most_half_of_the_pages_are_lent() {
+    let mut bench = Bench::new(MIB, 100 << 10, Eviction::Merge);
+    let mut loans = Vec::new();
+    for i in 0..40 {
+        let name = format!("big{i}");
+        let key = bench.key(&name);
+        bench.shard.set(
+            key,
+            NewItem {
+                flags: 0,
+                deadline: Deadline::Never,
+                value: &[7; 50_000],
+            },
+            Seconds(0),
+        );
+        let item = bench
+            .shard
+            .get(key, Seconds(0), Unique::Unasked)
+            .map(|hit| hit.item);
+        match item.and_then(|item| bench.shard.lend(item)) {
+            Some(loan) => loans.push(loan),
+            None => break,
+        }
+    }
+    let usage = bench.shard.usage();
+    assert!(
+        usage.pages_lent <= usage.pages_total / 2 && usage.pages_lent > usage.pages_total / 3,
+        "{usage:?}"
+    );
+    assert_eq!(
+        bench.set("still", &[1; 1000], Deadline::Never, 0),
+        SetOutcome::Stored
+    );
+    for loan in loans {
+        bench.shard.give_back(loan);
+    }
+}
+
+#[test]
+#[should_panic(expected = "is given back to a shard that has")]
+fn giving_a_loan_to_another_shard_panics() {
+    let (mut one, mut other) = (Bench::roomy(), Bench::roomy());
+    one.set("k", b"v", Deadline::Never, 0);
+    let key = one.key("k");
+    let item = one
+        .shard
+        .get(key, Seconds(0), Unique::Unasked)
+        .expect("there")
+        .item;
+    let loan = one.shard.lend(item).expect("few pages are lent");
+    other.shard.give_back(loan);
+}
+
+#[test]
+fn limits_are_memcacheds() {
+    let mut bench = Bench::roomy();
+    assert_eq!(bench.shard.item_max_value(3, 0), 1_048_517 - 3);
+    assert_eq!(bench.shard.item_max_value(3, 1), 1_048_517 - 3 - 4);
+    let most = vec![5; bench.shard.item_max_value(3, 0)];
+    assert_eq!(
+        bench.set("key", &most, Deadline::Never, 0),
+        SetOutcome::Stored
+    );
+    assert_eq!(bench.get("key", 0).as_deref(), Some(&most[..]));
+    let more = vec![5; most.len() + 1];
+    assert_eq!(
+        bench.set("key", &more, Deadline::Never, 0),
+        SetOutcome::TooLarge
+    );
+    assert_eq!(
+        bench.get("key", 0),
+        None,
+        "a failing set removes the old value"
+    );
+}
+
+#[test]
+fn a_shard_needs_a_mebibyte_and_twice_its_largest_item() {
+    let config = |item_max_bytes| ShardConfig {
+        item_max_bytes,
+        eviction: Eviction::Merge,
+        seed: 1,
+    };
+    let new = |bytes, limit| Shard::new(vec![0; bytes], hasher(), config(limit)).err();
+    assert_eq!(new(MIB, 512 << 10), None);
+    assert_eq!(
+        new(MIB - 1, 1024),
+        Some(TooSmall {
+            have_bytes: MIB - 1,
+            need_bytes: MIB
+        })
+    );
+    assert_eq!(
+        new(MIB, MIB as u32),
+        Some(TooSmall {
+            have_bytes: MIB,
+            need_bytes: 2 * MIB
+        })
+    );
+}
+
+#[test]
+fn gat_in_the_past_hands_the_value_out_once() {
+    let mut bench = Bench::roomy();
+    for deadline in [Deadline::Never, at(100), at(1 << 30)] {
+        bench.set("k", b"v", deadline, 10);
+        let key = bench.key("k");
+        let hit = bench
+            .shard
+            .get_and_touch(key, at(0), Seconds(12), Unique::Unasked);
+        assert_eq!(hit.and_then(|hit| hit.value.as_slice()), Some(&b"v"[..]));
+        assert_eq!(bench.get("k", 12), None);
+    }
+}
