@@ -581,3 +581,87 @@ impl Cutter {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::thread::JoinHandle;
+
+    use super::*;
+
+    /// A connection to somebody who says `words` once, reads what it is sent up to a line, and hangs up.
+    fn connected(words: &'static [u8]) -> (Connection, JoinHandle<()>) {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+        let address = listener.local_addr().expect("its address");
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("a client");
+            stream.set_read_timeout(Some(PATIENCE)).expect("a bound");
+            stream.write_all(words).expect("said");
+            let mut byte = [0];
+            while stream
+                .read(&mut byte)
+                .is_ok_and(|count| count == 1 && byte[0] != b'\n')
+            {}
+        });
+        (Connection::open(address).expect("connected"), server)
+    }
+
+    fn expect(connection: &mut Connection, line: &str) -> Result<(), String> {
+        connection.expect(
+            &Pattern::parse(line, b"\r\n").expect("a pattern"),
+            &mut Names::new(),
+        )
+    }
+
+    #[test]
+    fn the_expected_bytes_are_taken_and_no_more() {
+        let (mut connection, server) = connected(b"STORED\r\nVALUE k 0 12\r\nMN\r\n");
+        expect(&mut connection, "STORED").expect("as said");
+        expect(&mut connection, "VALUE k 0 {num}").expect("as said");
+        connection.quiet().expect("nothing else was said");
+        server.join().expect("served");
+    }
+
+    #[test]
+    fn a_byte_that_differs_is_found() {
+        let (mut connection, server) = connected(b"STORED\nEND\r\n");
+        let error = expect(&mut connection, "STORED").expect_err("no carriage return");
+        assert!(error.contains("byte 6 differs"), "{error}");
+        drop(connection);
+        server.join().expect("served");
+    }
+
+    #[test]
+    fn a_word_too_many_is_not_quiet() {
+        for words in [b"END\r\nMN\r\n".as_slice(), b"MN\r\nEND\r\n"] {
+            let (mut connection, server) = connected(words);
+            // Both lines are there before the question, so that the answer cannot come first.
+            connection
+                .reach(words.len() - 1, Instant::now() + PATIENCE)
+                .expect("both lines");
+            connection.quiet().expect_err("there is more than MN");
+            server.join().expect("served");
+        }
+    }
+
+    #[test]
+    fn a_last_word_is_not_a_closed_connection() {
+        let (mut connection, server) = connected(b"ERROR\r\n");
+        connection.outgoing.extend(b"quit\n");
+        connection
+            .flush(&mut Cutter::new(Cut::Bytes))
+            .expect("sent");
+        connection.closed().expect_err("it said something first");
+        expect(&mut connection, "ERROR").expect("as said");
+        connection.closed().expect("it has hung up");
+        server.join().expect("served");
+    }
+
+    #[test]
+    fn pieces_are_never_empty_and_bytes_are_single() {
+        let mut cutter = Cutter::new(Cut::Random(7));
+        assert!((0..1000).all(|total| cutter.next_length(total) > 0));
+        assert_eq!(Cutter::new(Cut::Bytes).next_length(1000), 1);
+        assert_eq!(Cutter::new(Cut::Whole).next_length(1000), 1000);
+    }
+}
