@@ -17,6 +17,8 @@ use crate::process::Server;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long to wait before asking again whether an item is gone.
 const PAUSE: Duration = Duration::from_millis(20);
+/// After how long a server that takes nothing holds the client back.
+const HELD_BACK: Duration = Duration::from_millis(300);
 /// How many bytes of a difference are shown on each side of it.
 const SHOWN_BYTES: usize = 160;
 
@@ -133,6 +135,14 @@ impl Player {
                     Err(format!("it ended with {status}\n{}", server.log()))
                 }
             }
+            Action::MemoryBelow(limit) => {
+                let found = server.memory_mib().map_err(|error| format!("{error:#}"))?;
+                if found < *limit {
+                    Ok(())
+                } else {
+                    Err(format!("it has {found} MiB"))
+                }
+            }
             Action::Assert(left, holds, right) => {
                 let (left, right) = (self.value(left)?, self.value(right)?);
                 if holds(&left, &right) {
@@ -198,6 +208,7 @@ impl Player {
                 })
             }
             Deed::Fill(count, size, end) => connection.fill(*count, *size, end.as_ref(), names),
+            Deed::Flood(count, pattern) => connection.flood(*count, &pattern.bytes(names)?),
             Deed::UntilMiss(get) => connection.until_miss(&get.bytes(names)?, &mut self.cutter),
             Deed::Quiet => connection.quiet(),
             Deed::Closed => {
@@ -474,6 +485,29 @@ impl Connection {
             };
         }
         end.map_or(Ok(()), |_| Err(format!("all {count} items were stored")))
+    }
+
+    /// Sends until everything is sent or the server has taken nothing for a while: then it holds this client back,
+    /// which is what it should do.
+    fn flood(&mut self, count: usize, bytes: &[u8]) -> Result<(), String> {
+        const PIECE_BYTES: usize = 64 << 10;
+        let set = self.stream.set_write_timeout(Some(HELD_BACK));
+        set.map_err(|error| format!("cannot set up the connection: {error}"))?;
+        let at_once = (PIECE_BYTES / bytes.len().max(1)).clamp(1, count);
+        let piece = bytes.repeat(at_once);
+        for _ in 0..count.div_ceil(at_once) {
+            match self.stream.write_all(&piece) {
+                Ok(()) => {}
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
+                {
+                    return Ok(());
+                }
+                Err(error) if is_closed(error.kind()) => return Ok(()),
+                Err(error) => return Err(format!("cannot send: {error}")),
+            }
+        }
+        Ok(())
     }
 
     fn until_miss(&mut self, get: &[u8], cutter: &mut Cutter) -> Result<(), String> {
