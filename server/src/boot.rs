@@ -25,8 +25,8 @@ use strata_store::{Eviction, HASH_SEED_WORDS, KeyHasher, Shard, ShardConfig};
 use crate::clock::Clock;
 use crate::config::{
     ASKS_MAX, BATCH_MAX, CARRY_PAUSE_BYTES, DRAIN_MAX_MS, INTAKE_MAX_BYTES, IoChoice,
-    LEND_MIN_BYTES, RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS, REPLIES_MAX_BYTES, SPILL_KEEP_BYTES,
-    Settings, mailbox_slots,
+    LEND_MIN_BYTES, RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS, REPLIES_MAX_BYTES, SPARE_MAX_BYTES,
+    SPILL_KEEP_BYTES, Settings, mailbox_slots,
 };
 use crate::io::epoll::EpollIo;
 use crate::io::uring::UringIo;
@@ -514,7 +514,7 @@ fn buffers_max_bytes(settings: &Settings) -> usize {
     let mailboxes = slots * (size_of::<Visit>() + size_of::<Homecoming>() + 2 * SPILL_KEEP_BYTES);
     let intake = INTAKE_MAX_BYTES + settings.item_max_bytes as usize;
     // What is on its way home when the bound is met comes on top of it.
-    let replies = REPLIES_MAX_BYTES + (BATCH_MAX + slots) * LEND_MIN_BYTES;
+    let replies = REPLIES_MAX_BYTES + SPARE_MAX_BYTES + (BATCH_MAX + slots) * LEND_MIN_BYTES;
     let session = CARRY_PAUSE_BYTES + RECEIVE_BUFFER_BYTES + LEND_MIN_BYTES;
     workers * (receive + mailboxes + intake + replies) + settings.conns_max * session
 }

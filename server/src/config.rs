@@ -76,11 +76,12 @@ pub const MAILBOX_SLOTS_MAX: usize = 1024;
 /// Visitors one worker serves in one tick, of each peer.
 pub const VISITORS_PER_TICK: usize = 256;
 
-/// Idle send buffers a worker keeps.
-pub const SPARE_BUFFERS: usize = 256;
+/// Bytes of idle send buffers a worker keeps. A buffer that is given back to the system and
+/// asked for again costs a page fault for every 4 KiB (perf/notes/large-replies.md).
+pub const SPARE_MAX_BYTES: usize = 8 << 20;
 
-/// The largest buffer that is kept for another use.
-pub const SPARE_KEEP_BYTES: usize = 64 << 10;
+/// The largest buffer that is kept for another use: a piece of a lent value with its line.
+pub const SPARE_KEEP_BYTES: usize = 4 * PIECE_BYTES;
 
 /// Items the upkeep of the store looks at in one tick.
 pub const UPKEEP_ITEMS: u32 = 48;

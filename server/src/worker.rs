@@ -32,7 +32,7 @@ use strata_store::{Key, KeyHash, KeyHasher, Shard};
 use crate::clock::Now;
 use crate::config::{
     BATCH_MAX, CARRY_PAUSE_BYTES, INTAKE_MAX_BYTES, OUT_HIGH_BYTES, REPLIES_MAX_BYTES,
-    SPARE_BUFFERS, SPARE_KEEP_BYTES, UPKEEP_ITEMS, VISITORS_PER_TICK,
+    SPARE_KEEP_BYTES, SPARE_MAX_BYTES, UPKEEP_ITEMS, VISITORS_PER_TICK,
 };
 use crate::execute::{Keeper, Outcome};
 use crate::io::{ConnIndex, Event, Io};
@@ -91,7 +91,9 @@ pub struct Worker {
     /// Connections handed over by the accepting worker.
     adopted: Vec<OwnedFd>,
     events: Vec<Event>,
+    /// Send buffers for another use, and the sum of their capacities.
     spare: Vec<Vec<u8>>,
+    spare_bytes: usize,
     /// Bytes of half-received large values of all sessions.
     intake_bytes: usize,
     /// Bytes of replies of all sessions, also of those being sent.
@@ -159,6 +161,7 @@ impl Worker {
             adopted: Vec::new(),
             events: Vec::new(),
             spare: Vec::new(),
+            spare_bytes: 0,
             intake_bytes: 0,
             reply_bytes: 0,
             next_home: parts.index,
@@ -978,6 +981,7 @@ impl Worker {
         let session = &mut self.sessions[conn as usize];
         if !session.sending && !session.replies.out.is_empty() {
             let spare = self.spare.pop().unwrap_or_default();
+            self.spare_bytes -= spare.capacity();
             let bytes = std::mem::replace(&mut session.replies.out, spare);
             session.sending = true;
             session.sending_bytes = bytes.len();
@@ -1122,8 +1126,10 @@ impl Worker {
     }
 
     fn spare_buffer(&mut self, mut bytes: Vec<u8>) {
-        if self.spare.len() < SPARE_BUFFERS && bytes.capacity() <= SPARE_KEEP_BYTES {
+        let capacity = bytes.capacity();
+        if capacity <= SPARE_KEEP_BYTES && self.spare_bytes + capacity <= SPARE_MAX_BYTES {
             bytes.clear();
+            self.spare_bytes += capacity;
             self.spare.push(bytes);
         }
     }
