@@ -41,8 +41,10 @@ fn tag(kind: u64, index: u32) -> u64 {
 #[derive(Default)]
 struct Conn {
     fd: Option<OwnedFd>,
-    /// A multishot receive is in the ring.
+    /// A receive is in the ring.
     receiving: bool,
+    /// That receive goes on until it is cancelled.
+    multishot: bool,
     /// The worker wants no more bytes now.
     paused: bool,
     /// The peer has ended; nothing is left to receive.
@@ -65,8 +67,11 @@ pub struct UringIo {
     bell_count: Box<[u8; 8]>,
     /// Entries that wait for room in the submission queue.
     backlog: Vec<squeue::Entry>,
-    /// Connections whose receive ended for want of buffers, to be armed again.
-    starved: Vec<ConnIndex>,
+    /// Connections whose receive has ended, to be armed again when the worker has seen what it
+    /// brought and there are buffers again.
+    unarmed: Vec<ConnIndex>,
+    /// Receives are armed for one buffer each.
+    sipping: bool,
     /// Listeners whose accept failed, to be armed again after the next wait.
     deaf: Vec<usize>,
     /// Connections that became free since the last poll.
@@ -113,7 +118,8 @@ impl UringIo {
             bell,
             bell_count: Box::new([0; 8]),
             backlog: Vec::new(),
-            starved: Vec::new(),
+            unarmed: Vec::new(),
+            sipping: false,
             deaf: Vec::new(),
             closed: Vec::new(),
             local: Vec::new(),
@@ -183,11 +189,18 @@ impl UringIo {
 
     fn arm_receive(&mut self, conn: ConnIndex) {
         let fd = Fd(self.raw_fd(conn));
-        self.conns[conn as usize].receiving = true;
-        let entry = opcode::RecvMulti::new(fd, BUFFER_GROUP)
-            .build()
-            .user_data(tag(KIND_RECEIVE, conn));
-        self.push(entry);
+        let state = &mut self.conns[conn as usize];
+        state.receiving = true;
+        state.multishot = !self.sipping;
+        let entry = if self.sipping {
+            opcode::Recv::new(fd, std::ptr::null_mut(), RECEIVE_BUFFER_BYTES as u32)
+                .buf_group(BUFFER_GROUP)
+                .build()
+                .flags(squeue::Flags::BUFFER_SELECT)
+        } else {
+            opcode::RecvMulti::new(fd, BUFFER_GROUP).build()
+        };
+        self.push(entry.user_data(tag(KIND_RECEIVE, conn)));
     }
 
     fn arm_send(&mut self, conn: ConnIndex) {
@@ -246,9 +259,7 @@ impl UringIo {
                     failed: false,
                 });
             }
-        } else if result == -libc::ENOBUFS {
-            self.starved.push(conn);
-        } else if result != -libc::ECANCELED {
+        } else if result != -libc::ENOBUFS && result != -libc::ECANCELED {
             state.ended = true;
             if !state.closing {
                 events.push(Event::Ended { conn, failed: true });
@@ -257,8 +268,8 @@ impl UringIo {
         let state = &self.conns[conn as usize];
         if state.closing {
             self.maybe_free(conn);
-        } else if !state.receiving && !state.paused && !state.ended && result != -libc::ENOBUFS {
-            self.arm_receive(conn);
+        } else if !state.receiving && !state.paused && !state.ended {
+            self.unarmed.push(conn);
         }
     }
 
@@ -385,9 +396,19 @@ impl Io for UringIo {
         let state = &mut self.conns[conn as usize];
         if state.paused {
             state.paused = false;
-            // A cancelled receive that is not answered yet arms itself again in `received`.
+            // A cancelled receive that is not answered yet is armed again once it is.
             if !state.receiving && !state.ended && !state.closing {
                 self.arm_receive(conn);
+            }
+        }
+    }
+
+    fn sip(&mut self, on: bool) {
+        self.sipping = on;
+        // One-shot receives need no end; they are armed anew as what is wanted by then.
+        for conn in 0..self.conns.len() {
+            if on && self.conns[conn].receiving && self.conns[conn].multishot {
+                self.cancel_receive(conn as ConnIndex);
             }
         }
     }
@@ -422,13 +443,15 @@ impl Io for UringIo {
 
     fn submit(&mut self, wait: Option<Duration>) {
         // By now the worker has given back every buffer of this tick.
-        for conn in std::mem::take(&mut self.starved) {
+        let mut unarmed = std::mem::take(&mut self.unarmed);
+        for conn in unarmed.drain(..) {
             let state = &self.conns[conn as usize];
             let idle = state.fd.is_some() && !state.receiving && !state.paused;
             if idle && !state.ended && !state.closing {
                 self.arm_receive(conn);
             }
         }
+        self.unarmed = unarmed;
         self.buffers.publish();
         self.drain_backlog();
         let pending = {
