@@ -24,9 +24,9 @@ use strata_store::{Eviction, HASH_SEED_WORDS, KeyHasher, Shard, ShardConfig};
 
 use crate::clock::Clock;
 use crate::config::{
-    ASKS_MAX, BATCH_MAX, CARRY_PAUSE_BYTES, DRAIN_MAX_MS, INTAKE_MAX_BYTES, IoChoice,
-    LEND_MIN_BYTES, RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS, REPLIES_MAX_BYTES, SPARE_MAX_BYTES,
-    SPILL_KEEP_BYTES, Settings, mailbox_slots,
+    ASKS_MAX, BATCH_MAX, CARRY_MAX_BYTES, CARRY_PAUSE_BYTES, DRAIN_MAX_MS, INTAKE_MAX_BYTES,
+    IoChoice, LEND_MIN_BYTES, RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS, REPLIES_MAX_BYTES,
+    SPARE_MAX_BYTES, SPILL_KEEP_BYTES, Settings, mailbox_slots,
 };
 use crate::io::epoll::EpollIo;
 use crate::io::uring::UringIo;
@@ -513,10 +513,13 @@ fn buffers_max_bytes(settings: &Settings) -> usize {
     let slots = mailbox_slots(workers) * (workers - 1);
     let mailboxes = slots * (size_of::<Visit>() + size_of::<Homecoming>() + 2 * SPILL_KEEP_BYTES);
     let intake = INTAKE_MAX_BYTES + settings.item_max_bytes as usize;
+    // What the ring hands over before it is told to sip comes on top of it, twice at most: the
+    // buffers seen in a tick, and those filled meanwhile.
+    let carry = CARRY_MAX_BYTES + 2 * receive;
     // What is on its way home when the bound is met comes on top of it.
     let replies = REPLIES_MAX_BYTES + SPARE_MAX_BYTES + (BATCH_MAX + slots) * LEND_MIN_BYTES;
     let session = CARRY_PAUSE_BYTES + RECEIVE_BUFFER_BYTES + LEND_MIN_BYTES;
-    workers * (receive + mailboxes + intake + replies) + settings.conns_max * session
+    workers * (receive + mailboxes + intake + carry + replies) + settings.conns_max * session
 }
 
 /// A worker that panics takes the server with it: half a cache answers wrongly by not answering.

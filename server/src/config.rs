@@ -39,6 +39,10 @@ pub const OUT_HIGH_BYTES: usize = 64 << 10;
 /// Input that waits in a stopped session above which the socket is no longer read.
 pub const CARRY_PAUSE_BYTES: usize = 16 << 10;
 
+/// Bytes of waiting input of all stopped sessions of one worker, above which it receives in small
+/// sips: until then the kernel may hand over all that a socket holds before it is told to stop.
+pub const CARRY_MAX_BYTES: usize = 16 << 20;
+
 /// A storage command whose line and data block are at most this long waits in the carry buffer
 /// for its end; a longer one is taken in piece by piece ([`INTAKE_MAX_BYTES`]).
 pub const CARRY_STORE_BYTES: usize = 8 << 10;

@@ -533,6 +533,8 @@ pub struct Session {
     pub sending_bytes: usize,
     /// Its part of the worker's sum of reply bytes.
     pub counted_bytes: usize,
+    /// Its part of the worker's sum of waiting input.
+    pub counted_carry_bytes: usize,
     /// The back end was asked to stop receiving.
     pub paused: bool,
     /// The client will send no more.

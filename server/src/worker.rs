@@ -31,8 +31,8 @@ use strata_store::{Key, KeyHash, KeyHasher, Shard};
 
 use crate::clock::Now;
 use crate::config::{
-    BATCH_MAX, CARRY_PAUSE_BYTES, INTAKE_MAX_BYTES, OUT_HIGH_BYTES, REPLIES_MAX_BYTES,
-    SPARE_KEEP_BYTES, SPARE_MAX_BYTES, UPKEEP_ITEMS, VISITORS_PER_TICK,
+    BATCH_MAX, CARRY_MAX_BYTES, CARRY_PAUSE_BYTES, INTAKE_MAX_BYTES, OUT_HIGH_BYTES,
+    REPLIES_MAX_BYTES, SPARE_KEEP_BYTES, SPARE_MAX_BYTES, UPKEEP_ITEMS, VISITORS_PER_TICK,
 };
 use crate::execute::{Keeper, Outcome};
 use crate::io::{ConnIndex, Event, Io};
@@ -98,6 +98,10 @@ pub struct Worker {
     intake_bytes: usize,
     /// Bytes of replies of all sessions, also of those being sent.
     reply_bytes: usize,
+    /// Room taken by waiting input of all sessions.
+    carry_bytes: usize,
+    /// The back end was asked to receive in small sips.
+    sipping: bool,
     /// The worker that gets the next accepted connection.
     next_home: usize,
     /// No further connections and requests are taken.
@@ -114,6 +118,8 @@ pub struct Leftovers {
     pub intake_bytes: usize,
     /// Bytes of replies.
     pub reply_bytes: usize,
+    /// Room taken by waiting input.
+    pub carry_bytes: usize,
     /// Values on loan, or waiting to be given back.
     pub loans: usize,
     /// Whether a visit has not come home.
@@ -164,6 +170,8 @@ impl Worker {
             spare_bytes: 0,
             intake_bytes: 0,
             reply_bytes: 0,
+            carry_bytes: 0,
+            sipping: false,
             next_home: parts.index,
             stopping: false,
             ended: false,
@@ -184,6 +192,7 @@ impl Worker {
         self.homecoming(now);
         self.adopt_all(io, now);
         self.serve_sessions(io, now);
+        self.watch_carry(io);
         self.return_orphans();
         self.publish();
         let more_upkeep = self.keeper.shard.upkeep(now.seconds, UPKEEP_ITEMS);
@@ -214,6 +223,7 @@ impl Worker {
             sessions: self.session_count(),
             intake_bytes: self.intake_bytes,
             reply_bytes: self.reply_bytes,
+            carry_bytes: self.carry_bytes,
             loans: self.keeper.loans() + self.orphans.len(),
             credits_out: !self.peers.iter().flatten().all(Peer::idle),
         }
@@ -370,6 +380,7 @@ impl Worker {
             session.carry.extend_from_slice(&bytes[used..]);
             self.settle(conn, pause);
         }
+        self.count_carry(conn);
         self.look_at(conn);
     }
 
@@ -476,6 +487,28 @@ impl Worker {
         let bytes = session.replies.bytes() + session.sending_bytes;
         self.reply_bytes = self.reply_bytes + bytes - session.counted_bytes;
         session.counted_bytes = bytes;
+    }
+
+    /// Brings the worker's sum of waiting input up to date with one session.
+    #[inline]
+    fn count_carry(&mut self, conn: ConnIndex) {
+        let session = &mut self.sessions[conn as usize];
+        let bytes = session.carry.capacity();
+        self.carry_bytes = self.carry_bytes + bytes - session.counted_carry_bytes;
+        session.counted_carry_bytes = bytes;
+    }
+
+    /// Has the back end receive in small sips while much input waits, so that no further session
+    /// adds more than a buffer beyond its bound.
+    fn watch_carry(&mut self, io: &mut impl Io) {
+        let wanted = match self.sipping {
+            false => self.carry_bytes >= CARRY_MAX_BYTES,
+            true => self.carry_bytes >= CARRY_MAX_BYTES / 2,
+        };
+        if wanted != self.sipping {
+            self.sipping = wanted;
+            io.sip(wanted);
+        }
     }
 
     /// Carries out one planned intent.
@@ -973,9 +1006,14 @@ impl Worker {
                 carry = Vec::new();
             } else {
                 carry.drain(..used);
+                // The room of a great pile goes as the pile does.
+                if carry.capacity() > 4 * carry.len().max(CARRY_PAUSE_BYTES) {
+                    carry.shrink_to(2 * carry.len().max(CARRY_PAUSE_BYTES));
+                }
             }
             self.sessions[conn as usize].carry = carry;
             self.settle(conn, pause);
+            self.count_carry(conn);
             self.pump_stream(conn);
         }
         let session = &mut self.sessions[conn as usize];
@@ -1106,6 +1144,7 @@ impl Worker {
         session.reader = Reader::default();
         session.carry = Vec::new();
         self.orphans.extend(session.replies.abandon());
+        self.count_carry(conn);
         self.count_replies(conn);
         io.close(conn);
     }

@@ -107,6 +107,12 @@ pub trait Io {
     /// Receives again after [`Io::pause`].
     fn resume(&mut self, conn: ConnIndex);
 
+    /// With `on`, no connection receives more than one buffer until the worker has seen it and
+    /// could [`Io::pause`]. A back end that never does needs nothing.
+    fn sip(&mut self, on: bool) {
+        let _ = on;
+    }
+
     /// Ends the connection; what is under way is answered first ([`Event::Sent`]), the last
     /// event is [`Event::Closed`].
     fn close(&mut self, conn: ConnIndex);

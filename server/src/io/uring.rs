@@ -48,8 +48,10 @@ fn tag(kind: u64, index: u32) -> u64 {
 #[derive(Default)]
 struct Conn {
     fd: Option<OwnedFd>,
-    /// A multishot receive is in the ring.
+    /// A receive is in the ring.
     receiving: bool,
+    /// That receive goes on until it is cancelled.
+    multishot: bool,
     /// The worker wants no more bytes now.
     paused: bool,
     /// The peer has ended; nothing is left to receive.
@@ -80,8 +82,11 @@ pub struct UringIo {
     repeating: bool,
     /// Entries that wait for room in the submission queue.
     backlog: Vec<squeue::Entry>,
-    /// Connections whose receive ended for want of buffers, to be armed again.
-    starved: Vec<ConnIndex>,
+    /// Connections whose receive has ended, to be armed again when the worker has seen what it
+    /// brought and there are buffers again.
+    unarmed: Vec<ConnIndex>,
+    /// Receives are armed for one buffer each.
+    sipping: bool,
     /// Listeners whose accept failed, to be armed again after the next wait.
     deaf: Vec<usize>,
     /// Connections that became free since the last poll.
@@ -136,7 +141,8 @@ impl UringIo {
             repeating: true,
             sleep: Box::new(Timespec::from(Duration::from_millis(SLEEP_MAX_MS))),
             backlog: Vec::new(),
-            starved: Vec::new(),
+            unarmed: Vec::new(),
+            sipping: false,
             deaf: Vec::new(),
             closed: Vec::new(),
             local: Vec::new(),
@@ -216,11 +222,22 @@ impl UringIo {
     }
 
     fn arm_receive(&mut self, conn: ConnIndex) {
-        self.conns[conn as usize].receiving = true;
-        let entry = opcode::RecvMulti::new(Fixed(conn), BUFFER_GROUP)
+        let state = &mut self.conns[conn as usize];
+        state.receiving = true;
+        state.multishot = !self.sipping;
+        let entry = if self.sipping {
+            opcode::Recv::new(
+                Fixed(conn),
+                std::ptr::null_mut(),
+                RECEIVE_BUFFER_BYTES as u32,
+            )
+            .buf_group(BUFFER_GROUP)
             .build()
-            .user_data(tag(KIND_RECEIVE, conn));
-        self.push(entry);
+            .flags(squeue::Flags::BUFFER_SELECT)
+        } else {
+            opcode::RecvMulti::new(Fixed(conn), BUFFER_GROUP).build()
+        };
+        self.push(entry.user_data(tag(KIND_RECEIVE, conn)));
     }
 
     fn arm_send(&mut self, conn: ConnIndex) {
@@ -286,9 +303,7 @@ impl UringIo {
                     failed: false,
                 });
             }
-        } else if result == -libc::ENOBUFS {
-            self.starved.push(conn);
-        } else if result != -libc::ECANCELED {
+        } else if result != -libc::ENOBUFS && result != -libc::ECANCELED {
             state.ended = true;
             if !state.closing {
                 events.push(Event::Ended { conn, failed: true });
@@ -297,8 +312,8 @@ impl UringIo {
         let state = &self.conns[conn as usize];
         if state.closing {
             self.maybe_free(conn);
-        } else if !state.receiving && !state.paused && !state.ended && result != -libc::ENOBUFS {
-            self.arm_receive(conn);
+        } else if !state.receiving && !state.paused && !state.ended {
+            self.unarmed.push(conn);
         }
     }
 
@@ -433,9 +448,19 @@ impl Io for UringIo {
         let state = &mut self.conns[conn as usize];
         if state.paused {
             state.paused = false;
-            // A cancelled receive that is not answered yet arms itself again in `received`.
+            // A cancelled receive that is not answered yet is armed again once it is.
             if !state.receiving && !state.ended && !state.closing {
                 self.arm_receive(conn);
+            }
+        }
+    }
+
+    fn sip(&mut self, on: bool) {
+        self.sipping = on;
+        // One-shot receives need no end; they are armed anew as what is wanted by then.
+        for conn in 0..self.conns.len() {
+            if on && self.conns[conn].receiving && self.conns[conn].multishot {
+                self.cancel_receive(conn as ConnIndex);
             }
         }
     }
@@ -470,13 +495,15 @@ impl Io for UringIo {
 
     fn submit(&mut self, wait: bool) {
         // By now the worker has given back every buffer of this tick.
-        for conn in std::mem::take(&mut self.starved) {
+        let mut unarmed = std::mem::take(&mut self.unarmed);
+        for conn in unarmed.drain(..) {
             let state = &self.conns[conn as usize];
             let idle = state.fd.is_some() && !state.receiving && !state.paused;
             if idle && !state.ended && !state.closing {
                 self.arm_receive(conn);
             }
         }
+        self.unarmed = unarmed;
         self.buffers.publish();
         self.queue.sync();
         self.drain_backlog();

@@ -174,6 +174,40 @@ fn unread_answers_stop_only_their_own_connection() {
 }
 
 #[test]
+fn many_unread_pipelines_stay_inside_the_memory_promised() {
+    for len in [15_000, 700_000] {
+        attacked("-c 400", |server| {
+            let mut client = server.client();
+            for key in 0..16 {
+                client.ask(&set(&format!("k{key}"), &value(key, len)), b"STORED\r\n");
+            }
+            let gets: Vec<u8> = (0..100_000)
+                .flat_map(|at| format!("get k{}\r\n", at % 16).into_bytes())
+                .collect();
+            let writers: Vec<_> = (0..4)
+                .map(|_| {
+                    let mut clients: Vec<Client> = (0..50).map(|_| server.client()).collect();
+                    let gets = gets.clone();
+                    std::thread::spawn(move || {
+                        for client in &mut clients {
+                            // One write, as much at once as the socket takes.
+                            client.send_at_once(&gets);
+                        }
+                        clients
+                    })
+                })
+                .collect();
+            let clients: Vec<Client> = writers
+                .into_iter()
+                .flat_map(|writer| writer.join().expect("a writer"))
+                .collect();
+            server.client().round_trip("between", b"them");
+            drop(clients);
+        });
+    }
+}
+
+#[test]
 fn a_connection_may_end_at_any_byte() {
     let mut session = set("k", &value(1, 50));
     session.extend_from_slice(b"get k nokey\r\ngets k\r\nincr k 5\r\nset l 0 0 9000\r\n");

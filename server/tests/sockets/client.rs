@@ -78,7 +78,6 @@ impl Client {
         sent
     }
 
-    #[allow(dead_code)]
     /// Sends as much of `bytes` as the socket takes without waiting.
     pub fn send_at_once(&mut self, bytes: &[u8]) {
         self.socket().set_nonblocking(true).expect("a socket");
