@@ -26,7 +26,7 @@ use crate::clock::Clock;
 use crate::config::{
     ASKS_MAX, BATCH_MAX, CARRY_MAX_BYTES, CARRY_PAUSE_BYTES, DRAIN_MAX_MS, INTAKE_MAX_BYTES,
     IoChoice, LEND_MIN_BYTES, RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS, REPLIES_MAX_BYTES,
-    SLEEP_MAX_MS, SPILL_KEEP_BYTES, Settings, mailbox_slots,
+    SLEEP_MAX_MS, SPARE_BUFFERS, SPARE_KEEP_BYTES, SPILL_KEEP_BYTES, Settings, mailbox_slots,
 };
 use crate::io::epoll::EpollIo;
 use crate::io::uring::UringIo;
@@ -518,8 +518,10 @@ fn buffers_max_bytes(settings: &Settings) -> usize {
     let carry = CARRY_MAX_BYTES + 2 * receive;
     // What is on its way home when the bound is met comes on top of it.
     let replies = REPLIES_MAX_BYTES + (BATCH_MAX + slots) * LEND_MIN_BYTES;
+    let spare = SPARE_BUFFERS * SPARE_KEEP_BYTES;
     let session = CARRY_PAUSE_BYTES + RECEIVE_BUFFER_BYTES + LEND_MIN_BYTES;
-    workers * (receive + mailboxes + intake + carry + replies) + settings.conns_max * session
+    workers * (receive + mailboxes + intake + carry + replies + spare)
+        + settings.conns_max * session
 }
 
 /// A worker that panics takes the server with it: half a cache answers wrongly by not answering.
