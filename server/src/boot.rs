@@ -517,9 +517,11 @@ fn buffers_max_bytes(settings: &Settings) -> usize {
     // buffers seen in a tick, and those filled meanwhile.
     let carry = CARRY_MAX_BYTES + 2 * receive;
     // What is on its way home when the bound is met comes on top of it.
-    let replies = REPLIES_MAX_BYTES + SPARE_MAX_BYTES + (BATCH_MAX + slots) * LEND_MIN_BYTES;
+    let replies = REPLIES_MAX_BYTES + (BATCH_MAX + slots) * LEND_MIN_BYTES;
+    let spare = SPARE_MAX_BYTES;
     let session = CARRY_PAUSE_BYTES + RECEIVE_BUFFER_BYTES + LEND_MIN_BYTES;
-    workers * (receive + mailboxes + intake + carry + replies) + settings.conns_max * session
+    workers * (receive + mailboxes + intake + carry + replies + spare)
+        + settings.conns_max * session
 }
 
 /// A worker that panics takes the server with it: half a cache answers wrongly by not answering.

@@ -27,6 +27,13 @@ pub const BATCH_MAX: usize = 32;
 /// share costs the others less.
 pub const REQUESTS_PER_TICK_DEFAULT: u32 = 512;
 
+/// Requests all sessions of a worker together may make in one tick, as far as
+/// [`REQUESTS_SHARE_MIN`] lets it: a newcomer waits for no more than that. It is shared out evenly.
+pub const REQUESTS_PER_TICK_ALL: usize = 16 << 10;
+
+/// Requests a session may make in one tick however many others have some; memcached's number.
+pub const REQUESTS_SHARE_MIN: usize = 20;
+
 /// Replies of one session that may wait for other workers or behind such a reply.
 pub const SLOTS_MAX: usize = 512;
 
@@ -79,6 +86,9 @@ pub const MAILBOX_SLOTS_MAX: usize = 1024;
 
 /// Visitors one worker serves in one tick, of each peer.
 pub const VISITORS_PER_TICK: usize = 256;
+
+/// The largest buffer of replies behind an unfinished one that a session keeps for its next use.
+pub const HELD_KEEP_BYTES: usize = 4 << 10;
 
 /// Bytes of idle send buffers a worker keeps. A buffer that is given back to the system and
 /// asked for again costs a page fault for every 4 KiB (perf/notes/large-replies.md).

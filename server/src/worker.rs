@@ -32,7 +32,8 @@ use strata_store::{Key, KeyHash, KeyHasher, Shard};
 use crate::clock::Now;
 use crate::config::{
     BATCH_MAX, CARRY_MAX_BYTES, CARRY_PAUSE_BYTES, INTAKE_MAX_BYTES, OUT_HIGH_BYTES,
-    REPLIES_MAX_BYTES, SPARE_KEEP_BYTES, SPARE_MAX_BYTES, UPKEEP_ITEMS, VISITORS_PER_TICK,
+    REPLIES_MAX_BYTES, REQUESTS_PER_TICK_ALL, REQUESTS_SHARE_MIN, SPARE_KEEP_BYTES,
+    SPARE_MAX_BYTES, UPKEEP_ITEMS, VISITORS_PER_TICK,
 };
 use crate::execute::{Keeper, Outcome};
 use crate::io::{ConnIndex, Event, Io};
@@ -96,12 +97,14 @@ pub struct Worker {
     spare_bytes: usize,
     /// Bytes of half-received large values of all sessions.
     intake_bytes: usize,
-    /// Bytes of replies of all sessions, also of those being sent.
+    /// Room taken by replies of all sessions, also by those being sent.
     reply_bytes: usize,
     /// Room taken by waiting input of all sessions.
     carry_bytes: usize,
     /// The back end was asked to receive in small sips.
     sipping: bool,
+    /// Requests each session may make in this tick.
+    share: usize,
     /// The worker that gets the next accepted connection.
     next_home: usize,
     /// No further connections and requests are taken.
@@ -172,6 +175,7 @@ impl Worker {
             reply_bytes: 0,
             carry_bytes: 0,
             sipping: false,
+            share: REQUESTS_SHARE_MIN,
             next_home: parts.index,
             stopping: false,
             ended: false,
@@ -184,6 +188,8 @@ impl Worker {
         self.keeper.counters.ticks += 1;
         let mut events = std::mem::take(&mut self.events);
         io.poll(&mut events);
+        let active = events.len() + self.queue.len();
+        self.share = share(active, self.shared.process.settings.requests_per_tick);
         for event in events.drain(..) {
             self.event(io, now, event);
         }
@@ -415,7 +421,8 @@ impl Worker {
     /// they used.
     fn turn(&mut self, now: &Now, conn: ConnIndex, input: &[u8]) -> (usize, Pause) {
         let mut used = 0;
-        let mut left = self.shared.process.settings.requests_per_tick as usize;
+        let mut left = self.share;
+        self.furnish(conn);
         loop {
             let session = &mut self.sessions[conn as usize];
             let room = session.replies.room();
@@ -427,7 +434,8 @@ impl Worker {
             }
             // Short of memory for replies, a session has one at a time.
             let scarce = self.reply_bytes >= REPLIES_MAX_BYTES;
-            if scarce && (session.counted_bytes > 0 || !session.replies.settled()) {
+            let replies = &session.replies;
+            if scarce && (session.sending || !replies.out.is_empty() || !replies.settled()) {
                 return (used, Pause::Full);
             }
             let credits = self.peers.iter().flatten().map(Peer::credits).min();
@@ -996,6 +1004,7 @@ impl Worker {
         if !session.open || session.closing {
             return;
         }
+        self.furnish(conn);
         self.pump_stream(conn);
         let session = &mut self.sessions[conn as usize];
         let has_input = !session.carry.is_empty() || session.ended;
@@ -1018,12 +1027,14 @@ impl Worker {
         }
         let session = &mut self.sessions[conn as usize];
         if !session.sending && !session.replies.out.is_empty() {
-            let spare = self.spare.pop().unwrap_or_default();
-            self.spare_bytes -= spare.capacity();
-            let bytes = std::mem::replace(&mut session.replies.out, spare);
+            let bytes = std::mem::take(&mut session.replies.out);
             session.sending = true;
-            session.sending_bytes = bytes.len();
+            session.sending_bytes = bytes.capacity();
             io.send(conn, bytes);
+        } else if session.replies.out.is_empty() {
+            // An idle session keeps no buffer.
+            let unused = std::mem::take(&mut session.replies.out);
+            self.spare_buffer(unused);
         }
         self.count_replies(conn);
         let session = &mut self.sessions[conn as usize];
@@ -1164,14 +1175,34 @@ impl Worker {
         }
     }
 
+    /// Gives a session a buffer for its replies if it has none.
+    #[inline]
+    fn furnish(&mut self, conn: ConnIndex) {
+        let out = &mut self.sessions[conn as usize].replies.out;
+        if out.capacity() == 0
+            && let Some(spare) = self.spare.pop()
+        {
+            self.spare_bytes -= spare.capacity();
+            *out = spare;
+        }
+    }
+
     fn spare_buffer(&mut self, mut bytes: Vec<u8>) {
         let capacity = bytes.capacity();
-        if capacity <= SPARE_KEEP_BYTES && self.spare_bytes + capacity <= SPARE_MAX_BYTES {
+        let room = SPARE_MAX_BYTES - self.spare_bytes;
+        if 0 < capacity && capacity <= SPARE_KEEP_BYTES.min(room) {
             bytes.clear();
             self.spare_bytes += capacity;
             self.spare.push(bytes);
         }
     }
+}
+
+/// How many requests each of `active` sessions may make in a tick.
+fn share(active: usize, most: u32) -> usize {
+    (REQUESTS_PER_TICK_ALL / active.max(1))
+        .max(REQUESTS_SHARE_MIN)
+        .min(most as usize)
 }
 
 /// The key an intent is about.

@@ -166,15 +166,15 @@ fn an_address_this_host_lacks_is_refused_with_advice() {
 
 /// Lowers a limit of the child for good, and takes away root's right to raise it again.
 fn limit(command: &mut Command, resource: nix::sys::resource::Resource, limit: u64) {
+    let restrict = move || {
+        nix::sys::resource::setrlimit(resource, limit, limit)?;
+        // CAP_SYS_RESOURCE (24); refused to those who have nothing to drop.
+        // SAFETY: a system call on plain numbers.
+        unsafe { libc::prctl(libc::PR_CAPBSET_DROP, 24, 0, 0, 0) };
+        Ok(())
+    };
     // SAFETY: between fork and exec only system calls are made, which allocate nothing.
-    unsafe {
-        command.pre_exec(move || {
-            nix::sys::resource::setrlimit(resource, limit, limit)?;
-            // CAP_SYS_RESOURCE (24); refused to those who have nothing to drop.
-            libc::prctl(libc::PR_CAPBSET_DROP, 24, 0, 0, 0);
-            Ok(())
-        });
-    }
+    unsafe { command.pre_exec(restrict) };
 }
 
 #[test]
@@ -202,22 +202,21 @@ fn without_io_uring(command: &mut Command) {
         step(ret, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32, 0, 0),
         step(ret, libc::SECCOMP_RET_ALLOW, 0, 0),
     ];
-    // SAFETY: between fork and exec only system calls are made; the filter lives in the closure,
-    // which the child has a copy of, and the kernel copies it before the call returns.
-    unsafe {
-        command.pre_exec(move || {
-            let program = libc::sock_fprog {
-                len: filter.len() as u16,
-                filter: filter.as_mut_ptr(),
-            };
-            nix::sys::prctl::set_no_new_privs()?;
-            let mode = libc::SECCOMP_MODE_FILTER;
-            if libc::prctl(libc::PR_SET_SECCOMP, mode, &program, 0, 0) != 0 {
-                return Err(std::io::Error::last_os_error());
-            }
-            Ok(())
-        });
-    }
+    let restrict = move || {
+        let program = libc::sock_fprog {
+            len: filter.len() as u16,
+            filter: filter.as_mut_ptr(),
+        };
+        nix::sys::prctl::set_no_new_privs()?;
+        let mode = libc::SECCOMP_MODE_FILTER;
+        // SAFETY: the filter lives in this closure, and the kernel copies it before it returns.
+        if unsafe { libc::prctl(libc::PR_SET_SECCOMP, mode, &program, 0, 0) } != 0 {
+            return Err(std::io::Error::last_os_error());
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec only system calls are made, which allocate nothing.
+    unsafe { command.pre_exec(restrict) };
 }
 
 #[test]
