@@ -474,10 +474,10 @@ impl Io for UringIo {
         } else {
             self.ring.submit()
         };
-        if blocking {
-            for listener in std::mem::take(&mut self.deaf) {
-                self.arm_accept(listener);
-            }
+        // One try a tick: while the worker is idle that is one a wait, and while it is busy a
+        // listener must not stay deaf until it is idle again.
+        for listener in std::mem::take(&mut self.deaf) {
+            self.arm_accept(listener);
         }
         match result {
             Ok(_) => {}
