@@ -24,9 +24,9 @@ use strata_store::{Eviction, HASH_SEED_WORDS, KeyHasher, Shard, ShardConfig};
 
 use crate::clock::Clock;
 use crate::config::{
-    ASKS_MAX, BATCH_MAX, CARRY_MAX_BYTES, CARRY_PAUSE_BYTES, DRAIN_MAX_MS, INTAKE_MAX_BYTES,
-    IoChoice, LEND_MIN_BYTES, RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS, REPLIES_MAX_BYTES,
-    SPARE_MAX_BYTES, SPILL_KEEP_BYTES, Settings, mailbox_slots,
+    ASKS_MAX, BATCH_MAX, CARRY_MAX_BYTES, CARRY_PAUSE_BYTES, DRAIN_MAX_MS, END_MAX_MS,
+    INTAKE_MAX_BYTES, IoChoice, LEND_MIN_BYTES, RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS,
+    REPLIES_MAX_BYTES, SPARE_MAX_BYTES, SPILL_KEEP_BYTES, Settings, mailbox_slots,
 };
 use crate::io::epoll::EpollIo;
 use crate::io::uring::UringIo;
@@ -453,10 +453,8 @@ fn catch_signals(stop: Sender<()>) -> Result<signal_hook::iterator::Handle, Star
 
 /// Lets the workers answer what is in flight, for a bounded time, then ends them.
 fn drain(control: &Control) {
-    for worker in 0..control.worker_count() {
-        control.ask(worker, Ask::Stop);
-    }
     let deadline = Instant::now() + Duration::from_millis(DRAIN_MAX_MS);
+    insist(control, deadline, || Ask::Stop);
     while control.shared.gate.count() > 0 && Instant::now() < deadline {
         thread::sleep(Duration::from_millis(2));
     }
@@ -464,11 +462,27 @@ fn drain(control: &Control) {
     if cut_off > 0 {
         eprintln!("strata: {cut_off} connections did not take their replies in time");
     }
-    for worker in 0..control.worker_count() {
-        while !control.ask(worker, Ask::End) && Instant::now() < deadline {
-            thread::sleep(Duration::from_millis(2));
-        }
+    let deadline = deadline.max(Instant::now() + Duration::from_millis(END_MAX_MS));
+    if !insist(control, deadline, || Ask::End) {
+        // A worker that does not even listen cannot be waited for.
+        eprintln!("strata: a worker does not answer; the process ends without it");
+        std::process::exit(70);
     }
+}
+
+/// Asks every worker, again where its channel is full of other questions. False when one of them
+/// has not taken the question by the deadline.
+fn insist(control: &Control, deadline: Instant, question: impl Fn() -> Ask) -> bool {
+    let mut all = true;
+    for worker in 0..control.worker_count() {
+        let mut asked = control.ask(worker, question());
+        while !asked && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(2));
+            asked = control.ask(worker, question());
+        }
+        all &= asked;
+    }
+    all
 }
 
 fn announce(process: &Process, admin: Option<SocketAddr>, pinned: bool, huge: bool) {

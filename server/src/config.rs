@@ -110,6 +110,9 @@ pub const SLEEP_MAX_MS: u64 = 1000;
 /// How long a stop may take until what is still in flight is cut off.
 pub const DRAIN_MAX_MS: u64 = 4000;
 
+/// How much longer a worker may take to see that it is to end.
+pub const END_MAX_MS: u64 = 500;
+
 /// Workers at most: each ordered pair has two mailboxes.
 pub const WORKERS_MAX: usize = 64;
 

@@ -556,6 +556,8 @@ pub struct Session {
     pub closing: bool,
     /// It is in the worker's list of sessions to look at.
     pub queued: bool,
+    /// It is in the worker's list of sessions that wait for a credit of a peer.
+    pub parked: bool,
     /// It waits for a credit of a peer, or has used up its share of this tick.
     pub held_back: bool,
     /// When it last sent something, in seconds on the server's clock.

@@ -85,8 +85,9 @@ pub struct Worker {
     queue: Vec<ConnIndex>,
     /// Sessions that have used up their share of this tick.
     yielded: Vec<ConnIndex>,
-    /// Sessions that wait for a peer's credit.
-    parked: Vec<ConnIndex>,
+    /// Sessions that wait for a peer's credit, each at most once, in the order they came: else
+    /// those in front would take every credit that comes back, and the others never get one.
+    parked: VecDeque<ConnIndex>,
     /// Lent values of sessions that are gone, to be given back to their owners.
     orphans: VecDeque<Stream>,
     /// Connections handed over by the accepting worker.
@@ -105,6 +106,8 @@ pub struct Worker {
     sipping: bool,
     /// Requests each session may make in this tick.
     share: usize,
+    /// Requests each session may make in this tick because others wait for credits too.
+    credit_share: usize,
     /// The worker that gets the next accepted connection.
     next_home: usize,
     /// No further connections and requests are taken.
@@ -165,7 +168,7 @@ impl Worker {
             free_sessions: Vec::new(),
             queue: Vec::new(),
             yielded: Vec::new(),
-            parked: Vec::new(),
+            parked: VecDeque::new(),
             orphans: VecDeque::new(),
             adopted: Vec::new(),
             events: Vec::new(),
@@ -176,6 +179,7 @@ impl Worker {
             carry_bytes: 0,
             sipping: false,
             share: REQUESTS_SHARE_MIN,
+            credit_share: usize::MAX,
             next_home: parts.index,
             stopping: false,
             ended: false,
@@ -202,7 +206,9 @@ impl Worker {
         self.return_orphans();
         self.publish();
         let more_upkeep = self.keeper.shard.upkeep(now.seconds, UPKEEP_ITEMS);
-        more_visitors || more_upkeep || !self.queue.is_empty()
+        // Credits that those let on did not use are for the next ones.
+        let more_parked = !self.parked.is_empty() && self.credits() > Some(0);
+        more_visitors || more_upkeep || more_parked || !self.queue.is_empty()
     }
 
     /// Whether a peer has published something since the last tick.
@@ -348,10 +354,11 @@ impl Worker {
             self.sessions.len() as ConnIndex - 1
         });
         let session = &mut self.sessions[conn as usize];
-        let (generation, queued) = (session.generation, session.queued);
+        let (generation, queued, parked) = (session.generation, session.queued, session.parked);
         *session = Session {
             generation,
             queued,
+            parked,
             open: true,
             active_s: now.seconds.0,
             fd: fd.as_raw_fd(),
@@ -403,7 +410,7 @@ impl Worker {
             Pause::NoCredit => {
                 self.keeper.counters.parked += 1;
                 session.held_back = true;
-                self.parked.push(conn);
+                self.park(conn);
             }
             Pause::Yield => {
                 self.keeper.counters.conn_yields += 1;
@@ -412,6 +419,7 @@ impl Worker {
             }
             Pause::End => session.draining = true,
         }
+        let session = &mut self.sessions[conn as usize];
         if session.draining {
             session.carry = Vec::new();
         }
@@ -422,6 +430,7 @@ impl Worker {
     fn turn(&mut self, now: &Now, conn: ConnIndex, input: &[u8]) -> (usize, Pause) {
         let mut used = 0;
         let mut left = self.share;
+        let mut credits_left = self.credit_share;
         self.furnish(conn);
         loop {
             let session = &mut self.sessions[conn as usize];
@@ -433,14 +442,16 @@ impl Worker {
                 return (used, Pause::Yield);
             }
             // Short of memory for replies, a session has one at a time.
+            let credits = self.credits();
+            let session = &mut self.sessions[conn as usize];
             let scarce = self.reply_bytes >= REPLIES_MAX_BYTES;
             let replies = &session.replies;
             if scarce && (session.sending || !replies.out.is_empty() || !replies.settled()) {
                 return (used, Pause::Full);
             }
-            let credits = self.peers.iter().flatten().map(Peer::credits).min();
             let most = if scarce { 1 } else { BATCH_MAX };
-            let batch = most.min(left).min(room).min(credits.unwrap_or(BATCH_MAX));
+            let credits = credits.unwrap_or(BATCH_MAX).min(credits_left);
+            let batch = most.min(left).min(room).min(credits);
             if batch == 0 {
                 return (used, Pause::NoCredit);
             }
@@ -473,6 +484,7 @@ impl Worker {
             }
             self.intake_bytes = self.intake_bytes + session.reader.intake_bytes() - intake_before;
             left -= plan.len();
+            credits_left -= plan.len();
             if plan.len() > 1 {
                 for planned in &plan {
                     self.keeper.shard.prefetch_item(planned.hash);
@@ -922,7 +934,6 @@ impl Worker {
 
     /// Takes the replies of other workers home.
     fn homecoming(&mut self, now: &Now) {
-        let mut came = false;
         for owner in 0..self.peers.len() {
             let Some(mut peer) = self.peers[owner].take() else {
                 continue;
@@ -930,17 +941,45 @@ impl Worker {
             while peer
                 .come_home(|home| self.welcome(now, owner, home))
                 .is_some()
-            {
-                came = true;
-            }
+            {}
             peer.release_homecomings();
             self.peers[owner] = Some(peer);
         }
-        if came {
-            for conn in std::mem::take(&mut self.parked) {
-                self.sessions[conn as usize].held_back = false;
-                self.look_at(conn);
-            }
+        self.unpark();
+    }
+
+    /// Credits that every peer has left.
+    fn credits(&self) -> Option<usize> {
+        self.peers.iter().flatten().map(Peer::credits).min()
+    }
+
+    /// Has a session wait for a credit.
+    fn park(&mut self, conn: ConnIndex) {
+        let session = &mut self.sessions[conn as usize];
+        if !session.parked {
+            session.parked = true;
+            self.parked.push_back(conn);
+        }
+    }
+
+    /// Lets parked sessions on, as many as there are credits, and shares those out evenly: a
+    /// newcomer with one request waits for one turn of each other session, however deep their
+    /// pipelines are.
+    fn unpark(&mut self) {
+        self.credit_share = usize::MAX;
+        if self.parked.is_empty() {
+            return;
+        }
+        let credits = self.credits().unwrap_or(0);
+        self.credit_share = (credits / self.parked.len()).max(1);
+        for _ in 0..credits.min(self.parked.len()) {
+            let Some(conn) = self.parked.pop_front() else {
+                return;
+            };
+            let session = &mut self.sessions[conn as usize];
+            session.parked = false;
+            session.held_back = false;
+            self.look_at(conn);
         }
     }
 
@@ -1088,7 +1127,7 @@ impl Worker {
                 panic!("worker {} lent to itself as to a peer", self.index);
             };
             if peer.credits() == 0 {
-                self.parked.push(conn);
+                self.park(conn);
                 return;
             }
             stream.asked = true;

@@ -1,8 +1,8 @@
 //! Clients that send what no client should, do not read, or leave.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::client::{Client, Neighbour, hit, set, value};
+use crate::client::{ANSWER_MAX, Client, Neighbour, hit, set, value};
 use crate::server::{PATIENCE, Server, until, variants};
 
 /// Runs an attack on every back end, beside a neighbour that must not notice.
@@ -205,6 +205,26 @@ fn many_unread_pipelines_stay_inside_the_memory_promised() {
             drop(clients);
         });
     }
+}
+
+#[test]
+fn busy_pipelines_do_not_starve_a_newcomer() {
+    attacked("-c 400", |server| {
+        // One key, so that with several workers most requests need a credit of the same peer.
+        let gets = b"get nokey\r\n".repeat(200_000);
+        let mut busy: Vec<Client> = (0..200).map(|_| server.client()).collect();
+        for client in &mut busy {
+            client.send_at_once(&gets);
+        }
+        for at in 0..10 {
+            let started = Instant::now();
+            server
+                .client()
+                .round_trip(&format!("k{at}"), &value(at, 20_000));
+            let took = started.elapsed();
+            assert!(took < ANSWER_MAX, "a newcomer waited for {took:?}");
+        }
+    });
 }
 
 #[test]

@@ -259,7 +259,7 @@ pub struct Neighbour {
 
 /// How long a neighbour may wait for an answer. The tests share two cores with each other and
 /// with whatever else the machine does, so this tells a stall from a busy moment and no more.
-const ANSWER_MAX: Duration = Duration::from_secs(5);
+pub const ANSWER_MAX: Duration = Duration::from_secs(5);
 
 impl Neighbour {
     pub fn start(server: &Server) -> Self {
