@@ -975,7 +975,7 @@ impl<M: Memory> Shard<M> {
         }
         if self
             .table
-            .insert(&mut self.arena, &self.hasher, key.hash, location, 0)
+            .insert(self.arena.bytes_mut(), key.hash, location, 0)
             .is_err()
         {
             if self.eviction == Eviction::None {
@@ -987,15 +987,14 @@ impl<M: Memory> Shard<M> {
             self.bury(least, Reason::Evicted);
             let again = self
                 .table
-                .insert(&mut self.arena, &self.hasher, key.hash, location, 0);
+                .insert(self.arena.bytes_mut(), key.hash, location, 0);
             assert!(
                 again.is_ok(),
                 "a slot of this key's buckets was just emptied"
             );
         }
         let may_take_page = self.may_take(1);
-        self.table
-            .grow(&mut self.arena, &self.hasher, may_take_page);
+        self.table.grow(&mut self.arena, may_take_page);
         Ok(())
     }
 

@@ -186,7 +186,7 @@ impl<M: Memory> Shard<M> {
         if !force && self.arena.free_count() >= self.reclaim.low_water {
             return Step::Idle;
         }
-        if self.table.could_shrink() && self.table.shrink(&mut self.arena, &self.hasher) {
+        if self.table.could_shrink() && self.table.shrink(&mut self.arena) {
             return Step::Did(2);
         }
         if self.start_merge(force) {

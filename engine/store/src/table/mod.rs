@@ -8,11 +8,12 @@
 //!   row 3     | bucket |  | bucket |
 //! ```
 //!
-//! A key addresses two rows by its hash, and may stand in either; its tag gives the column (`owners`). The number of rows
-//! never changes. The table grows by a bucket at a time: the row under the cursor gets one more, and the entries whose
-//! tags the new column owns move there. No key is read for that, and no row is ever much fuller than another, which
-//! splitting buckets in halves could not promise: there, buckets still to be split are twice as full as the others,
-//! and two choices of a place cannot make up for it.
+//! A key may stand in two rows: one given by its hash, the other by that row and the tag, such that each leads to the
+//! other (as in a cuckoo filter). The tag also gives the column (`owners`). So where else an entry may go is told by the
+//! entry alone, and no key is read to make room. The number of rows never changes. The table grows by a bucket at a
+//! time: the row under the cursor gets one more, and the entries whose tags the new column owns move there. No row is
+//! ever much fuller than another, which splitting buckets in halves could not promise: there, buckets still to be split
+//! are twice as full as the others, and two choices of a place cannot make up for it.
 //!
 //! A column is some pages of the arena, or one. The table starts with one column, about a 256th of the memory.
 //!
@@ -24,7 +25,8 @@ mod owners;
 mod scan;
 
 use crate::item;
-use crate::key::{KeyHash, KeyHasher};
+use crate::key;
+use crate::key::KeyHash;
 use crate::prefetch;
 use crate::segment::arena::{Arena, Kind, Memory};
 use bucket::{BUCKET_BYTES, SLOTS};
@@ -69,6 +71,9 @@ pub(crate) struct Entry {
     pub place: Place,
     pub location: usize,
 }
+
+/// No row: where none has to be left out.
+const NO_ROW: usize = usize::MAX;
 
 /// Both buckets were full and no entry could be pushed on.
 #[derive(Debug)]
@@ -147,9 +152,23 @@ impl Table {
         })
     }
 
+    /// The row a hash addresses.
     #[inline(always)]
-    fn row(&self, address: u32) -> usize {
-        address as usize & ((1 << self.row_shift) - 1)
+    fn row(&self, hash: KeyHash) -> usize {
+        hash.row() as usize & ((1 << self.row_shift) - 1)
+    }
+
+    /// The other row of an entry that stands in `row`. It is never the same, and its other row is `row`.
+    #[inline(always)]
+    fn other_row(&self, row: usize, tag: u16) -> usize {
+        row ^ (key::row_step(tag) as usize & ((1 << self.row_shift) - 1))
+    }
+
+    /// Where the bucket is that may hold this tag in a row.
+    #[inline(always)]
+    fn bucket_of(&self, row: usize, tag: u16) -> usize {
+        let column = self.owners.of(tag)[usize::from(row < self.cursor)];
+        self.bucket_at(row, usize::from(column))
     }
 
     #[inline(always)]
@@ -163,12 +182,9 @@ impl Table {
     /// Offsets of the two buckets a key may be in.
     #[inline(always)]
     pub fn both(&self, hash: KeyHash) -> (usize, usize) {
-        let owners = self.owners.of(hash.tag());
-        let place = |row| self.bucket_at(row, usize::from(owners[usize::from(row < self.cursor)]));
-        (
-            place(self.row(hash.first())),
-            place(self.row(hash.second())),
-        )
+        let (row, tag) = (self.row(hash), hash.tag());
+        let other = self.other_row(row, tag);
+        (self.bucket_of(row, tag), self.bucket_of(other, tag))
     }
 
     /// Looks for the entry of a key.
@@ -246,17 +262,16 @@ impl Table {
     }
 
     /// Adds an entry for a key that has none.
-    pub fn insert<M: Memory>(
+    pub fn insert(
         &mut self,
-        arena: &mut Arena<M>,
-        hasher: &KeyHasher,
+        memory: &mut [u8],
         hash: KeyHash,
         location: usize,
         frequency: u8,
     ) -> Result<(), NoSlot> {
-        let place = self.room_for(arena, hasher, hash).ok_or(NoSlot)?;
+        let place = self.room_for(memory, hash).ok_or(NoSlot)?;
         bucket::put(
-            arena.bytes_mut(),
+            memory,
             place.bucket_at,
             place.slot,
             hash.tag(),
@@ -267,21 +282,16 @@ impl Table {
         Ok(())
     }
 
-    fn room_for<M: Memory>(
-        &self,
-        arena: &mut Arena<M>,
-        hasher: &KeyHasher,
-        hash: KeyHash,
-    ) -> Option<Place> {
+    fn room_for(&self, memory: &mut [u8], hash: KeyHash) -> Option<Place> {
         let (first, second) = self.both(hash);
-        let free_first = bucket::empties(bucket::view(arena.bytes(), first));
+        let free_first = bucket::empties(bucket::view(memory, first));
         if SLOTS as u32 - free_first.count_ones() < FIRST_CHOICE_FILL {
             return Some(Place {
                 bucket_at: first,
                 slot: free_first.trailing_zeros() as usize,
             });
         }
-        let free_second = bucket::empties(bucket::view(arena.bytes(), second));
+        let free_second = bucket::empties(bucket::view(memory, second));
         if free_first | free_second != 0 {
             return Some(if free_second.count_ones() > free_first.count_ones() {
                 Place {
@@ -295,9 +305,11 @@ impl Table {
                 }
             });
         }
+        let row = self.row(hash);
+        let other = self.other_row(row, hash.tag());
         for depth in 0..DISPLACE_DEPTH {
-            for bucket_at in [first, second] {
-                if let Some(slot) = self.displace(arena, hasher, bucket_at, depth) {
+            for (row, bucket_at) in [(row, first), (other, second)] {
+                if let Some(slot) = self.displace(memory, row, bucket_at, depth, NO_ROW) {
                     return Some(Place { bucket_at, slot });
                 }
             }
@@ -307,39 +319,41 @@ impl Table {
 
     /// Empties one slot of a full bucket by moving its entry to the entry's other bucket; gives the slot.
     ///
-    /// Entries only ever move into a bucket with room, so the bucket being helped is not refilled on the way.
-    fn displace<M: Memory>(
+    /// Entries only ever move into a bucket with room, so the bucket being helped is not refilled on the way. No entry
+    /// moves into row `except`: whoever empties that row would otherwise get back what he gave away.
+    fn displace(
         &self,
-        arena: &mut Arena<M>,
-        hasher: &KeyHasher,
+        memory: &mut [u8],
+        row: usize,
         bucket_at: usize,
         depth: u32,
+        except: usize,
     ) -> Option<usize> {
-        let full = *bucket::view(arena.bytes(), bucket_at);
-        for slot in 0..SLOTS {
-            prefetch::line(arena.bytes(), bucket::location(&full, slot));
+        let full = *bucket::view(memory, bucket_at);
+        let others: [(usize, usize); SLOTS] = std::array::from_fn(|slot| {
+            let tag = bucket::tag(&full, slot);
+            let other = self.other_row(row, tag);
+            (other, self.bucket_of(other, tag))
+        });
+        for (_, other_at) in others {
+            prefetch::line(memory, other_at);
         }
-        let mut others = [bucket_at; SLOTS];
-        for (slot, other) in others.iter_mut().enumerate() {
-            let hash = hasher.hash(item::key_at(arena.bytes(), bucket::location(&full, slot)));
-            let (first, second) = self.both(hash);
-            *other = if first == bucket_at { second } else { first };
-        }
-        for (slot, &other) in others.iter().enumerate() {
+        for (slot, (other, other_at)) in others.into_iter().enumerate() {
+            if other == except {
+                continue;
+            }
             if depth == 0 {
-                let free = bucket::empties(bucket::view(arena.bytes(), other));
+                let free = bucket::empties(bucket::view(memory, other_at));
                 if free != 0 {
                     bucket::move_entry(
-                        arena.bytes_mut(),
+                        memory,
                         (bucket_at, slot),
-                        (other, free.trailing_zeros() as usize),
+                        (other_at, free.trailing_zeros() as usize),
                     );
                     return Some(slot);
                 }
-            } else if other != bucket_at
-                && let Some(freed) = self.displace(arena, hasher, other, depth - 1)
-            {
-                bucket::move_entry(arena.bytes_mut(), (bucket_at, slot), (other, freed));
+            } else if let Some(freed) = self.displace(memory, other, other_at, depth - 1, except) {
+                bucket::move_entry(memory, (bucket_at, slot), (other_at, freed));
                 return Some(slot);
             }
         }
@@ -371,15 +385,10 @@ impl Table {
 
     /// Adds buckets until the load is right again, a few at a time. `may_take_page` allows another page.
     #[inline]
-    pub fn grow<M: Memory>(
-        &mut self,
-        arena: &mut Arena<M>,
-        hasher: &KeyHasher,
-        may_take_page: bool,
-    ) {
+    pub fn grow<M: Memory>(&mut self, arena: &mut Arena<M>, may_take_page: bool) {
         for _ in 0..STEPS_PER_INSERT {
             if self.entries * 16 <= self.bucket_count() * grow_above(self.columns)
-                || !self.expand_row(arena, hasher, may_take_page)
+                || !self.expand_row(arena, may_take_page)
             {
                 return;
             }
@@ -387,12 +396,7 @@ impl Table {
     }
 
     /// Gives the row under the cursor one bucket more and moves there what it owns. `false` when that cannot be now.
-    fn expand_row<M: Memory>(
-        &mut self,
-        arena: &mut Arena<M>,
-        hasher: &KeyHasher,
-        may_take_page: bool,
-    ) -> bool {
+    fn expand_row<M: Memory>(&mut self, arena: &mut Arena<M>, may_take_page: bool) -> bool {
         // A column taken back whole and not begun upon counts as the next one again.
         self.finish_column();
         if self.columns == COLUMNS_MAX {
@@ -412,64 +416,66 @@ impl Table {
                 self.directory.push(page);
             }
         }
-        let mine = |tag: u16| usize::from(self.owners.of(tag)[1]) == column;
-        let moving = |memory: &[u8]| -> usize {
-            (0..column)
-                .map(|from| {
-                    let bucket = bucket::view(memory, self.bucket_at(row, from));
-                    (0..SLOTS)
-                        .filter(|&slot| {
-                            bucket::tag(bucket, slot) != 0 && mine(bucket::tag(bucket, slot))
-                        })
-                        .count()
-                })
-                .sum()
-        };
-        let mut count = moving(arena.bytes());
+        let memory = arena.bytes_mut();
+        let (mut moving, mut count) = self.moving(memory, row, column);
         for depth in 0..=DISPLACE_DEPTH {
+            if count <= SLOTS {
+                break;
+            }
             // Too many for one bucket: some go to their other row, pushing others on if they must.
             for from in 0..column {
                 let from_at = self.bucket_at(row, from);
                 for slot in 0..SLOTS {
-                    let tag = bucket::tag(bucket::view(arena.bytes(), from_at), slot);
+                    let tag = bucket::tag(bucket::view(memory, from_at), slot);
                     if count > SLOTS
                         && tag != 0
-                        && mine(tag)
-                        && self.move_to_other(arena, hasher, from_at, slot, depth)
+                        && usize::from(self.owners.of(tag)[1]) == column
+                        && self.move_to_other(memory, row, from_at, slot, depth)
                     {
                         count -= 1;
                     }
                 }
             }
-            // Those pushed on may have come into this row.
-            count = moving(arena.bytes());
-            if count <= SLOTS {
-                break;
-            }
+            (moving, count) = self.moving(memory, row, column);
         }
         if count > SLOTS {
             return false;
         }
         let to_at = self.bucket_at(row, column);
-        bucket::clear_all(arena.bytes_mut(), to_at);
-        let mut to_slot = 0;
-        for from in 0..column {
-            let from_at = self.bucket_at(row, from);
-            for slot in 0..SLOTS {
-                let tag = bucket::tag(bucket::view(arena.bytes(), from_at), slot);
-                if tag != 0 && mine(tag) {
-                    bucket::move_entry(arena.bytes_mut(), (from_at, slot), (to_at, to_slot));
-                    to_slot += 1;
-                }
-            }
+        bucket::clear_all(memory, to_at);
+        for (to_slot, from) in moving[..count].iter().enumerate() {
+            bucket::move_entry(memory, (from.bucket_at, from.slot), (to_at, to_slot));
         }
         self.cursor += 1;
         self.finish_column();
         // Some insertions pass before the next row's turn.
         for column in 0..self.columns.min(ROW_PREFETCH) {
-            prefetch::line(arena.bytes(), self.bucket_at(self.cursor, column));
+            prefetch::line(memory, self.bucket_at(self.cursor, column));
         }
         true
+    }
+
+    /// The entries of a row that a new column owns, and how many there are: those beyond the eighth are only counted.
+    fn moving(&self, memory: &[u8], row: usize, column: usize) -> ([Place; SLOTS], usize) {
+        let mut places = [Place {
+            bucket_at: 0,
+            slot: 0,
+        }; SLOTS];
+        let mut count = 0;
+        for from in 0..column {
+            let bucket_at = self.bucket_at(row, from);
+            let bucket = bucket::view(memory, bucket_at);
+            for slot in 0..SLOTS {
+                let tag = bucket::tag(bucket, slot);
+                if usize::from(self.owners.of(tag)[1]) == column && tag != 0 {
+                    if count < SLOTS {
+                        places[count] = Place { bucket_at, slot };
+                    }
+                    count += 1;
+                }
+            }
+        }
+        (places, count)
     }
 
     /// Counts the column under way as there, when all rows have it.
@@ -481,30 +487,26 @@ impl Table {
         }
     }
 
-    /// Moves an entry to the other bucket of its key, if there is room or some can be made within `depth` moves.
-    fn move_to_other<M: Memory>(
+    /// Moves an entry to its other row, if there is room or some can be made within `depth` moves.
+    fn move_to_other(
         &self,
-        arena: &mut Arena<M>,
-        hasher: &KeyHasher,
+        memory: &mut [u8],
+        row: usize,
         from_at: usize,
         slot: usize,
         depth: u32,
     ) -> bool {
-        let location = bucket::location(bucket::view(arena.bytes(), from_at), slot);
-        let (first, second) = self.both(hasher.hash(item::key_at(arena.bytes(), location)));
-        let other = if first == from_at { second } else { first };
-        if other == from_at {
-            return false;
-        }
-        let free = bucket::empties(bucket::view(arena.bytes(), other));
+        let tag = bucket::tag(bucket::view(memory, from_at), slot);
+        let other = self.other_row(row, tag);
+        let other_at = self.bucket_of(other, tag);
+        let free = bucket::empties(bucket::view(memory, other_at));
         let room = if free != 0 {
             Some(free.trailing_zeros() as usize)
         } else {
-            (0..depth).find_map(|depth| self.displace(arena, hasher, other, depth))
+            (0..depth).find_map(|depth| self.displace(memory, other, other_at, depth, row))
         };
-        // Should this very entry have been pushed on, the one now in its slot came from the other bucket and goes back.
         let Some(to_slot) = room else { return false };
-        bucket::move_entry(arena.bytes_mut(), (from_at, slot), (other, to_slot));
+        bucket::move_entry(memory, (from_at, slot), (other_at, to_slot));
         true
     }
 
@@ -520,7 +522,7 @@ impl Table {
     }
 
     /// Takes the last bucket away. `false` when its entries find no room elsewhere.
-    pub fn shrink<M: Memory>(&mut self, arena: &mut Arena<M>, hasher: &KeyHasher) -> bool {
+    pub fn shrink<M: Memory>(&mut self, arena: &mut Arena<M>) -> bool {
         if self.cursor == 0 {
             self.columns -= 1;
             self.cursor = 1 << self.row_shift;
@@ -544,7 +546,9 @@ impl Table {
                 arena.bytes(),
                 self.bucket_at(row, usize::from(back)),
             ));
-            if wanting > free.count_ones() && !self.move_to_other(arena, hasher, from_at, slot, 0) {
+            if wanting > free.count_ones()
+                && !self.move_to_other(arena.bytes_mut(), row, from_at, slot, 0)
+            {
                 return false;
             }
         }
