@@ -271,7 +271,7 @@ impl<M: Memory> Shard<M> {
     /// Looks a key up and counts the fetch.
     #[inline(always)]
     pub fn get(&mut self, key: Key<'_>, now: Seconds, unique: Unique) -> Option<Hit<'_>> {
-        let (entry, mut header) = self.fetch(key, now.0)?;
+        let (entry, mut header, deadline) = self.fetch(key, now.0)?;
         self.bump(entry.place);
         let first_fetch = !header.has(item::FETCHED);
         let wanted = item::FETCHED
@@ -284,7 +284,7 @@ impl<M: Memory> Shard<M> {
             header.bits |= wanted;
             header.write(self.arena.bytes_mut(), entry.location);
         }
-        Some(self.hit(entry.location, header, unique, first_fetch))
+        Some(self.hit(entry.location, header, deadline, unique, first_fetch))
     }
 
     /// Gives the item a new deadline and looks it up. When it cannot be moved for lack of memory it keeps the old
@@ -306,13 +306,13 @@ impl<M: Memory> Shard<M> {
 
     /// Looks a key up and ends its life: the value is handed out once more, the next reader misses.
     fn get_last(&mut self, key: Key<'_>, now: Seconds, unique: Unique) -> Option<Hit<'_>> {
-        let (entry, mut header) = self.fetch(key, now.0)?;
+        let (entry, mut header, _) = self.fetch(key, now.0)?;
         if self.set_deadline(entry.location, header, now.0) {
             let first_fetch = !header.has(item::FETCHED);
             header = Header::read(self.arena.bytes(), entry.location);
             header.bits |= item::FETCHED;
             header.write(self.arena.bytes_mut(), entry.location);
-            return Some(self.hit(entry.location, header, unique, first_fetch));
+            return Some(self.hit(entry.location, header, now.0, unique, first_fetch));
         }
         // Its segment is months old and cannot tell the present, so the item moves to one that can.
         if self.touch(key, Deadline::At(Seconds(now.0 + 1)), now) == TouchOutcome::Touched {
@@ -323,7 +323,14 @@ impl<M: Memory> Shard<M> {
     }
 
     #[inline(always)]
-    fn hit(&self, location: usize, header: Header, unique: Unique, first_fetch: bool) -> Hit<'_> {
+    fn hit(
+        &self,
+        location: usize,
+        header: Header,
+        deadline: u32,
+        unique: Unique,
+        first_fetch: bool,
+    ) -> Hit<'_> {
         let memory = self.arena.bytes();
         let page = self.arena.page(self.arena.page_of(location));
         let placement = Placement::of(memory, location, header);
@@ -334,7 +341,7 @@ impl<M: Memory> Shard<M> {
             } else {
                 0
             },
-            deadline: Deadline::from_raw(self.deadline_of(location, header)),
+            deadline: Deadline::from_raw(deadline),
             value: Value::new(memory, &self.arena.pages, placement),
             item: ItemRef {
                 location,
@@ -365,7 +372,7 @@ impl<M: Memory> Shard<M> {
         if frequency >= FREQUENCY_MAX {
             return;
         }
-        if frequency >= FREQUENCY_EXACT && !self.random().is_multiple_of(u64::from(frequency)) {
+        if frequency >= FREQUENCY_EXACT && !self.one_in(u32::from(frequency)) {
             return;
         }
         bucket::set_frequency(
@@ -376,6 +383,13 @@ impl<M: Memory> Shard<M> {
         );
     }
 
+    /// True with a chance of one in `count`.
+    #[inline(always)]
+    fn one_in(&mut self, count: u32) -> bool {
+        ((self.random() >> 32) * u64::from(count)) >> 32 == 0
+    }
+
+    #[inline(always)]
     fn random(&mut self) -> u64 {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
@@ -386,12 +400,13 @@ impl<M: Memory> Shard<M> {
     /// The visible item of a key. An item met after its deadline or a flush is removed on the spot.
     #[inline(always)]
     pub(crate) fn lookup(&mut self, key: Key<'_>, now: u32) -> Option<(Entry, Header)> {
-        self.find_visible(key, now).ok()
+        let (entry, header, _) = self.find_visible(key, now).ok()?;
+        Some((entry, header))
     }
 
-    /// As `lookup`, for commands that fetch: counts what made it miss.
+    /// As `lookup`, for commands that fetch: tells the deadline too, and counts what made it miss.
     #[inline(always)]
-    fn fetch(&mut self, key: Key<'_>, now: u32) -> Option<(Entry, Header)> {
+    fn fetch(&mut self, key: Key<'_>, now: u32) -> Option<(Entry, Header, u32)> {
         match self.find_visible(key, now) {
             Ok(found) => Some(found),
             Err(reason) => {
@@ -406,14 +421,19 @@ impl<M: Memory> Shard<M> {
     }
 
     #[inline(always)]
-    fn find_visible(&mut self, key: Key<'_>, now: u32) -> Result<(Entry, Header), Option<Reason>> {
+    fn find_visible(
+        &mut self,
+        key: Key<'_>,
+        now: u32,
+    ) -> Result<(Entry, Header, u32), Option<Reason>> {
         self.pass_time(now);
         let Some(entry) = self.table.find(self.arena.bytes(), key.hash, key.bytes) else {
             return Err(None);
         };
         let header = Header::read(self.arena.bytes(), entry.location);
-        match self.gone(entry.location, header, now) {
-            None => Ok((entry, header)),
+        let deadline = self.deadline_of(entry.location, header);
+        match self.gone(entry.location, deadline, now) {
+            None => Ok((entry, header, deadline)),
             Some(reason) => {
                 self.bury(entry, reason);
                 Err(Some(reason))
@@ -423,11 +443,11 @@ impl<M: Memory> Shard<M> {
 
     /// Why an item must not be seen, if it must not.
     #[inline(always)]
-    pub(crate) fn gone(&self, location: usize, header: Header, now: u32) -> Option<Reason> {
+    pub(crate) fn gone(&self, location: usize, deadline: u32, now: u32) -> Option<Reason> {
         let page = self.arena.page(self.arena.page_of(location));
         if page.epoch < self.flush_epoch {
             Some(Reason::Flushed)
-        } else if self.deadline_of(location, header) <= now {
+        } else if deadline <= now {
             Some(Reason::Expired)
         } else {
             None
@@ -481,6 +501,8 @@ impl<M: Memory> Shard<M> {
             "a key of {key_len} bytes"
         );
         let now = now.0;
+        // The item is written before the table is asked, which gives the buckets time to arrive.
+        self.prefetch_buckets(key.hash);
         self.pass_time(now);
         let outcome = if item.value.len() > self.item_max_value(key_len, item.flags) {
             self.counters.too_large += 1;

@@ -451,7 +451,8 @@ impl<M: Memory> Shard<M> {
             location: at,
         };
         let header = Header::read(self.arena.bytes(), at);
-        if let Some(reason) = self.gone(at, header, now) {
+        let deadline = self.deadline_of(at, header);
+        if let Some(reason) = self.gone(at, deadline, now) {
             self.bury(entry, reason);
             return true;
         }
@@ -467,7 +468,6 @@ impl<M: Memory> Shard<M> {
             Keep::Popular { .. } => self.reclaim.cutoff.keeps(frequency, size),
         };
         if keep {
-            let deadline = self.deadline_of(at, header);
             let moved = moved_size(header, deadline, now);
             if let Some(page) = self.target_for(sweep.source, sweep.keep, moved, deadline, now) {
                 self.relocate(place, at, header, page, deadline, now);

@@ -42,6 +42,8 @@ const SHRINK_BELOW_EIGHTHS: usize = 6;
 const STEPS_PER_INSERT: u32 = 2;
 /// How far entries are pushed on to make room: `SLOTS` at the first level, `SLOTS * SLOTS` at the second.
 const DISPLACE_DEPTH: u32 = 2;
+/// Bytes of a cache line.
+const LINE_BYTES: usize = 64;
 /// Buckets of the next row asked for beforehand.
 const ROW_PREFETCH: usize = 24;
 
@@ -63,6 +65,38 @@ pub(crate) struct Place {
     /// Offset of the bucket in the arena.
     pub bucket_at: usize,
     pub slot: usize,
+}
+
+/// Slots worth a look.
+struct Candidates {
+    first: usize,
+    second: usize,
+    /// A bit for each slot of the first bucket, then for each of the second.
+    slots: u32,
+}
+
+impl Candidates {
+    /// The first that `look` makes something of.
+    ///
+    /// In which of the two buckets a key is cannot be guessed, so no branch depends on it: nearly always there is one
+    /// candidate or none, and its bucket is picked by arithmetic. A branch guessed wrong costs more than the second scan.
+    #[inline(always)]
+    fn find<T>(self, look: impl Fn(Place) -> Option<T>) -> Option<T> {
+        let mut slots = self.slots;
+        while slots != 0 {
+            let index = slots.trailing_zeros() as usize;
+            let second = 0usize.wrapping_sub(index / SLOTS);
+            let place = Place {
+                bucket_at: self.first ^ (self.first ^ self.second) & second,
+                slot: index % SLOTS,
+            };
+            if let Some(found) = look(place) {
+                return Some(found);
+            }
+            slots &= slots - 1;
+        }
+        None
+    }
 }
 
 /// An entry found.
@@ -187,53 +221,38 @@ impl Table {
         (self.bucket_of(row, tag), self.bucket_of(other, tag))
     }
 
+    /// Where a key may be: its two buckets, and the slots of both whose tag is the key's.
+    #[inline(always)]
+    fn candidates(&self, memory: &[u8], hash: KeyHash) -> Candidates {
+        let tag = hash.tag();
+        let (first, second) = self.both(hash);
+        let in_first = bucket::matches(bucket::view(memory, first), tag);
+        let in_second = bucket::matches(bucket::view(memory, second), tag);
+        Candidates {
+            first,
+            second,
+            slots: in_first | in_second << SLOTS,
+        }
+    }
+
     /// Looks for the entry of a key.
     #[inline(always)]
     pub fn find(&self, memory: &[u8], hash: KeyHash, key: &[u8]) -> Option<Entry> {
-        let tag = hash.tag();
-        let (first, second) = self.both(hash);
-        prefetch::line(memory, second);
-        if let Some(entry) = Self::find_in(memory, first, tag, key) {
-            return Some(entry);
-        }
-        Self::find_in(memory, second, tag, key)
-    }
-
-    #[inline(always)]
-    fn find_in(memory: &[u8], bucket_at: usize, tag: u16, key: &[u8]) -> Option<Entry> {
-        let bucket = bucket::view(memory, bucket_at);
-        let mut mask = bucket::matches(bucket, tag);
-        while mask != 0 {
-            let slot = mask.trailing_zeros() as usize;
-            let location = bucket::location(bucket, slot);
-            if same_key(memory, location, key) {
-                return Some(Entry {
-                    place: Place { bucket_at, slot },
-                    location,
-                });
-            }
-            mask &= mask - 1;
-        }
-        None
+        self.candidates(memory, hash).find(|place| {
+            let location = bucket::location(bucket::view(memory, place.bucket_at), place.slot);
+            // The value is likely to begin on the next line, or at least to reach into it.
+            prefetch::line(memory, location + LINE_BYTES);
+            same_key(memory, location, key).then_some(Entry { place, location })
+        })
     }
 
     /// Looks for the entry that leads to `location`, whose key has this hash.
     #[inline]
     pub fn find_location(&self, memory: &[u8], hash: KeyHash, location: usize) -> Option<Place> {
-        let tag = hash.tag();
-        let (first, second) = self.both(hash);
-        for bucket_at in [first, second] {
-            let bucket = bucket::view(memory, bucket_at);
-            let mut mask = bucket::matches(bucket, tag);
-            while mask != 0 {
-                let slot = mask.trailing_zeros() as usize;
-                if bucket::location(bucket, slot) == location {
-                    return Some(Place { bucket_at, slot });
-                }
-                mask &= mask - 1;
-            }
-        }
-        None
+        self.candidates(memory, hash).find(|place| {
+            let here = bucket::location(bucket::view(memory, place.bucket_at), place.slot);
+            (here == location).then_some(place)
+        })
     }
 
     /// Starts loading both buckets of a key.
@@ -247,18 +266,12 @@ impl Table {
     /// Starts loading the items a lookup of this hash would compare. Reads both buckets.
     #[inline(always)]
     pub fn prefetch_item(&self, memory: &[u8], hash: KeyHash) {
-        let tag = hash.tag();
-        let (first, second) = self.both(hash);
-        for bucket_at in [first, second] {
-            let bucket = bucket::view(memory, bucket_at);
-            let mut mask = bucket::matches(bucket, tag);
-            while mask != 0 {
-                let location = bucket::location(bucket, mask.trailing_zeros() as usize);
-                prefetch::line(memory, location);
-                prefetch::line(memory, location + 64);
-                mask &= mask - 1;
-            }
-        }
+        self.candidates(memory, hash).find(|place| {
+            let location = bucket::location(bucket::view(memory, place.bucket_at), place.slot);
+            prefetch::line(memory, location);
+            prefetch::line(memory, location + LINE_BYTES);
+            None::<()>
+        });
     }
 
     /// Adds an entry for a key that has none.
