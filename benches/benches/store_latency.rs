@@ -99,9 +99,8 @@ fn show(name: &str, sorted_ns: &mut [u32]) {
 
 fn main() {
     let quick = std::env::args().any(|argument| argument == "--quick" || argument == "--test");
-    let operations = if quick { 1_000_000 } else { 10_000_000 };
-    let calls =
-        operations + operations.div_ceil(UPKEEP_EVERY) + operations.div_ceil(SECOND_EVERY);
+    let operations: u64 = if quick { 1_000_000 } else { 10_000_000 };
+    let calls = operations + operations.div_ceil(UPKEEP_EVERY) + operations.div_ceil(SECOND_EVERY);
     let mut least_ns = vec![u32::MAX; calls as usize];
     println!("{operations} operations under eviction and expiry; microseconds a call");
 

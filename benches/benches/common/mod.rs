@@ -6,6 +6,7 @@
 #![allow(dead_code)]
 
 pub mod collapse;
+pub mod cpu_time;
 pub mod peer;
 pub mod strata;
 

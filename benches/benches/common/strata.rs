@@ -68,7 +68,10 @@ impl<M: strata_store::Memory> Strata<M> {
         }
         let (mut hits, mut at) = (0, 0);
         for (hash, bytes) in hashes.into_iter().zip(keys) {
-            if let Some(hit) = self.shard.get(Key { hash, bytes }, self.now, Unique::Unasked) {
+            if let Some(hit) = self
+                .shard
+                .get(Key { hash, bytes }, self.now, Unique::Unasked)
+            {
                 let value = hit.value.as_slice().expect("a small value is in one piece");
                 out[at..at + value.len()].copy_from_slice(value);
                 at += value.len();
