@@ -435,7 +435,7 @@ impl<M: Memory> Shard<M> {
         match self.gone(entry.location, deadline, now) {
             None => Ok((entry, header, deadline)),
             Some(reason) => {
-                self.bury(entry, reason);
+                self.bury(entry, header, reason);
                 Err(Some(reason))
             }
         }
@@ -616,8 +616,8 @@ impl<M: Memory> Shard<M> {
     /// Removes a key.
     pub fn delete(&mut self, key: Key<'_>, now: Seconds) -> DeleteOutcome {
         match self.lookup(key, now.0) {
-            Some((entry, _)) => {
-                self.bury(entry, Reason::Command);
+            Some((entry, header)) => {
+                self.bury(entry, header, Reason::Command);
                 DeleteOutcome::Deleted
             }
             None => DeleteOutcome::NotFound,
@@ -627,7 +627,8 @@ impl<M: Memory> Shard<M> {
     /// Removes a key without an answer and without asking the time: for a set that has failed before it got here.
     pub fn unlink(&mut self, key: Key<'_>) {
         if let Some(entry) = self.table.find(self.arena.bytes(), key.hash, key.bytes) {
-            self.bury(entry, Reason::Command);
+            let header = Header::read(self.arena.bytes(), entry.location);
+            self.bury(entry, header, Reason::Command);
         }
     }
 
@@ -696,7 +697,7 @@ impl<M: Memory> Shard<M> {
             return TouchOutcome::NotFound;
         };
         if deadline <= now {
-            self.bury(entry, Reason::Command);
+            self.bury(entry, header, Reason::Command);
             return TouchOutcome::Touched;
         }
         if self.touch_in_place(entry.location, header, deadline, now) {
@@ -811,7 +812,7 @@ impl<M: Memory> Shard<M> {
             hash_entries: self.table.entries(),
             side_bytes: size_of_val(&self.arena.pages.list[..])
                 + size_of_val(&self.chains.chains[..])
-                + self.arena.page_count() * 4,
+                + self.table.side_bytes(),
             ..Usage::default()
         };
         for page in &self.arena.pages.list {
@@ -991,13 +992,14 @@ impl<M: Memory> Shard<M> {
     /// Leads the table to a new item and removes the old one of the same key.
     #[inline]
     fn publish(&mut self, key: Key<'_>, location: usize) -> Result<(), NoMemory> {
-        if let Some(entry) = self.table.find(self.arena.bytes(), key.hash, key.bytes) {
+        let places = self.table.candidates(self.arena.bytes(), key.hash);
+        if let Some(entry) = self.table.find_among(self.arena.bytes(), places, key.bytes) {
             self.replace_entry(entry, location);
             return Ok(());
         }
         if self
             .table
-            .insert(self.arena.bytes_mut(), key.hash, location, 0)
+            .insert(self.arena.bytes_mut(), key.hash, places, location, 0)
             .is_err()
         {
             if self.eviction == Eviction::None {
@@ -1006,10 +1008,11 @@ impl<M: Memory> Shard<M> {
             }
             let least = self.table.least_frequent(self.arena.bytes(), key.hash);
             self.counters.table_evictions += 1;
-            self.bury(least, Reason::Evicted);
+            let header = Header::read(self.arena.bytes(), least.location);
+            self.bury(least, header, Reason::Evicted);
             let again = self
                 .table
-                .insert(self.arena.bytes_mut(), key.hash, location, 0);
+                .insert(self.arena.bytes_mut(), key.hash, places, location, 0);
             assert!(
                 again.is_ok(),
                 "a slot of this key's buckets was just emptied"
@@ -1027,18 +1030,21 @@ impl<M: Memory> Shard<M> {
             entry.place.slot,
             location,
         );
-        self.kill(entry.location);
+        let old = Header::read(self.arena.bytes(), entry.location);
+        self.kill(entry.location, old);
     }
 
     /// Takes back an item that was written but is not in the table.
     fn discard(&mut self, location: usize) {
         self.counters.total_items -= 1;
-        self.kill(location);
+        let header = Header::read(self.arena.bytes(), location);
+        self.kill(location, header);
     }
 
     /// Takes an item out of the table and marks it dead.
-    pub(crate) fn bury(&mut self, entry: Entry, reason: Reason) {
-        let fetched = Header::read(self.arena.bytes(), entry.location).has(item::FETCHED);
+    #[inline]
+    pub(crate) fn bury(&mut self, entry: Entry, header: Header, reason: Reason) {
+        let fetched = header.has(item::FETCHED);
         match reason {
             Reason::Command => {}
             Reason::Expired => {
@@ -1052,12 +1058,12 @@ impl<M: Memory> Shard<M> {
             }
         }
         self.table.remove(self.arena.bytes_mut(), entry.place);
-        self.kill(entry.location);
+        self.kill(entry.location, header);
     }
 
     /// Marks an item dead and gives its extension pages back; frees its segment if it was the last one there.
-    fn kill(&mut self, location: usize) {
-        let mut header = Header::read(self.arena.bytes(), location);
+    #[inline]
+    fn kill(&mut self, location: usize, mut header: Header) {
         debug_assert!(!header.has(item::DEAD));
         let size = header.size();
         let mut bytes = size;

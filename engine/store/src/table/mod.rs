@@ -67,8 +67,9 @@ pub(crate) struct Place {
     pub slot: usize,
 }
 
-/// Slots worth a look.
-struct Candidates {
+/// Slots worth a look. Good until buckets are added or taken away; `slots` until an entry of theirs changes.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Candidates {
     first: usize,
     second: usize,
     /// A bit for each slot of the first bucket, then for each of the second.
@@ -114,18 +115,23 @@ const NO_ROW: usize = usize::MAX;
 pub(crate) struct NoSlot;
 
 pub(crate) struct Table {
-    /// Pages of the columns, one column after the other.
-    directory: Vec<u32>,
+    /// Where the pages of the columns begin in the arena, one column after the other.
+    directory: Vec<usize>,
     owners: Owners,
     /// `log2` of the rows.
     row_shift: u32,
+    /// `log2` of the pages of a column.
+    column_shift: u32,
     /// Columns that all rows have.
     columns: usize,
     /// Rows below this have one column more.
     cursor: usize,
     /// `log2` of the buckets in a page.
     chunk_shift: u32,
-    page_shift: u32,
+    /// The rows less one: cuts a hash to a row.
+    row_mask: usize,
+    /// The buckets in a page less one.
+    chunk_mask: usize,
     entries: usize,
 }
 
@@ -147,16 +153,18 @@ impl Table {
                 .expect("a new arena has pages for the table");
             let start = arena.start_of(page);
             arena.bytes_mut()[start..start + page_bytes].fill(0);
-            directory.push(page);
+            directory.push(start);
         }
         Self {
             directory,
             owners: Owners::new(),
             row_shift,
+            column_shift: row_shift - chunk_shift,
             columns: 1,
             cursor: 0,
             chunk_shift,
-            page_shift: arena.page_shift(),
+            row_mask: (1 << row_shift) - 1,
+            chunk_mask: (1 << chunk_shift) - 1,
             entries: 0,
         }
     }
@@ -169,9 +177,14 @@ impl Table {
         (self.columns << self.row_shift) + self.cursor
     }
 
-    /// Pages of the table.
-    pub fn chunks(&self) -> &[u32] {
+    /// Where the pages of the table begin.
+    pub fn chunks(&self) -> &[usize] {
         &self.directory
+    }
+
+    /// Bytes of what is noted beside the arena.
+    pub fn side_bytes(&self) -> usize {
+        self.directory.capacity() * size_of::<usize>() + size_of::<Owners>() + owners::PAIRS_BYTES
     }
 
     pub fn chunk_count(&self) -> usize {
@@ -189,13 +202,13 @@ impl Table {
     /// The row a hash addresses.
     #[inline(always)]
     fn row(&self, hash: KeyHash) -> usize {
-        hash.row() as usize & ((1 << self.row_shift) - 1)
+        hash.row() as usize & self.row_mask
     }
 
     /// The other row of an entry that stands in `row`. It is never the same, and its other row is `row`.
     #[inline(always)]
     fn other_row(&self, row: usize, tag: u16) -> usize {
-        row ^ (key::row_step(tag) as usize & ((1 << self.row_shift) - 1))
+        row ^ (key::row_step(tag) as usize & self.row_mask)
     }
 
     /// Where the bucket is that may hold this tag in a row.
@@ -207,10 +220,8 @@ impl Table {
 
     #[inline(always)]
     fn bucket_at(&self, row: usize, column: usize) -> usize {
-        let page = self.directory
-            [(column << (self.row_shift - self.chunk_shift)) + (row >> self.chunk_shift)]
-            as usize;
-        (page << self.page_shift) | ((row & ((1 << self.chunk_shift) - 1)) * BUCKET_BYTES)
+        self.directory[(column << self.column_shift) + (row >> self.chunk_shift)]
+            + (row & self.chunk_mask) * BUCKET_BYTES
     }
 
     /// Offsets of the two buckets a key may be in.
@@ -223,9 +234,13 @@ impl Table {
 
     /// Where a key may be: its two buckets, and the slots of both whose tag is the key's.
     #[inline(always)]
-    fn candidates(&self, memory: &[u8], hash: KeyHash) -> Candidates {
-        let tag = hash.tag();
-        let (first, second) = self.both(hash);
+    pub fn candidates(&self, memory: &[u8], hash: KeyHash) -> Candidates {
+        Self::candidates_in(memory, self.both(hash), hash.tag())
+    }
+
+    /// As `candidates`, of the two buckets of a key with this tag.
+    #[inline(always)]
+    fn candidates_in(memory: &[u8], (first, second): (usize, usize), tag: u16) -> Candidates {
         let in_first = bucket::matches(bucket::view(memory, first), tag);
         let in_second = bucket::matches(bucket::view(memory, second), tag);
         Candidates {
@@ -238,7 +253,13 @@ impl Table {
     /// Looks for the entry of a key.
     #[inline(always)]
     pub fn find(&self, memory: &[u8], hash: KeyHash, key: &[u8]) -> Option<Entry> {
-        self.candidates(memory, hash).find(|place| {
+        self.find_among(memory, self.candidates(memory, hash), key)
+    }
+
+    /// As `find`, of the candidates of the key's hash.
+    #[inline(always)]
+    pub fn find_among(&self, memory: &[u8], candidates: Candidates, key: &[u8]) -> Option<Entry> {
+        candidates.find(|place| {
             let location = bucket::location(bucket::view(memory, place.bucket_at), place.slot);
             // The value is likely to begin on the next line, or at least to reach into it.
             prefetch::line(memory, location + LINE_BYTES);
@@ -247,20 +268,31 @@ impl Table {
     }
 
     /// Looks for the entry that leads to `location`, whose key has this hash.
-    #[inline]
     pub fn find_location(&self, memory: &[u8], hash: KeyHash, location: usize) -> Option<Place> {
-        self.candidates(memory, hash).find(|place| {
+        Self::find_location_in(memory, self.both(hash), hash.tag(), location)
+    }
+
+    /// As `find_location`, in the two buckets of a key with this tag.
+    #[inline(always)]
+    pub fn find_location_in(
+        memory: &[u8],
+        both: (usize, usize),
+        tag: u16,
+        location: usize,
+    ) -> Option<Place> {
+        Self::candidates_in(memory, both, tag).find(|place| {
             let here = bucket::location(bucket::view(memory, place.bucket_at), place.slot);
             (here == location).then_some(place)
         })
     }
 
-    /// Starts loading both buckets of a key.
+    /// Starts loading both buckets of a key, and says where they are: good until the table grows or shrinks.
     #[inline(always)]
-    pub fn prefetch_buckets(&self, memory: &[u8], hash: KeyHash) {
+    pub fn prefetch_buckets(&self, memory: &[u8], hash: KeyHash) -> (usize, usize) {
         let (first, second) = self.both(hash);
         prefetch::line(memory, first);
         prefetch::line(memory, second);
+        (first, second)
     }
 
     /// Starts loading the items a lookup of this hash would compare. Reads both buckets.
@@ -274,15 +306,17 @@ impl Table {
         });
     }
 
-    /// Adds an entry for a key that has none.
+    /// Adds an entry for a key that has none. `candidates` are those of its hash.
+    #[inline]
     pub fn insert(
         &mut self,
         memory: &mut [u8],
         hash: KeyHash,
+        candidates: Candidates,
         location: usize,
         frequency: u8,
     ) -> Result<(), NoSlot> {
-        let place = self.room_for(memory, hash).ok_or(NoSlot)?;
+        let place = self.room_for(memory, hash, candidates).ok_or(NoSlot)?;
         bucket::put(
             memory,
             place.bucket_at,
@@ -295,8 +329,13 @@ impl Table {
         Ok(())
     }
 
-    fn room_for(&self, memory: &mut [u8], hash: KeyHash) -> Option<Place> {
-        let (first, second) = self.both(hash);
+    #[inline]
+    fn room_for(
+        &self,
+        memory: &mut [u8],
+        hash: KeyHash,
+        Candidates { first, second, .. }: Candidates,
+    ) -> Option<Place> {
         let free_first = bucket::empties(bucket::view(memory, first));
         if SLOTS as u32 - free_first.count_ones() < FIRST_CHOICE_FILL {
             return Some(Place {
@@ -318,6 +357,18 @@ impl Table {
                 }
             });
         }
+        self.make_slot(memory, hash, first, second)
+    }
+
+    /// Pushes an entry on from one of the two full buckets of a hash.
+    #[cold]
+    fn make_slot(
+        &self,
+        memory: &mut [u8],
+        hash: KeyHash,
+        first: usize,
+        second: usize,
+    ) -> Option<Place> {
         let row = self.row(hash);
         let other = self.other_row(row, hash.tag());
         for depth in 0..DISPLACE_DEPTH {
@@ -416,8 +467,8 @@ impl Table {
             return false;
         }
         let (row, column) = (self.cursor, self.columns);
-        if row & ((1 << self.chunk_shift) - 1) == 0 {
-            let index = (column << (self.row_shift - self.chunk_shift)) + (row >> self.chunk_shift);
+        if row & self.chunk_mask == 0 {
+            let index = (column << self.column_shift) + (row >> self.chunk_shift);
             // A page taken for a step that then failed is there already.
             if index == self.directory.len() {
                 if !may_take_page {
@@ -426,7 +477,7 @@ impl Table {
                 let Some(page) = arena.take(Kind::Table) else {
                     return false;
                 };
-                self.directory.push(page);
+                self.directory.push(arena.start_of(page));
             }
         }
         let memory = arena.bytes_mut();
@@ -579,12 +630,12 @@ impl Table {
             }
         }
         self.cursor -= 1;
-        if row & ((1 << self.chunk_shift) - 1) == 0 {
-            let page = self
+        if row & self.chunk_mask == 0 {
+            let start = self
                 .directory
                 .pop()
                 .expect("the last page is the one just emptied");
-            arena.release(page);
+            arena.release(arena.page_of(start));
         }
         true
     }
