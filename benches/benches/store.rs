@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use common::cpu_time::{CpuTime, now};
 use common::peer::{self, Pages};
-use common::{MIB, Random, Store, VALUE_BYTES_MAX, fill, fill_value, key, strata};
+use common::{MIB, Random, Store, VALUE_BYTES_MAX, fill, fill_value, fill_what_fits, key, strata};
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 
 /// Items that fit the caches of a core.
@@ -39,7 +39,7 @@ const EVICTION_BYTES: usize = 288 * MIB;
 /// refuses a few of the items, and then not every get is a hit.
 const FEW_HASH_POWER: u8 = 18;
 const MANY_HASH_POWER: u8 = 24;
-const EVICTION_HASH_POWER: u8 = 22;
+const EVICTION_HASH_POWER: u8 = 23;
 
 fn peer_of(bytes: usize, hash_power: u8, pages: Pages) -> peer::Peer {
     peer::new(bytes - (8 << hash_power), hash_power, pages)
@@ -204,7 +204,12 @@ fn set_new_keys(
             index += 1;
         });
     });
-    assert_eq!(refused, 0, "{name}: every set finds room");
+    // The peer's table does not grow, and a set that finds its two hash buckets full is refused now and then.
+    let sets = index - from;
+    assert!(
+        refused * 100 <= sets,
+        "{name}: {refused} of {sets} sets were refused"
+    );
 }
 
 fn set_with_eviction(c: &mut Criterion<CpuTime>) {
@@ -220,7 +225,11 @@ fn set_with_eviction(c: &mut Criterion<CpuTime>) {
         drop(ours);
         for (name, pages) in [("segcache", Pages::Small), ("segcache_huge", Pages::Huge)] {
             let mut peer = peer_of(EVICTION_BYTES, EVICTION_HASH_POWER, pages);
-            fill(&mut peer, first, value_bytes);
+            let refused = fill_what_fits(&mut peer, first, value_bytes);
+            assert!(
+                refused * 100 <= first,
+                "{name}: {refused} of {first} sets were refused"
+            );
             set_new_keys(&mut group, name, &mut peer, first, value_bytes);
         }
         group.finish();

@@ -52,12 +52,8 @@ fn main() {
             .map(|power| {
                 let table_bytes = 8usize << power;
                 let mut peer = peer::new(memory_bytes - table_bytes, power, Pages::Small);
-                for index in 0..count {
-                    // A set that finds both its hash buckets full may be refused; what counts is what is held.
-                    let mut value = [b'v'; common::VALUE_BYTES_MAX];
-                    common::fill_value(&mut value, index);
-                    common::Store::set(&mut peer, &common::key(index), &value[..value_bytes]);
-                }
+                // A set that finds both its hash buckets full may be refused; what counts is what is held.
+                common::fill_what_fits(&mut peer, count, value_bytes);
                 (readable(&mut peer, 0..count), power)
             })
             .max()

@@ -82,14 +82,19 @@ impl Random {
 
 /// Stores the values of the indices below `count`, all of which must be accepted.
 pub fn fill(store: &mut impl Store, count: u64, value_bytes: usize) {
+    let refused = fill_what_fits(store, count, value_bytes);
+    assert_eq!(refused, 0, "{refused} of {count} items were refused");
+}
+
+/// Stores the values of the indices below `count`; how many were refused.
+pub fn fill_what_fits(store: &mut impl Store, count: u64, value_bytes: usize) -> u64 {
     let mut value = [b'v'; VALUE_BYTES_MAX];
+    let mut refused = 0;
     for index in 0..count {
         fill_value(&mut value, index);
-        assert!(
-            store.set(&key(index), &value[..value_bytes]),
-            "item {index} was refused"
-        );
+        refused += u64::from(!store.set(&key(index), &value[..value_bytes]));
     }
+    refused
 }
 
 /// How many of the indices in `range` have their value.
