@@ -238,10 +238,11 @@ impl<M: Memory> Shard<M> {
             self.table.chunk_count()
         );
         ensure!(
-            self.table
-                .chunks()
-                .iter()
-                .all(|&page| self.arena.page(page).kind == Kind::Table),
+            self.table.chunks().iter().all(|&start| self
+                .arena
+                .page(self.arena.page_of(start))
+                .kind
+                == Kind::Table),
             "the directory names a page that is no chunk"
         );
         Ok(())

@@ -3,9 +3,8 @@
 //! ```text
 //!  63            48 47            32 31                             0
 //! +----------------+----------------+--------------------------------+
-//! |  shard choice  |      tag       |        first address           |
+//! |  shard choice  |      tag       |              row               |
 //! +----------------+----------------+--------------------------------+
-//!                  \______ mixed together: the second address ______/
 //! ```
 //!
 //! Always true: nothing inside a shard looks at the top 16 bits, which decide the shard. All keys of one shard agree
@@ -19,8 +18,8 @@ pub const KEY_BYTES_MAX: usize = 250;
 /// How many random words a [`KeyHasher`] is made of.
 pub const HASH_SEED_WORDS: usize = 8;
 
-/// An odd constant with no short pattern (2^64 divided by the golden ratio).
-const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
+/// An odd constant with no short pattern (2^32 divided by the golden ratio, the next prime).
+const MIX: u32 = 0x9e37_79b1;
 
 /// The keyed hash. All shards of a server share one, so a key is hashed once.
 ///
@@ -81,17 +80,20 @@ impl KeyHash {
         if tag == 0 { 1 } else { tag }
     }
 
-    /// Address of the first hash bucket, before it is cut to the size of the table.
+    /// The row of the table, before it is cut to the size of the table.
     #[inline]
-    pub(crate) fn first(self) -> u32 {
+    pub(crate) fn row(self) -> u32 {
         self.0 as u32
     }
+}
 
-    /// Address of the second hash bucket. The shift drops the shard bits, the product stirs the rest.
-    #[inline]
-    pub(crate) fn second(self) -> u32 {
-        ((self.0 << 16).wrapping_mul(MIX) >> 32) as u32
-    }
+/// What leads from either row of a tag to the other, by exclusive or, before it is cut to the size of the table.
+/// Odd, so that the rows differ.
+#[inline]
+pub(crate) fn row_step(tag: u16) -> u32 {
+    let product = u32::from(tag).wrapping_mul(MIX);
+    // The low bits of the product know nothing of the upper bits of the tag.
+    (product ^ product >> 15) | 1
 }
 
 /// A key together with its hash. `bytes` is 1 to [`KEY_BYTES_MAX`] long; a store of any other length panics.
@@ -127,10 +129,7 @@ mod tests {
     fn shard_bits_do_not_reach_the_table() {
         let low = KeyHash(0x0000_1234_5678_9abc);
         let high = KeyHash(0xffff_1234_5678_9abc);
-        assert_eq!(
-            (low.tag(), low.first(), low.second()),
-            (high.tag(), high.first(), high.second())
-        );
+        assert_eq!((low.tag(), low.row()), (high.tag(), high.row()));
         assert_ne!(low.shard(1000), high.shard(1000));
     }
 
@@ -140,18 +139,24 @@ mod tests {
     }
 
     #[test]
-    fn addresses_differ_and_seed_matters() {
+    fn seed_matters() {
         let other = KeyHasher::new([12, 22, 33, 44, 55, 66, 77, 88]);
-        let same = (0..1000u32)
-            .filter(|i| {
-                let hash = hasher().hash(&i.to_le_bytes());
-                assert_ne!(hash, other.hash(&i.to_le_bytes()));
-                hash.first() & 0xff == hash.second() & 0xff
-            })
-            .count();
-        assert!(
-            same < 20,
-            "first and second address agree in 8 bits for {same} of 1000 keys; 4 expected"
-        );
+        for i in 0..1000u32 {
+            assert_ne!(
+                hasher().hash(&i.to_le_bytes()),
+                other.hash(&i.to_le_bytes())
+            );
+        }
+    }
+
+    #[test]
+    fn steps_between_rows_are_spread_and_never_stay() {
+        let mut seen = std::collections::HashSet::new();
+        for tag in 1..=u16::MAX {
+            assert_eq!(row_step(tag) & 1, 1, "tag {tag} must leave its row");
+            seen.insert(row_step(tag) & 0xffff);
+        }
+        // One bit is given away, and the mixing lets some meet.
+        assert!(seen.len() > 20_000, "{} steps in 2^15", seen.len());
     }
 }

@@ -271,7 +271,7 @@ impl<M: Memory> Shard<M> {
     /// Looks a key up and counts the fetch.
     #[inline(always)]
     pub fn get(&mut self, key: Key<'_>, now: Seconds, unique: Unique) -> Option<Hit<'_>> {
-        let (entry, mut header) = self.fetch(key, now.0)?;
+        let (entry, mut header, deadline) = self.fetch(key, now.0)?;
         self.bump(entry.place);
         let first_fetch = !header.has(item::FETCHED);
         let wanted = item::FETCHED
@@ -284,7 +284,7 @@ impl<M: Memory> Shard<M> {
             header.bits |= wanted;
             header.write(self.arena.bytes_mut(), entry.location);
         }
-        Some(self.hit(entry.location, header, unique, first_fetch))
+        Some(self.hit(entry.location, header, deadline, unique, first_fetch))
     }
 
     /// Gives the item a new deadline and looks it up. When it cannot be moved for lack of memory it keeps the old
@@ -306,13 +306,13 @@ impl<M: Memory> Shard<M> {
 
     /// Looks a key up and ends its life: the value is handed out once more, the next reader misses.
     fn get_last(&mut self, key: Key<'_>, now: Seconds, unique: Unique) -> Option<Hit<'_>> {
-        let (entry, mut header) = self.fetch(key, now.0)?;
+        let (entry, mut header, _) = self.fetch(key, now.0)?;
         if self.set_deadline(entry.location, header, now.0) {
             let first_fetch = !header.has(item::FETCHED);
             header = Header::read(self.arena.bytes(), entry.location);
             header.bits |= item::FETCHED;
             header.write(self.arena.bytes_mut(), entry.location);
-            return Some(self.hit(entry.location, header, unique, first_fetch));
+            return Some(self.hit(entry.location, header, now.0, unique, first_fetch));
         }
         // Its segment is months old and cannot tell the present, so the item moves to one that can.
         if self.touch(key, Deadline::At(Seconds(now.0 + 1)), now) == TouchOutcome::Touched {
@@ -323,7 +323,14 @@ impl<M: Memory> Shard<M> {
     }
 
     #[inline(always)]
-    fn hit(&self, location: usize, header: Header, unique: Unique, first_fetch: bool) -> Hit<'_> {
+    fn hit(
+        &self,
+        location: usize,
+        header: Header,
+        deadline: u32,
+        unique: Unique,
+        first_fetch: bool,
+    ) -> Hit<'_> {
         let memory = self.arena.bytes();
         let page = self.arena.page(self.arena.page_of(location));
         let placement = Placement::of(memory, location, header);
@@ -334,7 +341,7 @@ impl<M: Memory> Shard<M> {
             } else {
                 0
             },
-            deadline: Deadline::from_raw(self.deadline_of(location, header)),
+            deadline: Deadline::from_raw(deadline),
             value: Value::new(memory, &self.arena.pages, placement),
             item: ItemRef {
                 location,
@@ -365,7 +372,7 @@ impl<M: Memory> Shard<M> {
         if frequency >= FREQUENCY_MAX {
             return;
         }
-        if frequency >= FREQUENCY_EXACT && !self.random().is_multiple_of(u64::from(frequency)) {
+        if frequency >= FREQUENCY_EXACT && !self.one_in(u32::from(frequency)) {
             return;
         }
         bucket::set_frequency(
@@ -376,6 +383,13 @@ impl<M: Memory> Shard<M> {
         );
     }
 
+    /// True with a chance of one in `count`.
+    #[inline(always)]
+    fn one_in(&mut self, count: u32) -> bool {
+        ((self.random() >> 32) * u64::from(count)) >> 32 == 0
+    }
+
+    #[inline(always)]
     fn random(&mut self) -> u64 {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
@@ -386,12 +400,13 @@ impl<M: Memory> Shard<M> {
     /// The visible item of a key. An item met after its deadline or a flush is removed on the spot.
     #[inline(always)]
     pub(crate) fn lookup(&mut self, key: Key<'_>, now: u32) -> Option<(Entry, Header)> {
-        self.find_visible(key, now).ok()
+        let (entry, header, _) = self.find_visible(key, now).ok()?;
+        Some((entry, header))
     }
 
-    /// As `lookup`, for commands that fetch: counts what made it miss.
+    /// As `lookup`, for commands that fetch: tells the deadline too, and counts what made it miss.
     #[inline(always)]
-    fn fetch(&mut self, key: Key<'_>, now: u32) -> Option<(Entry, Header)> {
+    fn fetch(&mut self, key: Key<'_>, now: u32) -> Option<(Entry, Header, u32)> {
         match self.find_visible(key, now) {
             Ok(found) => Some(found),
             Err(reason) => {
@@ -406,16 +421,21 @@ impl<M: Memory> Shard<M> {
     }
 
     #[inline(always)]
-    fn find_visible(&mut self, key: Key<'_>, now: u32) -> Result<(Entry, Header), Option<Reason>> {
+    fn find_visible(
+        &mut self,
+        key: Key<'_>,
+        now: u32,
+    ) -> Result<(Entry, Header, u32), Option<Reason>> {
         self.pass_time(now);
         let Some(entry) = self.table.find(self.arena.bytes(), key.hash, key.bytes) else {
             return Err(None);
         };
         let header = Header::read(self.arena.bytes(), entry.location);
-        match self.gone(entry.location, header, now) {
-            None => Ok((entry, header)),
+        let deadline = self.deadline_of(entry.location, header);
+        match self.gone(entry.location, deadline, now) {
+            None => Ok((entry, header, deadline)),
             Some(reason) => {
-                self.bury(entry, reason);
+                self.bury(entry, header, reason);
                 Err(Some(reason))
             }
         }
@@ -423,11 +443,11 @@ impl<M: Memory> Shard<M> {
 
     /// Why an item must not be seen, if it must not.
     #[inline(always)]
-    pub(crate) fn gone(&self, location: usize, header: Header, now: u32) -> Option<Reason> {
+    pub(crate) fn gone(&self, location: usize, deadline: u32, now: u32) -> Option<Reason> {
         let page = self.arena.page(self.arena.page_of(location));
         if page.epoch < self.flush_epoch {
             Some(Reason::Flushed)
-        } else if self.deadline_of(location, header) <= now {
+        } else if deadline <= now {
             Some(Reason::Expired)
         } else {
             None
@@ -596,8 +616,8 @@ impl<M: Memory> Shard<M> {
     /// Removes a key.
     pub fn delete(&mut self, key: Key<'_>, now: Seconds) -> DeleteOutcome {
         match self.lookup(key, now.0) {
-            Some((entry, _)) => {
-                self.bury(entry, Reason::Command);
+            Some((entry, header)) => {
+                self.bury(entry, header, Reason::Command);
                 DeleteOutcome::Deleted
             }
             None => DeleteOutcome::NotFound,
@@ -607,7 +627,8 @@ impl<M: Memory> Shard<M> {
     /// Removes a key without an answer and without asking the time: for a set that has failed before it got here.
     pub fn unlink(&mut self, key: Key<'_>) {
         if let Some(entry) = self.table.find(self.arena.bytes(), key.hash, key.bytes) {
-            self.bury(entry, Reason::Command);
+            let header = Header::read(self.arena.bytes(), entry.location);
+            self.bury(entry, header, Reason::Command);
         }
     }
 
@@ -676,7 +697,7 @@ impl<M: Memory> Shard<M> {
             return TouchOutcome::NotFound;
         };
         if deadline <= now {
-            self.bury(entry, Reason::Command);
+            self.bury(entry, header, Reason::Command);
             return TouchOutcome::Touched;
         }
         if self.touch_in_place(entry.location, header, deadline, now) {
@@ -791,7 +812,7 @@ impl<M: Memory> Shard<M> {
             hash_entries: self.table.entries(),
             side_bytes: size_of_val(&self.arena.pages.list[..])
                 + size_of_val(&self.chains.chains[..])
-                + self.arena.page_count() * 4,
+                + self.table.side_bytes(),
             ..Usage::default()
         };
         for page in &self.arena.pages.list {
@@ -971,13 +992,14 @@ impl<M: Memory> Shard<M> {
     /// Leads the table to a new item and removes the old one of the same key.
     #[inline]
     fn publish(&mut self, key: Key<'_>, location: usize) -> Result<(), NoMemory> {
-        if let Some(entry) = self.table.find(self.arena.bytes(), key.hash, key.bytes) {
+        let places = self.table.candidates(self.arena.bytes(), key.hash);
+        if let Some(entry) = self.table.find_among(self.arena.bytes(), places, key.bytes) {
             self.replace_entry(entry, location);
             return Ok(());
         }
         if self
             .table
-            .insert(&mut self.arena, &self.hasher, key.hash, location, 0)
+            .insert(self.arena.bytes_mut(), key.hash, places, location, 0)
             .is_err()
         {
             if self.eviction == Eviction::None {
@@ -986,18 +1008,18 @@ impl<M: Memory> Shard<M> {
             }
             let least = self.table.least_frequent(self.arena.bytes(), key.hash);
             self.counters.table_evictions += 1;
-            self.bury(least, Reason::Evicted);
+            let header = Header::read(self.arena.bytes(), least.location);
+            self.bury(least, header, Reason::Evicted);
             let again = self
                 .table
-                .insert(&mut self.arena, &self.hasher, key.hash, location, 0);
+                .insert(self.arena.bytes_mut(), key.hash, places, location, 0);
             assert!(
                 again.is_ok(),
                 "a slot of this key's buckets was just emptied"
             );
         }
         let may_take_page = self.may_take(1);
-        self.table
-            .grow(&mut self.arena, &self.hasher, may_take_page);
+        self.table.grow(&mut self.arena, may_take_page);
         Ok(())
     }
 
@@ -1008,18 +1030,21 @@ impl<M: Memory> Shard<M> {
             entry.place.slot,
             location,
         );
-        self.kill(entry.location);
+        let old = Header::read(self.arena.bytes(), entry.location);
+        self.kill(entry.location, old);
     }
 
     /// Takes back an item that was written but is not in the table.
     fn discard(&mut self, location: usize) {
         self.counters.total_items -= 1;
-        self.kill(location);
+        let header = Header::read(self.arena.bytes(), location);
+        self.kill(location, header);
     }
 
     /// Takes an item out of the table and marks it dead.
-    pub(crate) fn bury(&mut self, entry: Entry, reason: Reason) {
-        let fetched = Header::read(self.arena.bytes(), entry.location).has(item::FETCHED);
+    #[inline]
+    pub(crate) fn bury(&mut self, entry: Entry, header: Header, reason: Reason) {
+        let fetched = header.has(item::FETCHED);
         match reason {
             Reason::Command => {}
             Reason::Expired => {
@@ -1033,12 +1058,12 @@ impl<M: Memory> Shard<M> {
             }
         }
         self.table.remove(self.arena.bytes_mut(), entry.place);
-        self.kill(entry.location);
+        self.kill(entry.location, header);
     }
 
     /// Marks an item dead and gives its extension pages back; frees its segment if it was the last one there.
-    fn kill(&mut self, location: usize) {
-        let mut header = Header::read(self.arena.bytes(), location);
+    #[inline]
+    fn kill(&mut self, location: usize, mut header: Header) {
         debug_assert!(!header.has(item::DEAD));
         let size = header.size();
         let mut bytes = size;

@@ -12,10 +12,9 @@
 pub(crate) mod policy;
 
 use crate::item::{self, Header};
-use crate::key::KeyHash;
 use crate::segment::arena::{Kind, Memory, NO_PAGE};
 use crate::shard::{Eviction, NoMemory, Reason, Shard, delta_of, moved_size};
-use crate::table::{Entry, bucket};
+use crate::table::{Entry, Table, bucket};
 use crate::ttl::{GROUP_COUNT, Seconds, TtlBuckets};
 use policy::{Cutoff, Keep};
 
@@ -49,6 +48,14 @@ struct Sweep {
     kept_bytes: usize,
 }
 
+/// An item of the batch at hand. The table neither grows nor shrinks during a batch, so its buckets stay where they are.
+#[derive(Clone, Copy, Default)]
+struct Swept {
+    at: usize,
+    buckets: (usize, usize),
+    tag: u16,
+}
+
 /// The segment that takes survivors.
 #[derive(Clone, Copy)]
 struct Target {
@@ -66,8 +73,10 @@ pub(crate) struct Reclaim {
     scan_now: u32,
     scan_cursor: usize,
     scan_left: usize,
-    /// Items stores still owe.
-    debt: usize,
+    /// Bytes of items stores still owe to sweep.
+    debt_bytes: usize,
+    /// What an item has in bytes on average, as of the last payment.
+    item_bytes: usize,
 }
 
 impl Reclaim {
@@ -80,7 +89,8 @@ impl Reclaim {
             scan_now: 0,
             scan_cursor: 0,
             scan_left: 0,
-            debt: 0,
+            debt_bytes: 0,
+            item_bytes: 1,
         }
     }
 
@@ -133,15 +143,22 @@ impl<M: Memory> Shard<M> {
         }
     }
 
+    /// Debt is counted in bytes, so that a store that only adds to it divides nothing.
     fn pay(&mut self, bytes: usize, now: u32) {
+        let reclaim = &mut self.reclaim;
+        reclaim.debt_bytes += PACE_ITEMS * (bytes + reclaim.item_bytes);
+        if reclaim.debt_bytes < PACE_SLICE_ITEMS * reclaim.item_bytes {
+            return;
+        }
         let average = (self.counters.bytes / self.counters.items.max(1)).max(1) as usize;
-        let owed = PACE_ITEMS + PACE_ITEMS * bytes / average;
-        self.reclaim.debt = (self.reclaim.debt + owed).min(PACE_MAX_ITEMS);
-        while self.reclaim.debt >= PACE_SLICE_ITEMS {
-            match self.reclaim_step(now, false) {
-                Step::Did(items) => self.reclaim.debt = self.reclaim.debt.saturating_sub(items),
-                Step::Idle => self.reclaim.debt = 0,
-            }
+        reclaim.item_bytes = average;
+        reclaim.debt_bytes = reclaim.debt_bytes.min(PACE_MAX_ITEMS * average);
+        while self.reclaim.debt_bytes >= PACE_SLICE_ITEMS * average {
+            let paid = match self.reclaim_step(now, false) {
+                Step::Did(items) => items * average,
+                Step::Idle => usize::MAX,
+            };
+            self.reclaim.debt_bytes = self.reclaim.debt_bytes.saturating_sub(paid);
         }
     }
 
@@ -186,7 +203,7 @@ impl<M: Memory> Shard<M> {
         if !force && self.arena.free_count() >= self.reclaim.low_water {
             return Step::Idle;
         }
-        if self.table.could_shrink() && self.table.shrink(&mut self.arena, &self.hasher) {
+        if self.table.could_shrink() && self.table.shrink(&mut self.arena) {
             return Step::Did(2);
         }
         if self.start_merge(force) {
@@ -393,7 +410,7 @@ impl<M: Memory> Shard<M> {
             return Step::Idle;
         };
         let end = self.arena.start_of(sweep.source) + self.arena.page(sweep.source).used as usize;
-        let mut batch = [(0usize, KeyHash(0)); BATCH_ITEMS];
+        let mut batch = [Swept::default(); BATCH_ITEMS];
         let (mut items, mut dead_items) = (0, 0);
         while items < BATCH_ITEMS && dead_items < BATCH_DEAD_ITEMS && sweep.at < end {
             let memory = self.arena.bytes();
@@ -402,14 +419,17 @@ impl<M: Memory> Shard<M> {
                 dead_items += 1;
             } else {
                 let hash = self.hasher.hash(item::key_at(memory, sweep.at));
-                self.table.prefetch_buckets(memory, hash);
-                batch[items] = (sweep.at, hash);
+                batch[items] = Swept {
+                    at: sweep.at,
+                    buckets: self.table.prefetch_buckets(memory, hash),
+                    tag: hash.tag(),
+                };
                 items += 1;
             }
             sweep.at += header.size();
         }
-        for &(at, hash) in &batch[..items] {
-            if !self.sweep_item(&mut sweep, at, hash, now) {
+        for &item in &batch[..items] {
+            if !self.sweep_item(&mut sweep, item, now) {
                 // Nothing may be dropped and there is no room to move to: the segment stays as it is, its items that
                 // have moved are dead here.
                 self.reclaim.sweep = None;
@@ -442,8 +462,9 @@ impl<M: Memory> Shard<M> {
     }
 
     /// Drops or moves one item. `false` when it can be neither.
-    fn sweep_item(&mut self, sweep: &mut Sweep, at: usize, hash: KeyHash, now: u32) -> bool {
-        let place = self.table.find_location(self.arena.bytes(), hash, at);
+    fn sweep_item(&mut self, sweep: &mut Sweep, item: Swept, now: u32) -> bool {
+        let at = item.at;
+        let place = Table::find_location_in(self.arena.bytes(), item.buckets, item.tag, at);
         let place =
             place.unwrap_or_else(|| panic!("the item at {at} is not dead and not in the table"));
         let entry = Entry {
@@ -451,8 +472,9 @@ impl<M: Memory> Shard<M> {
             location: at,
         };
         let header = Header::read(self.arena.bytes(), at);
-        if let Some(reason) = self.gone(at, header, now) {
-            self.bury(entry, reason);
+        let deadline = self.deadline_of(at, header);
+        if let Some(reason) = self.gone(at, deadline, now) {
+            self.bury(entry, header, reason);
             return true;
         }
         let size = header.size();
@@ -467,7 +489,6 @@ impl<M: Memory> Shard<M> {
             Keep::Popular { .. } => self.reclaim.cutoff.keeps(frequency, size),
         };
         if keep {
-            let deadline = self.deadline_of(at, header);
             let moved = moved_size(header, deadline, now);
             if let Some(page) = self.target_for(sweep.source, sweep.keep, moved, deadline, now) {
                 self.relocate(place, at, header, page, deadline, now);
@@ -486,7 +507,7 @@ impl<M: Memory> Shard<M> {
         if self.eviction == Eviction::None {
             return false;
         }
-        self.bury(entry, Reason::Evicted);
+        self.bury(entry, header, Reason::Evicted);
         true
     }
 

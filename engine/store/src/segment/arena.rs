@@ -157,11 +157,6 @@ impl<M: Memory> Arena<M> {
     }
 
     #[inline(always)]
-    pub fn page_shift(&self) -> u32 {
-        self.pages.shift
-    }
-
-    #[inline(always)]
     pub fn page_bytes(&self) -> usize {
         1 << self.pages.shift
     }

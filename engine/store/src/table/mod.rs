@@ -8,11 +8,12 @@
 //!   row 3     | bucket |  | bucket |
 //! ```
 //!
-//! A key addresses two rows by its hash, and may stand in either; its tag gives the column (`owners`). The number of rows
-//! never changes. The table grows by a bucket at a time: the row under the cursor gets one more, and the entries whose
-//! tags the new column owns move there. No key is read for that, and no row is ever much fuller than another, which
-//! splitting buckets in halves could not promise: there, buckets still to be split are twice as full as the others,
-//! and two choices of a place cannot make up for it.
+//! A key may stand in two rows: one given by its hash, the other by that row and the tag, such that each leads to the
+//! other (as in a cuckoo filter). The tag also gives the column (`owners`). So where else an entry may go is told by the
+//! entry alone, and no key is read to make room. The number of rows never changes. The table grows by a bucket at a
+//! time: the row under the cursor gets one more, and the entries whose tags the new column owns move there. No row is
+//! ever much fuller than another, which splitting buckets in halves could not promise: there, buckets still to be split
+//! are twice as full as the others, and two choices of a place cannot make up for it.
 //!
 //! A column is some pages of the arena, or one. The table starts with one column, about a 256th of the memory.
 //!
@@ -24,7 +25,8 @@ mod owners;
 mod scan;
 
 use crate::item;
-use crate::key::{KeyHash, KeyHasher};
+use crate::key;
+use crate::key::KeyHash;
 use crate::prefetch;
 use crate::segment::arena::{Arena, Kind, Memory};
 use bucket::{BUCKET_BYTES, SLOTS};
@@ -40,6 +42,8 @@ const SHRINK_BELOW_EIGHTHS: usize = 6;
 const STEPS_PER_INSERT: u32 = 2;
 /// How far entries are pushed on to make room: `SLOTS` at the first level, `SLOTS * SLOTS` at the second.
 const DISPLACE_DEPTH: u32 = 2;
+/// Bytes of a cache line.
+const LINE_BYTES: usize = 64;
 /// Buckets of the next row asked for beforehand.
 const ROW_PREFETCH: usize = 24;
 
@@ -63,6 +67,39 @@ pub(crate) struct Place {
     pub slot: usize,
 }
 
+/// Slots worth a look. Good until buckets are added or taken away; `slots` until an entry of theirs changes.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Candidates {
+    first: usize,
+    second: usize,
+    /// A bit for each slot of the first bucket, then for each of the second.
+    slots: u32,
+}
+
+impl Candidates {
+    /// The first that `look` makes something of.
+    ///
+    /// In which of the two buckets a key is cannot be guessed, so no branch depends on it: nearly always there is one
+    /// candidate or none, and its bucket is picked by arithmetic. A branch guessed wrong costs more than the second scan.
+    #[inline(always)]
+    fn find<T>(self, look: impl Fn(Place) -> Option<T>) -> Option<T> {
+        let mut slots = self.slots;
+        while slots != 0 {
+            let index = slots.trailing_zeros() as usize;
+            let second = 0usize.wrapping_sub(index / SLOTS);
+            let place = Place {
+                bucket_at: self.first ^ (self.first ^ self.second) & second,
+                slot: index % SLOTS,
+            };
+            if let Some(found) = look(place) {
+                return Some(found);
+            }
+            slots &= slots - 1;
+        }
+        None
+    }
+}
+
 /// An entry found.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Entry {
@@ -70,23 +107,31 @@ pub(crate) struct Entry {
     pub location: usize,
 }
 
+/// No row: where none has to be left out.
+const NO_ROW: usize = usize::MAX;
+
 /// Both buckets were full and no entry could be pushed on.
 #[derive(Debug)]
 pub(crate) struct NoSlot;
 
 pub(crate) struct Table {
-    /// Pages of the columns, one column after the other.
-    directory: Vec<u32>,
+    /// Where the pages of the columns begin in the arena, one column after the other.
+    directory: Vec<usize>,
     owners: Owners,
     /// `log2` of the rows.
     row_shift: u32,
+    /// `log2` of the pages of a column.
+    column_shift: u32,
     /// Columns that all rows have.
     columns: usize,
     /// Rows below this have one column more.
     cursor: usize,
     /// `log2` of the buckets in a page.
     chunk_shift: u32,
-    page_shift: u32,
+    /// The rows less one: cuts a hash to a row.
+    row_mask: usize,
+    /// The buckets in a page less one.
+    chunk_mask: usize,
     entries: usize,
 }
 
@@ -108,16 +153,18 @@ impl Table {
                 .expect("a new arena has pages for the table");
             let start = arena.start_of(page);
             arena.bytes_mut()[start..start + page_bytes].fill(0);
-            directory.push(page);
+            directory.push(start);
         }
         Self {
             directory,
             owners: Owners::new(),
             row_shift,
+            column_shift: row_shift - chunk_shift,
             columns: 1,
             cursor: 0,
             chunk_shift,
-            page_shift: arena.page_shift(),
+            row_mask: (1 << row_shift) - 1,
+            chunk_mask: (1 << chunk_shift) - 1,
             entries: 0,
         }
     }
@@ -130,9 +177,14 @@ impl Table {
         (self.columns << self.row_shift) + self.cursor
     }
 
-    /// Pages of the table.
-    pub fn chunks(&self) -> &[u32] {
+    /// Where the pages of the table begin.
+    pub fn chunks(&self) -> &[usize] {
         &self.directory
+    }
+
+    /// Bytes of what is noted beside the arena.
+    pub fn side_bytes(&self) -> usize {
+        self.directory.capacity() * size_of::<usize>() + size_of::<Owners>() + owners::PAIRS_BYTES
     }
 
     pub fn chunk_count(&self) -> usize {
@@ -147,116 +199,126 @@ impl Table {
         })
     }
 
+    /// The row a hash addresses.
     #[inline(always)]
-    fn row(&self, address: u32) -> usize {
-        address as usize & ((1 << self.row_shift) - 1)
+    fn row(&self, hash: KeyHash) -> usize {
+        hash.row() as usize & self.row_mask
+    }
+
+    /// The other row of an entry that stands in `row`. It is never the same, and its other row is `row`.
+    #[inline(always)]
+    fn other_row(&self, row: usize, tag: u16) -> usize {
+        row ^ (key::row_step(tag) as usize & self.row_mask)
+    }
+
+    /// Where the bucket is that may hold this tag in a row.
+    #[inline(always)]
+    fn bucket_of(&self, row: usize, tag: u16) -> usize {
+        let column = self.owners.of(tag)[usize::from(row < self.cursor)];
+        self.bucket_at(row, usize::from(column))
     }
 
     #[inline(always)]
     fn bucket_at(&self, row: usize, column: usize) -> usize {
-        let page = self.directory
-            [(column << (self.row_shift - self.chunk_shift)) + (row >> self.chunk_shift)]
-            as usize;
-        (page << self.page_shift) | ((row & ((1 << self.chunk_shift) - 1)) * BUCKET_BYTES)
+        self.directory[(column << self.column_shift) + (row >> self.chunk_shift)]
+            + (row & self.chunk_mask) * BUCKET_BYTES
     }
 
     /// Offsets of the two buckets a key may be in.
     #[inline(always)]
     pub fn both(&self, hash: KeyHash) -> (usize, usize) {
-        let owners = self.owners.of(hash.tag());
-        let place = |row| self.bucket_at(row, usize::from(owners[usize::from(row < self.cursor)]));
-        (
-            place(self.row(hash.first())),
-            place(self.row(hash.second())),
-        )
+        let (row, tag) = (self.row(hash), hash.tag());
+        let other = self.other_row(row, tag);
+        (self.bucket_of(row, tag), self.bucket_of(other, tag))
+    }
+
+    /// Where a key may be: its two buckets, and the slots of both whose tag is the key's.
+    #[inline(always)]
+    pub fn candidates(&self, memory: &[u8], hash: KeyHash) -> Candidates {
+        Self::candidates_in(memory, self.both(hash), hash.tag())
+    }
+
+    /// As `candidates`, of the two buckets of a key with this tag.
+    #[inline(always)]
+    fn candidates_in(memory: &[u8], (first, second): (usize, usize), tag: u16) -> Candidates {
+        let in_first = bucket::matches(bucket::view(memory, first), tag);
+        let in_second = bucket::matches(bucket::view(memory, second), tag);
+        Candidates {
+            first,
+            second,
+            slots: in_first | in_second << SLOTS,
+        }
     }
 
     /// Looks for the entry of a key.
     #[inline(always)]
     pub fn find(&self, memory: &[u8], hash: KeyHash, key: &[u8]) -> Option<Entry> {
-        let tag = hash.tag();
-        let (first, second) = self.both(hash);
-        prefetch::line(memory, second);
-        if let Some(entry) = Self::find_in(memory, first, tag, key) {
-            return Some(entry);
-        }
-        Self::find_in(memory, second, tag, key)
+        self.find_among(memory, self.candidates(memory, hash), key)
     }
 
+    /// As `find`, of the candidates of the key's hash.
     #[inline(always)]
-    fn find_in(memory: &[u8], bucket_at: usize, tag: u16, key: &[u8]) -> Option<Entry> {
-        let bucket = bucket::view(memory, bucket_at);
-        let mut mask = bucket::matches(bucket, tag);
-        while mask != 0 {
-            let slot = mask.trailing_zeros() as usize;
-            let location = bucket::location(bucket, slot);
-            if same_key(memory, location, key) {
-                return Some(Entry {
-                    place: Place { bucket_at, slot },
-                    location,
-                });
-            }
-            mask &= mask - 1;
-        }
-        None
+    pub fn find_among(&self, memory: &[u8], candidates: Candidates, key: &[u8]) -> Option<Entry> {
+        candidates.find(|place| {
+            let location = bucket::location(bucket::view(memory, place.bucket_at), place.slot);
+            // The value is likely to begin on the next line, or at least to reach into it.
+            prefetch::line(memory, location + LINE_BYTES);
+            same_key(memory, location, key).then_some(Entry { place, location })
+        })
     }
 
     /// Looks for the entry that leads to `location`, whose key has this hash.
-    #[inline]
     pub fn find_location(&self, memory: &[u8], hash: KeyHash, location: usize) -> Option<Place> {
-        let tag = hash.tag();
-        let (first, second) = self.both(hash);
-        for bucket_at in [first, second] {
-            let bucket = bucket::view(memory, bucket_at);
-            let mut mask = bucket::matches(bucket, tag);
-            while mask != 0 {
-                let slot = mask.trailing_zeros() as usize;
-                if bucket::location(bucket, slot) == location {
-                    return Some(Place { bucket_at, slot });
-                }
-                mask &= mask - 1;
-            }
-        }
-        None
+        Self::find_location_in(memory, self.both(hash), hash.tag(), location)
     }
 
-    /// Starts loading both buckets of a key.
+    /// As `find_location`, in the two buckets of a key with this tag.
     #[inline(always)]
-    pub fn prefetch_buckets(&self, memory: &[u8], hash: KeyHash) {
+    pub fn find_location_in(
+        memory: &[u8],
+        both: (usize, usize),
+        tag: u16,
+        location: usize,
+    ) -> Option<Place> {
+        Self::candidates_in(memory, both, tag).find(|place| {
+            let here = bucket::location(bucket::view(memory, place.bucket_at), place.slot);
+            (here == location).then_some(place)
+        })
+    }
+
+    /// Starts loading both buckets of a key, and says where they are: good until the table grows or shrinks.
+    #[inline(always)]
+    pub fn prefetch_buckets(&self, memory: &[u8], hash: KeyHash) -> (usize, usize) {
         let (first, second) = self.both(hash);
         prefetch::line(memory, first);
         prefetch::line(memory, second);
+        (first, second)
     }
 
     /// Starts loading the items a lookup of this hash would compare. Reads both buckets.
     #[inline(always)]
     pub fn prefetch_item(&self, memory: &[u8], hash: KeyHash) {
-        let tag = hash.tag();
-        let (first, second) = self.both(hash);
-        for bucket_at in [first, second] {
-            let bucket = bucket::view(memory, bucket_at);
-            let mut mask = bucket::matches(bucket, tag);
-            while mask != 0 {
-                let location = bucket::location(bucket, mask.trailing_zeros() as usize);
-                prefetch::line(memory, location);
-                prefetch::line(memory, location + 64);
-                mask &= mask - 1;
-            }
-        }
+        self.candidates(memory, hash).find(|place| {
+            let location = bucket::location(bucket::view(memory, place.bucket_at), place.slot);
+            prefetch::line(memory, location);
+            prefetch::line(memory, location + LINE_BYTES);
+            None::<()>
+        });
     }
 
-    /// Adds an entry for a key that has none.
-    pub fn insert<M: Memory>(
+    /// Adds an entry for a key that has none. `candidates` are those of its hash.
+    #[inline]
+    pub fn insert(
         &mut self,
-        arena: &mut Arena<M>,
-        hasher: &KeyHasher,
+        memory: &mut [u8],
         hash: KeyHash,
+        candidates: Candidates,
         location: usize,
         frequency: u8,
     ) -> Result<(), NoSlot> {
-        let place = self.room_for(arena, hasher, hash).ok_or(NoSlot)?;
+        let place = self.room_for(memory, hash, candidates).ok_or(NoSlot)?;
         bucket::put(
-            arena.bytes_mut(),
+            memory,
             place.bucket_at,
             place.slot,
             hash.tag(),
@@ -267,21 +329,21 @@ impl Table {
         Ok(())
     }
 
-    fn room_for<M: Memory>(
+    #[inline]
+    fn room_for(
         &self,
-        arena: &mut Arena<M>,
-        hasher: &KeyHasher,
+        memory: &mut [u8],
         hash: KeyHash,
+        Candidates { first, second, .. }: Candidates,
     ) -> Option<Place> {
-        let (first, second) = self.both(hash);
-        let free_first = bucket::empties(bucket::view(arena.bytes(), first));
+        let free_first = bucket::empties(bucket::view(memory, first));
         if SLOTS as u32 - free_first.count_ones() < FIRST_CHOICE_FILL {
             return Some(Place {
                 bucket_at: first,
                 slot: free_first.trailing_zeros() as usize,
             });
         }
-        let free_second = bucket::empties(bucket::view(arena.bytes(), second));
+        let free_second = bucket::empties(bucket::view(memory, second));
         if free_first | free_second != 0 {
             return Some(if free_second.count_ones() > free_first.count_ones() {
                 Place {
@@ -295,9 +357,23 @@ impl Table {
                 }
             });
         }
+        self.make_slot(memory, hash, first, second)
+    }
+
+    /// Pushes an entry on from one of the two full buckets of a hash.
+    #[cold]
+    fn make_slot(
+        &self,
+        memory: &mut [u8],
+        hash: KeyHash,
+        first: usize,
+        second: usize,
+    ) -> Option<Place> {
+        let row = self.row(hash);
+        let other = self.other_row(row, hash.tag());
         for depth in 0..DISPLACE_DEPTH {
-            for bucket_at in [first, second] {
-                if let Some(slot) = self.displace(arena, hasher, bucket_at, depth) {
+            for (row, bucket_at) in [(row, first), (other, second)] {
+                if let Some(slot) = self.displace(memory, row, bucket_at, depth, NO_ROW) {
                     return Some(Place { bucket_at, slot });
                 }
             }
@@ -307,39 +383,41 @@ impl Table {
 
     /// Empties one slot of a full bucket by moving its entry to the entry's other bucket; gives the slot.
     ///
-    /// Entries only ever move into a bucket with room, so the bucket being helped is not refilled on the way.
-    fn displace<M: Memory>(
+    /// Entries only ever move into a bucket with room, so the bucket being helped is not refilled on the way. No entry
+    /// moves into row `except`: whoever empties that row would otherwise get back what he gave away.
+    fn displace(
         &self,
-        arena: &mut Arena<M>,
-        hasher: &KeyHasher,
+        memory: &mut [u8],
+        row: usize,
         bucket_at: usize,
         depth: u32,
+        except: usize,
     ) -> Option<usize> {
-        let full = *bucket::view(arena.bytes(), bucket_at);
-        for slot in 0..SLOTS {
-            prefetch::line(arena.bytes(), bucket::location(&full, slot));
+        let full = *bucket::view(memory, bucket_at);
+        let others: [(usize, usize); SLOTS] = std::array::from_fn(|slot| {
+            let tag = bucket::tag(&full, slot);
+            let other = self.other_row(row, tag);
+            (other, self.bucket_of(other, tag))
+        });
+        for (_, other_at) in others {
+            prefetch::line(memory, other_at);
         }
-        let mut others = [bucket_at; SLOTS];
-        for (slot, other) in others.iter_mut().enumerate() {
-            let hash = hasher.hash(item::key_at(arena.bytes(), bucket::location(&full, slot)));
-            let (first, second) = self.both(hash);
-            *other = if first == bucket_at { second } else { first };
-        }
-        for (slot, &other) in others.iter().enumerate() {
+        for (slot, (other, other_at)) in others.into_iter().enumerate() {
+            if other == except {
+                continue;
+            }
             if depth == 0 {
-                let free = bucket::empties(bucket::view(arena.bytes(), other));
+                let free = bucket::empties(bucket::view(memory, other_at));
                 if free != 0 {
                     bucket::move_entry(
-                        arena.bytes_mut(),
+                        memory,
                         (bucket_at, slot),
-                        (other, free.trailing_zeros() as usize),
+                        (other_at, free.trailing_zeros() as usize),
                     );
                     return Some(slot);
                 }
-            } else if other != bucket_at
-                && let Some(freed) = self.displace(arena, hasher, other, depth - 1)
-            {
-                bucket::move_entry(arena.bytes_mut(), (bucket_at, slot), (other, freed));
+            } else if let Some(freed) = self.displace(memory, other, other_at, depth - 1, except) {
+                bucket::move_entry(memory, (bucket_at, slot), (other_at, freed));
                 return Some(slot);
             }
         }
@@ -371,15 +449,10 @@ impl Table {
 
     /// Adds buckets until the load is right again, a few at a time. `may_take_page` allows another page.
     #[inline]
-    pub fn grow<M: Memory>(
-        &mut self,
-        arena: &mut Arena<M>,
-        hasher: &KeyHasher,
-        may_take_page: bool,
-    ) {
+    pub fn grow<M: Memory>(&mut self, arena: &mut Arena<M>, may_take_page: bool) {
         for _ in 0..STEPS_PER_INSERT {
             if self.entries * 16 <= self.bucket_count() * grow_above(self.columns)
-                || !self.expand_row(arena, hasher, may_take_page)
+                || !self.expand_row(arena, may_take_page)
             {
                 return;
             }
@@ -387,20 +460,15 @@ impl Table {
     }
 
     /// Gives the row under the cursor one bucket more and moves there what it owns. `false` when that cannot be now.
-    fn expand_row<M: Memory>(
-        &mut self,
-        arena: &mut Arena<M>,
-        hasher: &KeyHasher,
-        may_take_page: bool,
-    ) -> bool {
+    fn expand_row<M: Memory>(&mut self, arena: &mut Arena<M>, may_take_page: bool) -> bool {
         // A column taken back whole and not begun upon counts as the next one again.
         self.finish_column();
         if self.columns == COLUMNS_MAX {
             return false;
         }
         let (row, column) = (self.cursor, self.columns);
-        if row & ((1 << self.chunk_shift) - 1) == 0 {
-            let index = (column << (self.row_shift - self.chunk_shift)) + (row >> self.chunk_shift);
+        if row & self.chunk_mask == 0 {
+            let index = (column << self.column_shift) + (row >> self.chunk_shift);
             // A page taken for a step that then failed is there already.
             if index == self.directory.len() {
                 if !may_take_page {
@@ -409,67 +477,69 @@ impl Table {
                 let Some(page) = arena.take(Kind::Table) else {
                     return false;
                 };
-                self.directory.push(page);
+                self.directory.push(arena.start_of(page));
             }
         }
-        let mine = |tag: u16| usize::from(self.owners.of(tag)[1]) == column;
-        let moving = |memory: &[u8]| -> usize {
-            (0..column)
-                .map(|from| {
-                    let bucket = bucket::view(memory, self.bucket_at(row, from));
-                    (0..SLOTS)
-                        .filter(|&slot| {
-                            bucket::tag(bucket, slot) != 0 && mine(bucket::tag(bucket, slot))
-                        })
-                        .count()
-                })
-                .sum()
-        };
-        let mut count = moving(arena.bytes());
+        let memory = arena.bytes_mut();
+        let (mut moving, mut count) = self.moving(memory, row, column);
         for depth in 0..=DISPLACE_DEPTH {
+            if count <= SLOTS {
+                break;
+            }
             // Too many for one bucket: some go to their other row, pushing others on if they must.
             for from in 0..column {
                 let from_at = self.bucket_at(row, from);
                 for slot in 0..SLOTS {
-                    let tag = bucket::tag(bucket::view(arena.bytes(), from_at), slot);
+                    let tag = bucket::tag(bucket::view(memory, from_at), slot);
                     if count > SLOTS
                         && tag != 0
-                        && mine(tag)
-                        && self.move_to_other(arena, hasher, from_at, slot, depth)
+                        && usize::from(self.owners.of(tag)[1]) == column
+                        && self.move_to_other(memory, row, from_at, slot, depth)
                     {
                         count -= 1;
                     }
                 }
             }
-            // Those pushed on may have come into this row.
-            count = moving(arena.bytes());
-            if count <= SLOTS {
-                break;
-            }
+            (moving, count) = self.moving(memory, row, column);
         }
         if count > SLOTS {
             return false;
         }
         let to_at = self.bucket_at(row, column);
-        bucket::clear_all(arena.bytes_mut(), to_at);
-        let mut to_slot = 0;
-        for from in 0..column {
-            let from_at = self.bucket_at(row, from);
-            for slot in 0..SLOTS {
-                let tag = bucket::tag(bucket::view(arena.bytes(), from_at), slot);
-                if tag != 0 && mine(tag) {
-                    bucket::move_entry(arena.bytes_mut(), (from_at, slot), (to_at, to_slot));
-                    to_slot += 1;
-                }
-            }
+        bucket::clear_all(memory, to_at);
+        for (to_slot, from) in moving[..count].iter().enumerate() {
+            bucket::move_entry(memory, (from.bucket_at, from.slot), (to_at, to_slot));
         }
         self.cursor += 1;
         self.finish_column();
         // Some insertions pass before the next row's turn.
         for column in 0..self.columns.min(ROW_PREFETCH) {
-            prefetch::line(arena.bytes(), self.bucket_at(self.cursor, column));
+            prefetch::line(memory, self.bucket_at(self.cursor, column));
         }
         true
+    }
+
+    /// The entries of a row that a new column owns, and how many there are: those beyond the eighth are only counted.
+    fn moving(&self, memory: &[u8], row: usize, column: usize) -> ([Place; SLOTS], usize) {
+        let mut places = [Place {
+            bucket_at: 0,
+            slot: 0,
+        }; SLOTS];
+        let mut count = 0;
+        for from in 0..column {
+            let bucket_at = self.bucket_at(row, from);
+            let bucket = bucket::view(memory, bucket_at);
+            for slot in 0..SLOTS {
+                let tag = bucket::tag(bucket, slot);
+                if usize::from(self.owners.of(tag)[1]) == column && tag != 0 {
+                    if count < SLOTS {
+                        places[count] = Place { bucket_at, slot };
+                    }
+                    count += 1;
+                }
+            }
+        }
+        (places, count)
     }
 
     /// Counts the column under way as there, when all rows have it.
@@ -481,30 +551,26 @@ impl Table {
         }
     }
 
-    /// Moves an entry to the other bucket of its key, if there is room or some can be made within `depth` moves.
-    fn move_to_other<M: Memory>(
+    /// Moves an entry to its other row, if there is room or some can be made within `depth` moves.
+    fn move_to_other(
         &self,
-        arena: &mut Arena<M>,
-        hasher: &KeyHasher,
+        memory: &mut [u8],
+        row: usize,
         from_at: usize,
         slot: usize,
         depth: u32,
     ) -> bool {
-        let location = bucket::location(bucket::view(arena.bytes(), from_at), slot);
-        let (first, second) = self.both(hasher.hash(item::key_at(arena.bytes(), location)));
-        let other = if first == from_at { second } else { first };
-        if other == from_at {
-            return false;
-        }
-        let free = bucket::empties(bucket::view(arena.bytes(), other));
+        let tag = bucket::tag(bucket::view(memory, from_at), slot);
+        let other = self.other_row(row, tag);
+        let other_at = self.bucket_of(other, tag);
+        let free = bucket::empties(bucket::view(memory, other_at));
         let room = if free != 0 {
             Some(free.trailing_zeros() as usize)
         } else {
-            (0..depth).find_map(|depth| self.displace(arena, hasher, other, depth))
+            (0..depth).find_map(|depth| self.displace(memory, other, other_at, depth, row))
         };
-        // Should this very entry have been pushed on, the one now in its slot came from the other bucket and goes back.
         let Some(to_slot) = room else { return false };
-        bucket::move_entry(arena.bytes_mut(), (from_at, slot), (other, to_slot));
+        bucket::move_entry(memory, (from_at, slot), (other_at, to_slot));
         true
     }
 
@@ -520,7 +586,7 @@ impl Table {
     }
 
     /// Takes the last bucket away. `false` when its entries find no room elsewhere.
-    pub fn shrink<M: Memory>(&mut self, arena: &mut Arena<M>, hasher: &KeyHasher) -> bool {
+    pub fn shrink<M: Memory>(&mut self, arena: &mut Arena<M>) -> bool {
         if self.cursor == 0 {
             self.columns -= 1;
             self.cursor = 1 << self.row_shift;
@@ -544,7 +610,9 @@ impl Table {
                 arena.bytes(),
                 self.bucket_at(row, usize::from(back)),
             ));
-            if wanting > free.count_ones() && !self.move_to_other(arena, hasher, from_at, slot, 0) {
+            if wanting > free.count_ones()
+                && !self.move_to_other(arena.bytes_mut(), row, from_at, slot, 0)
+            {
                 return false;
             }
         }
@@ -562,12 +630,12 @@ impl Table {
             }
         }
         self.cursor -= 1;
-        if row & ((1 << self.chunk_shift) - 1) == 0 {
-            let page = self
+        if row & self.chunk_mask == 0 {
+            let start = self
                 .directory
                 .pop()
                 .expect("the last page is the one just emptied");
-            arena.release(page);
+            arena.release(arena.page_of(start));
         }
         true
     }

@@ -11,6 +11,9 @@
 const CLASS_COUNT: usize = 1 << 12;
 const CLASS_SHIFT: u32 = 16 - 12;
 
+/// Bytes of the owners of all classes.
+pub(crate) const PAIRS_BYTES: usize = 2 * CLASS_COUNT;
+
 /// Most columns: their number fits a byte.
 pub(crate) const COLUMNS_MAX: usize = 255;
 
