@@ -314,8 +314,8 @@ struct Start {
     seed: u64,
     io: IoChoice,
     clock: Clock,
-    /// Told whether the memory is on huge pages, or why the worker cannot start.
-    ready: Sender<Result<bool, String>>,
+    /// Told that the worker is ready, or why it cannot start.
+    ready: Sender<Result<(), String>>,
 }
 
 /// Serves until a signal or a client ends it.
@@ -398,10 +398,9 @@ pub fn run(settings: Settings, listeners: Listeners) -> Result<(), StartError> {
     }
     drop(ready_sender);
 
-    let mut huge = true;
     for _ in 0..count {
         match ready.recv() {
-            Ok(Ok(on_huge)) => huge &= on_huge,
+            Ok(Ok(())) => {}
             Ok(Err(sentence)) => return Err(StartError(sentence)),
             Err(_) => return Err(StartError("a worker ended while it was starting".into())),
         }
@@ -415,7 +414,8 @@ pub fn run(settings: Settings, listeners: Listeners) -> Result<(), StartError> {
         Some(address) => Some(crate::admin::start(address, control.clone())?),
         None => None,
     };
-    announce(&shared.process, admin, pinned, huge);
+    let used: Vec<CoreId> = cores.into_iter().take(count).collect();
+    announce(&shared.process, admin, pinned.then_some(&used[..]));
     write_port_file(&shared.process.bound)?;
 
     // Ends with the first signal or `shutdown`; the senders live as long as this function.
@@ -485,7 +485,7 @@ fn insist(control: &Control, deadline: Instant, question: impl Fn() -> Ask) -> b
     all
 }
 
-fn announce(process: &Process, admin: Option<SocketAddr>, pinned: bool, huge: bool) {
+fn announce(process: &Process, admin: Option<SocketAddr>, cores: Option<&[CoreId]>) {
     let settings = &process.settings;
     for address in &process.bound {
         eprintln!("strata: listening on {address}");
@@ -506,17 +506,37 @@ fn announce(process: &Process, admin: Option<SocketAddr>, pinned: bool, huge: bo
         IoChoice::Epoll => "epoll",
         IoChoice::Auto | IoChoice::Uring => "io_uring",
     };
-    let pinning = if pinned { "pinned" } else { "not pinned" };
+    let placement = match cores {
+        Some(cores) => {
+            let numbers: Vec<String> = cores.iter().map(|core| core.id.to_string()).collect();
+            format!("pinned to cores {}", numbers.join(","))
+        }
+        None => "not pinned".into(),
+    };
     eprintln!(
-        "strata: {} workers on {backend}, {pinning}",
+        "strata: {} workers on {backend}, {placement}",
         settings.workers
     );
-    let pages = if huge { "huge pages" } else { "small pages" };
+    let pages = match huge_bytes() {
+        Some(0) => "on small pages (transparent huge pages are off or scarce)".into(),
+        Some(bytes) => format!("with {} MiB on huge pages", bytes >> 20),
+        None => "on pages of unknown size".into(),
+    };
     eprintln!(
-        "strata: {} MiB for items and table on {pages}, and up to {} MiB for buffers",
+        "strata: {} MiB for items and table {pages}, and up to {} MiB for buffers",
         settings.memory_bytes >> 20,
         buffers_max_bytes(settings) >> 20
     );
+}
+
+/// How much of the process's memory is on transparent huge pages, as the kernel counts it.
+fn huge_bytes() -> Option<usize> {
+    let text = std::fs::read_to_string("/proc/self/smaps_rollup").ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("AnonHugePages:"))?;
+    let kib: usize = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib << 10)
 }
 
 /// What the server may use besides items and table: receive buffers, mailboxes, half-received
@@ -582,7 +602,6 @@ fn work(start: Start) {
             return;
         }
     };
-    let huge = memory.huge();
     let config = ShardConfig {
         item_max_bytes: settings.item_max_bytes,
         eviction: if settings.evict {
@@ -613,7 +632,7 @@ fn work(start: Start) {
     match io {
         IoChoice::Epoll => match EpollIo::new(eventfd, listeners) {
             Ok(io) => {
-                let _ = ready.send(Ok(huge));
+                let _ = ready.send(Ok(()));
                 drive(worker, io, &bell, clock);
             }
             Err(error) => failed(error.to_string()),
@@ -621,7 +640,7 @@ fn work(start: Start) {
         IoChoice::Uring | IoChoice::Auto => {
             match UringIo::new(settings.conns_max, eventfd, listeners) {
                 Ok(io) => {
-                    let _ = ready.send(Ok(huge));
+                    let _ = ready.send(Ok(()));
                     drive(worker, io, &bell, clock);
                 }
                 Err(error) => failed(uring_advice(&error)),
