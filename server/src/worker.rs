@@ -381,7 +381,8 @@ impl Worker {
     ) {
         let bytes = io.bytes(buffer, len);
         let session = &mut self.sessions[conn as usize];
-        if session.closing || session.draining {
+        // A client that never pauses must not hold up a stop with ever more requests.
+        if session.closing || session.draining || self.stopping {
             return;
         }
         session.active_s = now.seconds.0;

@@ -530,8 +530,7 @@ impl Io for UringIo {
             Err(error) => panic!("io_uring_enter failed: {error}"),
         }
         // Queued for the next tick: while the worker is idle that is one try a wait, and while it is
-        // busy a
-        // listener must not stay deaf until it is idle again.
+        // busy a listener must not stay deaf until it is idle again.
         for listener in std::mem::take(&mut self.deaf) {
             self.arm_accept(listener);
         }

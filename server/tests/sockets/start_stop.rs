@@ -1,6 +1,7 @@
 //! Starts that are refused with a sentence, and ends that lose nothing that was asked.
 
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -77,6 +78,35 @@ fn a_client_that_never_reads_does_not_hold_up_the_end() {
         client.ask(&set("large", &value(2, 1_000_000)), b"STORED\r\n");
         client.send_until_stuck(&b"get large\r\n".repeat(1000));
         server.stop(Signal::SIGTERM);
+    }
+}
+
+#[test]
+fn a_client_that_never_pauses_does_not_hold_up_the_end() {
+    for (io, threads) in variants() {
+        let mut server = Server::start(&format!("--io {io} -t {threads}"));
+        server.client().round_trip("k", b"v");
+        let floods: Vec<_> = (0..3)
+            .map(|_| {
+                let mut reader = TcpStream::connect(("127.0.0.1", server.port)).expect("accepted");
+                reader.set_read_timeout(Some(PATIENCE)).expect("a socket");
+                let mut writer = reader.try_clone().expect("a second handle");
+                let gets = b"get k\r\n".repeat(500);
+                // Ends with the connection.
+                std::thread::spawn(move || while writer.write_all(&gets).is_ok() {});
+                reader.read_exact(&mut [0; 1000]).expect("answers");
+                std::thread::spawn(move || {
+                    let mut room = [0; 65536];
+                    while reader.read(&mut room).is_ok_and(|len| len > 0) {}
+                })
+            })
+            .collect();
+        server.stop(Signal::SIGTERM);
+        for flood in floods {
+            flood.join().expect("a reader");
+        }
+        let said = server.said();
+        assert!(!said.contains("in time"), "{}: {said}", server.words);
     }
 }
 
