@@ -1,0 +1,341 @@
+//! A worker: the one that holds both sessions and a shard, and the tick that drives them.
+//!
+//! ```text
+//! now = clock
+//! 1 events        what the back end saw: bytes, finished sends, new and closed connections
+//! 2 visitors      requests from other workers: execute, reply (a credit guarantees the room)
+//! 3 homecoming    replies from other workers: into their slots, credits back
+//! 4 sessions      those with something to do: parse, plan, execute; streams; finished ones end
+//! 5 publish       one store a touched peer; wake those asleep
+//! 6 send          one send a session whose front replies are ready
+//! 7 upkeep        expiry and eviction within a budget, so that no tick stalls
+//! ```
+//!
+//! The worker reads the clock once a tick; that is the only time inside the tick. A request is
+//! planned with others of its session (hash, prefetch), so that their cache misses overlap, and
+//! then executed at once when its key is ours or sent to the owner when it is not.
+//!
+//! What stops a session from being parsed: its replies have reached a bound, or a peer has no
+//! credit. Then its socket is read until [`CARRY_PAUSE_BYTES`] wait, and after that TCP pushes
+//! back on that client alone.
+
+mod requests;
+mod sessions;
+mod visits;
+
+use std::collections::VecDeque;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+
+use arrayvec::ArrayVec;
+use crossbeam_channel::{Receiver, Sender};
+use strata_protocol::reply::{self, Sink};
+use strata_protocol::{ClientError, Request, ServerError, ShutdownMode, StatsSubject};
+use strata_store::{Key, KeyHash, KeyHasher, Shard};
+
+use crate::clock::Now;
+use crate::config::{
+    BATCH_MAX, CARRY_MAX_BYTES, CARRY_PAUSE_BYTES, INTAKE_MAX_BYTES, OUT_HIGH_BYTES,
+    REPLIES_MAX_BYTES, REQUESTS_PER_TICK_ALL, REQUESTS_SHARE_MIN, SPARE_KEEP_BYTES,
+    SPARE_MAX_BYTES, UPKEEP_ITEMS, VISITORS_PER_TICK,
+};
+use crate::execute::{Keeper, Outcome};
+use crate::io::{ConnIndex, Event, Io};
+use crate::memory::Memory;
+use crate::mesh::{Peer, Peers};
+use crate::message::{Homecoming, Op, Ticket, Visit};
+use crate::session::{Intake, IntakeLimits, Intent, Reader, Session, Stream, Tail};
+use crate::shared::Shared;
+use crate::stats::{self, Gather, Question, Snapshot};
+
+/// What the control plane may ask of a worker.
+#[derive(Debug)]
+pub enum Ask {
+    /// Report.
+    Snapshot(Sender<Box<Snapshot>>),
+    /// Take no more, and finish what is in flight.
+    Stop,
+    /// End.
+    End,
+}
+
+/// What a worker is made of.
+pub struct Parts {
+    /// Its index, below the number of workers.
+    pub index: usize,
+    /// What all workers share.
+    pub shared: Arc<Shared>,
+    /// Its shard, empty.
+    pub shard: Shard<Memory>,
+    /// The hash all workers use.
+    pub hasher: KeyHasher,
+    /// Its mailboxes.
+    pub peers: Peers,
+    /// Questions from the control plane.
+    pub asks: Receiver<Ask>,
+}
+
+/// See the module's page.
+pub struct Worker {
+    index: usize,
+    shared: Arc<Shared>,
+    keeper: Keeper,
+    hasher: KeyHasher,
+    peers: Peers,
+    asks: Receiver<Ask>,
+    sessions: Vec<Session>,
+    free_sessions: Vec<ConnIndex>,
+    /// Sessions to look at in this tick, each at most once.
+    queue: Vec<ConnIndex>,
+    /// Sessions that have used up their share of this tick.
+    yielded: Vec<ConnIndex>,
+    /// Sessions that wait for a peer's credit, each at most once, in the order they came: else
+    /// those in front would take every credit that comes back, and the others never get one.
+    parked: VecDeque<ConnIndex>,
+    /// Lent values of sessions that are gone, to be given back to their owners.
+    orphans: VecDeque<Stream>,
+    /// Connections handed over by the accepting worker.
+    adopted: Vec<OwnedFd>,
+    events: Vec<Event>,
+    /// Send buffers for another use, and the sum of their capacities.
+    spare: Vec<Vec<u8>>,
+    spare_bytes: usize,
+    /// Bytes of half-received large values of all sessions.
+    intake_bytes: usize,
+    /// Room taken by replies of all sessions, also by those being sent.
+    reply_bytes: usize,
+    /// Room taken by waiting input of all sessions.
+    carry_bytes: usize,
+    /// The back end was asked to receive in small sips.
+    sipping: bool,
+    /// Requests each session may make in this tick.
+    share: usize,
+    /// Requests each session may make in this tick because others wait for credits too.
+    credit_share: usize,
+    /// The worker that gets the next accepted connection.
+    next_home: usize,
+    /// No further connections and requests are taken.
+    stopping: bool,
+    ended: bool,
+}
+
+/// What a worker still holds for its clients; all zero when the last is gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Leftovers {
+    /// Sessions open.
+    pub sessions: usize,
+    /// Bytes of half-received large values.
+    pub intake_bytes: usize,
+    /// Bytes of replies.
+    pub reply_bytes: usize,
+    /// Room taken by waiting input.
+    pub carry_bytes: usize,
+    /// Values on loan, or waiting to be given back.
+    pub loans: usize,
+    /// Whether a visit has not come home.
+    pub credits_out: bool,
+}
+
+/// Why a session's turn ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pause {
+    /// It has no further complete request.
+    Empty,
+    /// Its replies have reached a bound.
+    Full,
+    /// A peer has no credit.
+    NoCredit,
+    /// Others come first.
+    Yield,
+    /// It ends.
+    End,
+}
+
+impl Worker {
+    /// A worker without sessions.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        let cas = parts.shared.process.settings.cas;
+        Self {
+            index: parts.index,
+            keeper: Keeper::new(parts.shard, cas),
+            hasher: parts.hasher,
+            peers: parts.peers,
+            asks: parts.asks,
+            shared: parts.shared,
+            sessions: Vec::new(),
+            free_sessions: Vec::new(),
+            queue: Vec::new(),
+            yielded: Vec::new(),
+            parked: VecDeque::new(),
+            orphans: VecDeque::new(),
+            adopted: Vec::new(),
+            events: Vec::new(),
+            spare: Vec::new(),
+            spare_bytes: 0,
+            intake_bytes: 0,
+            reply_bytes: 0,
+            carry_bytes: 0,
+            sipping: false,
+            share: REQUESTS_SHARE_MIN,
+            credit_share: usize::MAX,
+            next_home: parts.index,
+            stopping: false,
+            ended: false,
+        }
+    }
+
+    /// One tick. True when there is more to do at once; else the worker may sleep until the back
+    /// end or a peer has something.
+    pub fn tick(&mut self, io: &mut impl Io, now: &Now) -> bool {
+        self.keeper.counters.ticks += 1;
+        let mut events = std::mem::take(&mut self.events);
+        io.poll(&mut events);
+        let active = events.len() + self.queue.len();
+        self.share = sessions::share(active, self.shared.process.settings.requests_per_tick);
+        for event in events.drain(..) {
+            self.event(io, now, event);
+        }
+        self.events = events;
+        let more_visitors = self.visitors(now);
+        self.homecoming(now);
+        self.adopt_all(io, now);
+        self.serve_sessions(io, now);
+        self.watch_carry(io);
+        self.return_orphans();
+        self.publish();
+        let more_upkeep = self.keeper.shard.upkeep(now.seconds, UPKEEP_ITEMS);
+        // Credits that those let on did not use are for the next ones.
+        let more_parked = !self.parked.is_empty() && self.credits() > Some(0);
+        more_visitors || more_upkeep || more_parked || !self.queue.is_empty()
+    }
+
+    /// Whether a peer has published something since the last tick.
+    pub fn has_mail(&mut self) -> bool {
+        self.peers.iter_mut().flatten().any(Peer::has_mail)
+    }
+
+    /// Whether the worker has been told to end.
+    #[must_use]
+    pub fn ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Sessions open now.
+    #[must_use]
+    pub fn session_count(&self) -> usize {
+        self.sessions.len() - self.free_sessions.len()
+    }
+
+    /// What must be balanced once all clients are gone.
+    #[must_use]
+    pub fn leftovers(&self) -> Leftovers {
+        Leftovers {
+            sessions: self.session_count(),
+            intake_bytes: self.intake_bytes,
+            reply_bytes: self.reply_bytes,
+            carry_bytes: self.carry_bytes,
+            loans: self.keeper.loans() + self.orphans.len(),
+            credits_out: !self.peers.iter().flatten().all(Peer::idle),
+        }
+    }
+
+    /// The shard's recount of itself; see `Shard::audit`.
+    ///
+    /// # Errors
+    /// What does not agree.
+    pub fn audit(&self) -> Result<(), String> {
+        self.keeper.shard.audit()
+    }
+
+    fn event(&mut self, io: &mut impl Io, now: &Now, event: Event) {
+        match event {
+            Event::Received { conn, buffer, len } => {
+                self.keeper.counters.bytes_read += u64::from(len);
+                self.received(io, now, conn, buffer, len);
+                io.recycle(buffer);
+            }
+            Event::Sent {
+                conn,
+                bytes,
+                failed,
+            } => {
+                self.keeper.counters.bytes_written += bytes.len() as u64;
+                self.spare_buffer(bytes);
+                let session = &mut self.sessions[conn as usize];
+                session.sending = false;
+                session.sending_bytes = 0;
+                self.count_replies(conn);
+                if failed {
+                    self.end(io, conn);
+                } else {
+                    self.look_at(conn);
+                }
+            }
+            Event::Ended { conn, failed } => {
+                let session = &mut self.sessions[conn as usize];
+                session.ended = true;
+                if failed {
+                    self.end(io, conn);
+                } else {
+                    self.look_at(conn);
+                }
+            }
+            Event::Accepted(fd) => self.accepted(io, now, fd),
+            Event::Closed { conn } => {
+                let session = &mut self.sessions[conn as usize];
+                assert!(session.closing, "connection {conn} closed by itself");
+                session.open = false;
+                self.free_sessions.push(conn);
+                self.shared.gate.leave();
+            }
+            Event::Rung => {
+                while let Ok(ask) = self.asks.try_recv() {
+                    match ask {
+                        Ask::Snapshot(answer) => {
+                            // Whoever asked may have given up; that is not the worker's concern.
+                            let _ = answer.try_send(Box::new(self.snapshot()));
+                        }
+                        Ask::Stop => self.stop(io),
+                        Ask::End => self.ended = true,
+                    }
+                }
+            }
+        }
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            counters: self.keeper.counters,
+            store: *self.keeper.shard.counters(),
+            usage: self.keeper.shard.usage(),
+            sessions: self.session_count() as u64,
+            loans: self.keeper.loans() as u64,
+            intake_bytes: self.intake_bytes as u64,
+        }
+    }
+
+    fn list_connections(&self, now: &Now, text: &mut Vec<u8>) {
+        for session in &self.sessions {
+            if session.open && !session.closing {
+                let idle_s = now.seconds.0.saturating_sub(session.active_s);
+                stats::connection(session, idle_s, text);
+            }
+        }
+    }
+
+    /// Begins to stop: no new connections, no further requests; what is in flight is answered.
+    pub fn stop(&mut self, io: &mut impl Io) {
+        if self.stopping {
+            return;
+        }
+        self.stopping = true;
+        io.stop_listening();
+        for conn in 0..self.sessions.len() {
+            if self.sessions[conn].open {
+                self.sessions[conn].ended = true;
+                self.look_at(conn as ConnIndex);
+            }
+        }
+    }
+}

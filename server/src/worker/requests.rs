@@ -1,0 +1,358 @@
+//! From received bytes to replies: a session's turn.
+//!
+//! A turn plans a batch (parse, hash, ask for the buckets, then for the items), so that the cache
+//! misses of its requests overlap, and then performs it in order: here when the key is ours, as a
+//! visit when it is another worker's. How long a turn lasts is bounded by the session's share of
+//! the tick, by the room for its replies, and by the credits of the peers.
+
+use super::*;
+
+/// A request of a batch, and the hash of its key.
+struct Planned<'a> {
+    intent: Intent<'a>,
+    hash: KeyHash,
+}
+
+impl Worker {
+    /// Parses and executes as many requests of `input` as may be done now; returns how many bytes
+    /// they used.
+    pub(super) fn turn(&mut self, now: &Now, conn: ConnIndex, input: &[u8]) -> (usize, Pause) {
+        let mut used = 0;
+        let mut left = self.share;
+        let mut credits_left = self.credit_share;
+        self.furnish(conn);
+        loop {
+            let session = &mut self.sessions[conn as usize];
+            let room = session.replies.room();
+            if room == 0 {
+                return (used, Pause::Full);
+            }
+            if left == 0 {
+                return (used, Pause::Yield);
+            }
+            // Short of memory for replies, a session has one at a time.
+            let credits = self.credits();
+            let session = &mut self.sessions[conn as usize];
+            let scarce = self.reply_bytes >= REPLIES_MAX_BYTES;
+            let replies = &session.replies;
+            if scarce && (session.sending || !replies.out.is_empty() || !replies.settled()) {
+                return (used, Pause::Full);
+            }
+            let most = if scarce { 1 } else { BATCH_MAX };
+            let credits = credits.unwrap_or(BATCH_MAX).min(credits_left);
+            let batch = most.min(left).min(room).min(credits);
+            if batch == 0 {
+                return (used, Pause::NoCredit);
+            }
+            let intake_before = session.reader.intake_bytes();
+            let limits = IntakeLimits {
+                item_max_bytes: self.shared.process.settings.item_max_bytes,
+                room: (INTAKE_MAX_BYTES + self.shared.process.settings.item_max_bytes as usize)
+                    .saturating_sub(self.intake_bytes),
+            };
+            let mut plan: ArrayVec<Planned<'_>, BATCH_MAX> = ArrayVec::new();
+            let mut pause = None;
+            while plan.len() < batch && pause.is_none() {
+                let (n, intent) = session.reader.next(&input[used..], &limits);
+                used += n;
+                match intent {
+                    Intent::More => pause = Some(Pause::Empty),
+                    Intent::Lost | Intent::Request(Request::Quit) => pause = Some(Pause::End),
+                    intent => {
+                        let hash = match key_of(&intent) {
+                            Some(key) => {
+                                let hash = self.hasher.hash(key);
+                                self.keeper.shard.prefetch_buckets(hash);
+                                hash
+                            }
+                            None => KeyHash::default(),
+                        };
+                        plan.push(Planned { intent, hash });
+                    }
+                }
+            }
+            self.intake_bytes = self.intake_bytes + session.reader.intake_bytes() - intake_before;
+            left -= plan.len();
+            credits_left -= plan.len();
+            if plan.len() > 1 {
+                for planned in &plan {
+                    self.keeper.shard.prefetch_item(planned.hash);
+                }
+            }
+            for planned in plan {
+                self.perform(now, conn, planned);
+            }
+            self.count_replies(conn);
+            if let Some(pause) = pause {
+                return (used, pause);
+            }
+        }
+    }
+
+    /// Carries out one planned intent.
+    #[inline]
+    pub(super) fn perform(&mut self, now: &Now, conn: ConnIndex, planned: Planned<'_>) {
+        let Planned { intent, hash } = planned;
+        match intent {
+            Intent::Get(get) => {
+                let op = if get.kind.touches() {
+                    Op::GetAndTouch {
+                        with_cas: get.kind.wants_cas(),
+                        deadline: now.deadline(get.exptime),
+                    }
+                } else {
+                    Op::Get {
+                        with_cas: get.kind.wants_cas(),
+                    }
+                };
+                self.command(now, conn, op, hash, get.key, &[], false);
+                if get.last {
+                    self.answer(conn, reply::END);
+                }
+            }
+            Intent::Store(store, value) => {
+                let op = Op::Store {
+                    verb: store.verb,
+                    flags: store.flags,
+                    deadline: now.deadline(store.exptime),
+                    unique: store.cas,
+                };
+                self.command(now, conn, op, hash, store.key, value, store.noreply);
+            }
+            Intent::Taken(intake) => self.store_taken(now, conn, hash, *intake),
+            Intent::TooLarge(store) => {
+                let op = Op::Refuse {
+                    verb: store.verb,
+                    too_large: true,
+                };
+                self.command(now, conn, op, hash, store.key, &[], store.noreply);
+            }
+            Intent::NoRoom(intake) => {
+                let op = Op::Refuse {
+                    verb: intake.verb,
+                    too_large: false,
+                };
+                let key = &intake.bytes[..intake.key_bytes];
+                self.command(now, conn, op, hash, key, &[], intake.noreply);
+            }
+            Intent::Request(request) => self.request(now, conn, hash, request),
+            Intent::Answer(text) => self.answer(conn, text),
+            Intent::More | Intent::Lost => {}
+        }
+    }
+
+    pub(super) fn request(
+        &mut self,
+        now: &Now,
+        conn: ConnIndex,
+        hash: KeyHash,
+        request: Request<'_>,
+    ) {
+        let settings = &self.shared.process.settings;
+        match request {
+            Request::Delete { key, noreply } => {
+                self.command(now, conn, Op::Delete, hash, key, &[], noreply);
+            }
+            Request::Arith {
+                verb,
+                key,
+                delta,
+                noreply,
+            } => {
+                let op = Op::Arith { verb, delta };
+                self.command(now, conn, op, hash, key, &[], noreply);
+            }
+            Request::Touch {
+                key,
+                exptime,
+                noreply,
+            } => {
+                let deadline = now.deadline(exptime);
+                self.command(now, conn, Op::Touch { deadline }, hash, key, &[], noreply);
+            }
+            Request::FlushAll { exptime, noreply } => {
+                self.keeper.counters.cmd_flush += 1;
+                if settings.flush {
+                    let at = now.flush_at(exptime);
+                    let text = if noreply { b"" } else { reply::OK };
+                    self.ask_all(now, conn, Op::Flush { at }, Question::Done(text));
+                } else if !noreply {
+                    self.answer(conn, ClientError::FlushNotAllowed.wire());
+                }
+            }
+            Request::Version => self.write(conn, |out| reply::version(out, stats::VERSION)),
+            Request::Verbosity { level, noreply } => {
+                self.shared.set_verbosity(level.min(2) as u8);
+                if !noreply {
+                    self.answer(conn, reply::OK);
+                }
+            }
+            Request::Nop => self.answer(conn, reply::MN),
+            Request::Stats(subject) => self.stats(now, conn, subject),
+            Request::Shutdown { mode, noreply } => {
+                let text = match mode {
+                    _ if !settings.shutdown => ServerError::ShutdownDisabled.wire(),
+                    ShutdownMode::Unknown => ClientError::ShutdownMode.wire(),
+                    ShutdownMode::Immediate | ShutdownMode::Graceful => {
+                        self.shared.request_stop();
+                        return;
+                    }
+                };
+                if !noreply {
+                    self.answer(conn, text);
+                }
+            }
+            Request::Quit | Request::Get(_) | Request::Store(_) => {
+                panic!("{request:?} is planned elsewhere")
+            }
+        }
+    }
+
+    pub(super) fn stats(&mut self, now: &Now, conn: ConnIndex, subject: StatsSubject) {
+        match subject {
+            StatsSubject::General => self.ask_all(now, conn, Op::Snapshot, Question::General),
+            StatsSubject::Items => self.ask_all(now, conn, Op::Snapshot, Question::Items),
+            StatsSubject::Slabs => self.ask_all(now, conn, Op::Snapshot, Question::Slabs),
+            StatsSubject::Conns => {
+                self.ask_all(now, conn, Op::Connections, Question::Connections);
+            }
+            StatsSubject::Reset => {
+                self.ask_all(now, conn, Op::ResetStats, Question::Done(reply::RESET));
+            }
+            StatsSubject::Settings => {
+                let shared = Arc::clone(&self.shared);
+                self.write(conn, |out| {
+                    stats::settings(&shared.process, shared.verbosity(), out);
+                });
+            }
+            StatsSubject::Sizes => self.answer(conn, b"STAT sizes_status disabled\r\nEND\r\n"),
+            StatsSubject::Detail(_) | StatsSubject::Cachedump { .. } | StatsSubject::Unknown => {
+                self.answer(conn, reply::ERROR);
+            }
+        }
+    }
+
+    /// Adds a fixed reply.
+    #[inline]
+    pub(super) fn answer(&mut self, conn: ConnIndex, text: &[u8]) {
+        self.write(conn, |out| out.put(text));
+    }
+
+    /// Adds a reply that is made here and now.
+    #[inline]
+    pub(super) fn write(&mut self, conn: ConnIndex, write: impl FnOnce(&mut Tail<'_>)) {
+        self.sessions[conn as usize].replies.ready(write);
+    }
+
+    /// Executes a command here, or sends it to the key's owner.
+    #[inline]
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn command(
+        &mut self,
+        now: &Now,
+        conn: ConnIndex,
+        op: Op,
+        hash: KeyHash,
+        key: &[u8],
+        value: &[u8],
+        quiet: bool,
+    ) {
+        let owner = self.owner(hash);
+        if owner == self.index {
+            self.command_here(now, conn, op, hash, key, value, quiet);
+            return;
+        }
+        let ticket = self.ticket(conn);
+        self.visit(owner, |visit| {
+            visit.ticket = ticket;
+            visit.hash = hash;
+            visit.op = op;
+            visit.quiet = quiet;
+            visit.key_bytes = key.len() as u8;
+            visit.parcel.clear();
+            visit.parcel.put(key);
+            visit.parcel.put(value);
+        });
+    }
+
+    #[inline]
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn command_here(
+        &mut self,
+        now: &Now,
+        conn: ConnIndex,
+        op: Op,
+        hash: KeyHash,
+        key: &[u8],
+        value: &[u8],
+        quiet: bool,
+    ) {
+        let key = Key { hash, bytes: key };
+        let keeper = &mut self.keeper;
+        let replies = &mut self.sessions[conn as usize].replies;
+        let outcome = replies.ready(|out| keeper.execute(now, op, key, value, quiet, out));
+        if let Outcome::Lent(loan, value_bytes) = outcome {
+            replies.lend(Stream {
+                owner: self.index,
+                loan,
+                at: 0,
+                value_bytes,
+                asked: false,
+            });
+        }
+    }
+
+    /// Stores a large value that has arrived whole; its buffer travels, it is not copied.
+    pub(super) fn store_taken(
+        &mut self,
+        now: &Now,
+        conn: ConnIndex,
+        hash: KeyHash,
+        intake: Intake,
+    ) {
+        let Intake {
+            verb,
+            flags,
+            exptime,
+            unique,
+            noreply,
+            key_bytes,
+            bytes,
+            ..
+        } = intake;
+        let op = Op::Store {
+            verb,
+            flags,
+            deadline: now.deadline(exptime),
+            unique,
+        };
+        let owner = self.owner(hash);
+        if owner == self.index {
+            let (key, value) = bytes.split_at(key_bytes);
+            self.command_here(now, conn, op, hash, key, value, noreply);
+            return;
+        }
+        let ticket = self.ticket(conn);
+        self.visit(owner, |visit| {
+            visit.ticket = ticket;
+            visit.hash = hash;
+            visit.op = op;
+            visit.quiet = noreply;
+            visit.key_bytes = key_bytes as u8;
+            visit.parcel.adopt(bytes);
+        });
+    }
+}
+
+/// The key an intent is about.
+fn key_of<'a>(intent: &'a Intent<'_>) -> Option<&'a [u8]> {
+    match intent {
+        Intent::Get(get) => Some(get.key),
+        Intent::Store(store, _) | Intent::TooLarge(store) => Some(store.key),
+        Intent::Taken(intake) | Intent::NoRoom(intake) => Some(&intake.bytes[..intake.key_bytes]),
+        Intent::Request(
+            Request::Delete { key, .. } | Request::Arith { key, .. } | Request::Touch { key, .. },
+        ) => Some(key),
+        _ => None,
+    }
+}

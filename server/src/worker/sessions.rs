@@ -1,0 +1,280 @@
+//! The sessions of a worker: how they begin, are fed and sent for, and end.
+//!
+//! Always true: a session is in the queue at most once; its part in the worker's sums of reply
+//! and input bytes is what it last counted; when it ends, all that it held is given back before
+//! its index is free.
+
+use super::*;
+
+impl Worker {
+    /// Puts a session on the list of this tick.
+    #[inline]
+    pub(super) fn look_at(&mut self, conn: ConnIndex) {
+        let session = &mut self.sessions[conn as usize];
+        if !session.queued {
+            session.queued = true;
+            self.queue.push(conn);
+        }
+    }
+
+    pub(super) fn accepted(&mut self, io: &mut impl Io, now: &Now, fd: OwnedFd) {
+        if self.stopping {
+            return;
+        }
+        if !self.shared.gate.enter() {
+            self.keeper.counters.rejected_connections += 1;
+            io.reject(fd, b"ERROR Too many open connections\r\n");
+            return;
+        }
+        self.keeper.counters.total_connections += 1;
+        let home = self.next_home;
+        self.next_home = (home + 1) % self.peers.len();
+        match &mut self.peers[home] {
+            Some(peer) if peer.credits() > 0 => {
+                self.keeper.counters.visits_sent += 1;
+                peer.visit(|visit| {
+                    visit.ticket = Ticket::NOBODY;
+                    visit.op = Op::Adopt;
+                    visit.fd = Some(fd);
+                    visit.key_bytes = 0;
+                    visit.parcel.clear();
+                });
+            }
+            _ => self.adopt(io, now, fd),
+        }
+    }
+
+    pub(super) fn adopt_all(&mut self, io: &mut impl Io, now: &Now) {
+        while let Some(fd) = self.adopted.pop() {
+            self.adopt(io, now, fd);
+        }
+    }
+
+    pub(super) fn adopt(&mut self, io: &mut impl Io, now: &Now, fd: OwnedFd) {
+        let conn = self.free_sessions.pop().unwrap_or_else(|| {
+            self.sessions.push(Session::default());
+            self.sessions.len() as ConnIndex - 1
+        });
+        let session = &mut self.sessions[conn as usize];
+        let (generation, queued, parked) = (session.generation, session.queued, session.parked);
+        *session = Session {
+            generation,
+            queued,
+            parked,
+            open: true,
+            active_s: now.seconds.0,
+            fd: fd.as_raw_fd(),
+            ..Session::default()
+        };
+        io.adopt(conn, fd);
+        if self.stopping {
+            self.sessions[conn as usize].draining = true;
+            self.look_at(conn);
+        }
+    }
+
+    pub(super) fn received(
+        &mut self,
+        io: &mut impl Io,
+        now: &Now,
+        conn: ConnIndex,
+        buffer: crate::io::BufferId,
+        len: u32,
+    ) {
+        let bytes = io.bytes(buffer, len);
+        let session = &mut self.sessions[conn as usize];
+        // A client that never pauses must not hold up a stop with ever more requests.
+        if session.closing || session.draining || self.stopping {
+            return;
+        }
+        session.active_s = now.seconds.0;
+        if !session.carry.is_empty() || session.replies.room() == 0 {
+            session.carry.extend_from_slice(bytes);
+        } else {
+            let (used, pause) = self.turn(now, conn, bytes);
+            let session = &mut self.sessions[conn as usize];
+            session.carry.extend_from_slice(&bytes[used..]);
+            self.settle(conn, pause);
+        }
+        self.count_carry(conn);
+        self.look_at(conn);
+    }
+
+    /// Does what the end of a turn asks for.
+    pub(super) fn settle(&mut self, conn: ConnIndex, pause: Pause) {
+        let session = &mut self.sessions[conn as usize];
+        match pause {
+            Pause::Empty => {
+                if session.ended {
+                    session.draining = true;
+                }
+            }
+            Pause::Full => {}
+            Pause::NoCredit => {
+                self.keeper.counters.parked += 1;
+                session.held_back = true;
+                self.park(conn);
+            }
+            Pause::Yield => {
+                self.keeper.counters.conn_yields += 1;
+                session.held_back = true;
+                self.yielded.push(conn);
+            }
+            Pause::End => session.draining = true,
+        }
+        let session = &mut self.sessions[conn as usize];
+        if session.draining {
+            session.carry = Vec::new();
+        }
+    }
+
+    /// Looks at every session that something happened to.
+    pub(super) fn serve_sessions(&mut self, io: &mut impl Io, now: &Now) {
+        let mut queue = std::mem::take(&mut self.queue);
+        for conn in queue.drain(..) {
+            self.sessions[conn as usize].queued = false;
+            self.serve_session(io, now, conn);
+        }
+        // What was added meanwhile waits for the next tick.
+        std::mem::swap(&mut queue, &mut self.queue);
+        self.queue.append(&mut queue);
+        for conn in std::mem::take(&mut self.yielded) {
+            self.sessions[conn as usize].held_back = false;
+            self.look_at(conn);
+        }
+    }
+
+    pub(super) fn serve_session(&mut self, io: &mut impl Io, now: &Now, conn: ConnIndex) {
+        let session = &mut self.sessions[conn as usize];
+        if !session.open || session.closing {
+            return;
+        }
+        self.furnish(conn);
+        self.pump_stream(conn);
+        let session = &mut self.sessions[conn as usize];
+        let has_input = !session.carry.is_empty() || session.ended;
+        if has_input && !session.held_back && !session.draining && session.replies.room() > 0 {
+            let mut carry = std::mem::take(&mut session.carry);
+            let (used, pause) = self.turn(now, conn, &carry);
+            if used == carry.len() && carry.capacity() > CARRY_PAUSE_BYTES {
+                carry = Vec::new();
+            } else {
+                carry.drain(..used);
+                // The room of a great pile goes as the pile does.
+                if carry.capacity() > 4 * carry.len().max(CARRY_PAUSE_BYTES) {
+                    carry.shrink_to(2 * carry.len().max(CARRY_PAUSE_BYTES));
+                }
+            }
+            self.sessions[conn as usize].carry = carry;
+            self.settle(conn, pause);
+            self.count_carry(conn);
+            self.pump_stream(conn);
+        }
+        let session = &mut self.sessions[conn as usize];
+        if !session.sending && !session.replies.out.is_empty() {
+            let bytes = std::mem::take(&mut session.replies.out);
+            session.sending = true;
+            session.sending_bytes = bytes.capacity();
+            io.send(conn, bytes);
+        } else if session.replies.out.is_empty() {
+            // An idle session keeps no buffer.
+            let unused = std::mem::take(&mut session.replies.out);
+            self.spare_buffer(unused);
+        }
+        self.count_replies(conn);
+        let session = &mut self.sessions[conn as usize];
+        if session.draining
+            && !session.sending
+            && session.replies.settled()
+            && session.replies.out.is_empty()
+        {
+            self.end(io, conn);
+            return;
+        }
+        let waiting = session.carry.len();
+        if waiting >= CARRY_PAUSE_BYTES && !session.paused {
+            session.paused = true;
+            io.pause(conn);
+        } else if waiting < CARRY_PAUSE_BYTES && session.paused {
+            session.paused = false;
+            io.resume(conn);
+        }
+    }
+
+    /// Brings the worker's sum of reply bytes up to date with one session.
+    #[inline]
+    pub(super) fn count_replies(&mut self, conn: ConnIndex) {
+        let session = &mut self.sessions[conn as usize];
+        let bytes = session.replies.bytes() + session.sending_bytes;
+        self.reply_bytes = self.reply_bytes + bytes - session.counted_bytes;
+        session.counted_bytes = bytes;
+    }
+
+    /// Brings the worker's sum of waiting input up to date with one session.
+    #[inline]
+    pub(super) fn count_carry(&mut self, conn: ConnIndex) {
+        let session = &mut self.sessions[conn as usize];
+        let bytes = session.carry.capacity();
+        self.carry_bytes = self.carry_bytes + bytes - session.counted_carry_bytes;
+        session.counted_carry_bytes = bytes;
+    }
+
+    /// Has the back end receive in small sips while much input waits, so that no further session
+    /// adds more than a buffer beyond its bound.
+    pub(super) fn watch_carry(&mut self, io: &mut impl Io) {
+        let wanted = match self.sipping {
+            false => self.carry_bytes >= CARRY_MAX_BYTES,
+            true => self.carry_bytes >= CARRY_MAX_BYTES / 2,
+        };
+        if wanted != self.sipping {
+            self.sipping = wanted;
+            io.sip(wanted);
+        }
+    }
+
+    /// Gives a session a buffer for its replies if it has none.
+    #[inline]
+    pub(super) fn furnish(&mut self, conn: ConnIndex) {
+        let out = &mut self.sessions[conn as usize].replies.out;
+        if out.capacity() == 0
+            && let Some(spare) = self.spare.pop()
+        {
+            self.spare_bytes -= spare.capacity();
+            *out = spare;
+        }
+    }
+
+    pub(super) fn spare_buffer(&mut self, mut bytes: Vec<u8>) {
+        let capacity = bytes.capacity();
+        let room = SPARE_MAX_BYTES - self.spare_bytes;
+        if 0 < capacity && capacity <= SPARE_KEEP_BYTES.min(room) {
+            bytes.clear();
+            self.spare_bytes += capacity;
+            self.spare.push(bytes);
+        }
+    }
+
+    /// Ends a session at once, whatever it was doing.
+    pub(super) fn end(&mut self, io: &mut impl Io, conn: ConnIndex) {
+        let session = &mut self.sessions[conn as usize];
+        if session.closing {
+            return;
+        }
+        session.closing = true;
+        session.generation = session.generation.wrapping_add(1);
+        self.intake_bytes -= session.reader.intake_bytes();
+        session.reader = Reader::default();
+        session.carry = Vec::new();
+        self.orphans.extend(session.replies.abandon());
+        self.count_carry(conn);
+        self.count_replies(conn);
+        io.close(conn);
+    }
+}
+
+/// How many requests each of `active` sessions may make in a tick.
+pub(super) fn share(active: usize, most: u32) -> usize {
+    (REQUESTS_PER_TICK_ALL / active.max(1))
+        .max(REQUESTS_SHARE_MIN)
+        .min(most as usize)
+}

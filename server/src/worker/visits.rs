@@ -1,0 +1,325 @@
+//! What goes to other workers and what comes from them.
+//!
+//! Always true: a visit is made only with a credit, every visit is answered by one homecoming, and
+//! a homecoming whose session is gone is counted and dropped, except for a value it lends: that is
+//! an orphan and goes back to its owner.
+
+use super::*;
+
+impl Worker {
+    #[inline]
+    pub(super) fn owner(&self, hash: KeyHash) -> usize {
+        if self.peers.len() == 1 {
+            return 0;
+        }
+        hash.shard(self.peers.len())
+    }
+
+    /// A place for the reply of a command that is sent elsewhere.
+    pub(super) fn ticket(&mut self, conn: ConnIndex) -> Ticket {
+        let session = &mut self.sessions[conn as usize];
+        Ticket {
+            session: conn,
+            generation: session.generation,
+            slot: session.replies.wait(),
+        }
+    }
+
+    #[inline]
+    pub(super) fn visit(&mut self, owner: usize, fill: impl FnOnce(&mut Visit)) {
+        self.keeper.counters.visits_sent += 1;
+        match &mut self.peers[owner] {
+            Some(peer) => peer.visit(fill),
+            None => panic!("worker {} visits itself", self.index),
+        }
+    }
+
+    /// Asks every worker, this one included, for a part of one reply.
+    pub(super) fn ask_all(&mut self, now: &Now, conn: ConnIndex, op: Op, question: Question) {
+        let mut gather = Box::new(Gather {
+            question,
+            awaited: self.peers.len() - 1,
+            sum: Snapshot::default(),
+            text: Vec::new(),
+        });
+        match op {
+            Op::Snapshot => gather.sum.add(&self.snapshot()),
+            Op::Connections => self.list_connections(now, &mut gather.text),
+            _ => {
+                let key = Key {
+                    hash: KeyHash::default(),
+                    bytes: b"",
+                };
+                let mut nothing = |_: &[u8]| {};
+                self.keeper.execute(now, op, key, &[], true, &mut nothing);
+            }
+        }
+        let session = &mut self.sessions[conn as usize];
+        let ticket = Ticket {
+            session: conn,
+            generation: session.generation,
+            slot: session.replies.gather(gather),
+        };
+        for owner in 0..self.peers.len() {
+            if owner != self.index {
+                self.visit(owner, |visit| {
+                    visit.ticket = ticket;
+                    visit.op = op;
+                    visit.key_bytes = 0;
+                    visit.quiet = true;
+                    visit.parcel.clear();
+                });
+            }
+        }
+        self.finish_gathering(now, conn, ticket.slot);
+    }
+
+    pub(super) fn finish_gathering(&mut self, now: &Now, conn: ConnIndex, slot: u32) {
+        let replies = &mut self.sessions[conn as usize].replies;
+        if replies
+            .gathering(slot)
+            .is_some_and(|gather| gather.awaited == 0)
+        {
+            let process = &self.shared.process;
+            replies.gathered(slot, |gather, out| {
+                stats::render(&gather, process, now, out);
+            });
+        }
+    }
+
+    /// Serves the requests of other workers. True when some are left for the next tick.
+    pub(super) fn visitors(&mut self, now: &Now) -> bool {
+        let mut more = false;
+        for at in 0..self.peers.len() {
+            let Some(mut peer) = self.peers[at].take() else {
+                continue;
+            };
+            let mut served = 0;
+            while served < VISITORS_PER_TICK {
+                let visited = peer.visitors.take(|visit| {
+                    let done = peer.replies.stage(|home| {
+                        home.ticket = visit.ticket;
+                        home.parcel.clear();
+                        home.lent = None;
+                        home.snapshot = None;
+                        self.serve(now, visit, home);
+                    });
+                    assert!(done, "worker {at} has more visits out than credits");
+                });
+                if visited.is_none() {
+                    break;
+                }
+                served += 1;
+            }
+            self.keeper.counters.visits_served += served as u64;
+            more |= served == VISITORS_PER_TICK && peer.visitors.has_mail();
+            peer.visitors.release();
+            self.peers[at] = Some(peer);
+        }
+        more
+    }
+
+    pub(super) fn serve(&mut self, now: &Now, visit: &mut Visit, home: &mut Homecoming) {
+        match visit.op {
+            Op::Snapshot => home.snapshot = Some(Box::new(self.snapshot())),
+            Op::Connections => {
+                let mut text = Vec::new();
+                self.list_connections(now, &mut text);
+                home.parcel.adopt(text);
+            }
+            Op::Adopt => self.adopted.extend(visit.fd.take()),
+            op => {
+                let (key, value) = visit.parcel.bytes().split_at(usize::from(visit.key_bytes));
+                let key = Key {
+                    hash: visit.hash,
+                    bytes: key,
+                };
+                let outcome =
+                    self.keeper
+                        .execute(now, op, key, value, visit.quiet, &mut home.parcel);
+                if let Outcome::Lent(loan, value_bytes) = outcome {
+                    home.lent = Some((loan, value_bytes));
+                }
+                // A large value's buffer is not kept until the slot's next use.
+                visit.parcel.clear();
+            }
+        }
+    }
+
+    /// Takes the replies of other workers home.
+    pub(super) fn homecoming(&mut self, now: &Now) {
+        for owner in 0..self.peers.len() {
+            let Some(mut peer) = self.peers[owner].take() else {
+                continue;
+            };
+            while peer
+                .come_home(|home| self.welcome(now, owner, home))
+                .is_some()
+            {}
+            peer.release_homecomings();
+            self.peers[owner] = Some(peer);
+        }
+        self.unpark();
+    }
+
+    pub(super) fn welcome(&mut self, now: &Now, owner: usize, home: &mut Homecoming) {
+        let Ticket {
+            session: conn,
+            generation,
+            slot,
+        } = home.ticket;
+        let lent = home.lent.take().map(|(loan, value_bytes)| Stream {
+            owner,
+            loan,
+            at: 0,
+            value_bytes,
+            asked: false,
+        });
+        let snapshot = home.snapshot.take();
+        let Some(session) = self
+            .sessions
+            .get_mut(conn as usize)
+            .filter(|session| session.generation == generation)
+        else {
+            if home.ticket != Ticket::NOBODY {
+                self.keeper.counters.late_replies += 1;
+            }
+            self.orphans.extend(lent);
+            return;
+        };
+        match session.replies.gathering(slot) {
+            Some(gather) => {
+                gather.awaited -= 1;
+                if let Some(snapshot) = snapshot {
+                    gather.sum.add(&snapshot);
+                }
+                gather.text.extend_from_slice(home.parcel.bytes());
+                self.finish_gathering(now, conn, slot);
+            }
+            None => session.replies.fill(slot, home.parcel.bytes(), lent),
+        }
+        self.look_at(conn);
+    }
+
+    /// Credits that every peer has left.
+    pub(super) fn credits(&self) -> Option<usize> {
+        self.peers.iter().flatten().map(Peer::credits).min()
+    }
+
+    /// Has a session wait for a credit.
+    pub(super) fn park(&mut self, conn: ConnIndex) {
+        let session = &mut self.sessions[conn as usize];
+        if !session.parked {
+            session.parked = true;
+            self.parked.push_back(conn);
+        }
+    }
+
+    /// Lets parked sessions on, as many as there are credits, and shares those out evenly: a
+    /// newcomer with one request waits for one turn of each other session, however deep their
+    /// pipelines are.
+    pub(super) fn unpark(&mut self) {
+        self.credit_share = usize::MAX;
+        if self.parked.is_empty() {
+            return;
+        }
+        let credits = self.credits().unwrap_or(0);
+        self.credit_share = (credits / self.parked.len()).max(1);
+        for _ in 0..credits.min(self.parked.len()) {
+            let Some(conn) = self.parked.pop_front() else {
+                return;
+            };
+            let session = &mut self.sessions[conn as usize];
+            session.parked = false;
+            session.held_back = false;
+            self.look_at(conn);
+        }
+    }
+
+    /// Moves a lent value at the front of a session's replies on, as far as the client reads.
+    pub(super) fn pump_stream(&mut self, conn: ConnIndex) {
+        loop {
+            let session = &mut self.sessions[conn as usize];
+            let generation = session.generation;
+            let front = session.replies.front();
+            let Some((stream, out)) = session.replies.streaming() else {
+                return;
+            };
+            if out.len() >= OUT_HIGH_BYTES {
+                return;
+            }
+            if stream.owner == self.index {
+                while stream.at < stream.value_bytes && out.len() < OUT_HIGH_BYTES {
+                    let before = out.len();
+                    self.keeper
+                        .read_loan(stream.loan, stream.at, &mut Tail(out));
+                    stream.at += (out.len() - before) as u32;
+                }
+                if stream.at < stream.value_bytes {
+                    return;
+                }
+                session.replies.end_stream_if_done();
+                continue;
+            }
+            if stream.asked {
+                return;
+            }
+            let Some(peer) = &mut self.peers[stream.owner] else {
+                panic!("worker {} lent to itself as to a peer", self.index);
+            };
+            if peer.credits() == 0 {
+                self.park(conn);
+                return;
+            }
+            stream.asked = true;
+            let op = Op::ReadLoan {
+                loan: stream.loan,
+                offset: stream.at,
+            };
+            self.keeper.counters.visits_sent += 1;
+            peer.visit(|visit| {
+                visit.ticket = Ticket {
+                    session: conn,
+                    generation,
+                    slot: front,
+                };
+                visit.op = op;
+                visit.key_bytes = 0;
+                visit.quiet = false;
+                visit.parcel.clear();
+            });
+            return;
+        }
+    }
+
+    /// Gives loans of sessions that are gone back to the workers that made them.
+    pub(super) fn return_orphans(&mut self) {
+        for _ in 0..self.orphans.len() {
+            let Some(stream) = self.orphans.pop_front() else {
+                return;
+            };
+            match &mut self.peers[stream.owner] {
+                None => self.keeper.drop_loan(stream.loan),
+                Some(peer) if peer.credits() > 0 => {
+                    self.keeper.counters.visits_sent += 1;
+                    peer.visit(|visit| {
+                        visit.ticket = Ticket::NOBODY;
+                        visit.op = Op::DropLoan { loan: stream.loan };
+                        visit.key_bytes = 0;
+                        visit.quiet = true;
+                        visit.parcel.clear();
+                    });
+                }
+                Some(_) => self.orphans.push_back(stream),
+            }
+        }
+    }
+
+    pub(super) fn publish(&mut self) {
+        for peer in self.peers.iter_mut().flatten() {
+            if peer.publish() {
+                self.keeper.counters.wakes += 1;
+            }
+        }
+    }
+}
