@@ -531,14 +531,20 @@ impl Table {
         for from in 0..column {
             let bucket_at = self.bucket_at(row, from);
             let bucket = bucket::view(memory, bucket_at);
+            // One entry in as many as there are columns moves: a branch at each would often be guessed wrong.
+            let mut slots = 0u32;
             for slot in 0..SLOTS {
-                let tag = bucket::tag(bucket, slot);
-                if usize::from(self.owners.of(tag)[1]) == column && tag != 0 {
-                    if count < SLOTS {
-                        places[count] = Place { bucket_at, slot };
-                    }
-                    count += 1;
+                let owner = usize::from(self.owners.of(bucket::tag(bucket, slot))[1]);
+                slots |= u32::from(owner == column) << slot;
+            }
+            slots &= !bucket::empties(bucket);
+            while slots != 0 {
+                if count < SLOTS {
+                    let slot = slots.trailing_zeros() as usize;
+                    places[count] = Place { bucket_at, slot };
                 }
+                count += 1;
+                slots &= slots - 1;
             }
         }
         (places, count)
