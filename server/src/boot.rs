@@ -24,9 +24,9 @@ use strata_store::{Eviction, HASH_SEED_WORDS, KeyHasher, Shard, ShardConfig};
 
 use crate::clock::Clock;
 use crate::config::{
-    ASKS_MAX, BATCH_MAX, CARRY_PAUSE_BYTES, DRAIN_MAX_MS, INTAKE_MAX_BYTES, IoChoice,
-    LEND_MIN_BYTES, RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS, REPLIES_MAX_BYTES, SLEEP_MAX_MS,
-    SPILL_KEEP_BYTES, Settings, mailbox_slots,
+    ASKS_MAX, BATCH_MAX, CARRY_MAX_BYTES, CARRY_PAUSE_BYTES, DRAIN_MAX_MS, END_MAX_MS,
+    INTAKE_MAX_BYTES, IoChoice, LEND_MIN_BYTES, RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS,
+    REPLIES_MAX_BYTES, SPARE_MAX_BYTES, SPILL_KEEP_BYTES, Settings, mailbox_slots,
 };
 use crate::io::epoll::EpollIo;
 use crate::io::uring::UringIo;
@@ -114,8 +114,15 @@ pub fn listen(settings: &Settings) -> Result<Listeners, StartError> {
         listeners.sockets.push(socket.into());
     }
     if let Some(path) = &settings.unix_path {
-        let socket = listen_unix(path, settings)
-            .map_err(|error| format!("cannot listen on {}: {error}", path.display()))?;
+        let socket = listen_unix(path, settings).map_err(|error| {
+            let advice = match error.kind() {
+                std::io::ErrorKind::AddrInUse => {
+                    "; another server has it: stop that one or choose another path with -s"
+                }
+                _ => "",
+            };
+            format!("cannot listen on {}: {error}{advice}", path.display())
+        })?;
         listeners.sockets.push(socket.into());
     }
     Ok(listeners)
@@ -138,12 +145,20 @@ fn listen_tcp(address: SocketAddr, backlog: i32) -> std::io::Result<Socket> {
 
 fn listen_unix(path: &Path, settings: &Settings) -> std::io::Result<Socket> {
     use std::os::unix::fs::FileTypeExt;
+    let address = SockAddr::unix(path)?;
     // A socket file that nobody serves any more is in the way; anything else is not ours.
     if std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
-        std::fs::remove_file(path)?;
+        let probe = Socket::new(Domain::UNIX, Type::STREAM.cloexec().nonblocking(), None)?;
+        match probe.connect(&address) {
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+                std::fs::remove_file(path)?;
+            }
+            // Anything but a refusal is an answer: it is served, or not ours to judge.
+            _ => return Err(std::io::ErrorKind::AddrInUse.into()),
+        }
     }
     let socket = Socket::new(Domain::UNIX, Type::STREAM.cloexec(), None)?;
-    socket.bind(&SockAddr::unix(path)?)?;
+    socket.bind(&address)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(settings.unix_mask))?;
     socket.listen(settings.backlog)?;
     Ok(socket)
@@ -209,7 +224,7 @@ fn write_port_file(bound: &[SocketAddr]) -> Result<(), StartError> {
 }
 
 /// Says what an io_uring refusal means on this host.
-fn uring_advice(error: &std::io::Error) -> String {
+pub(crate) fn uring_advice(error: &std::io::Error) -> String {
     let sysctl = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled");
     let disabled = sysctl.is_ok_and(|text| text.trim() != "0");
     match error.raw_os_error() {
@@ -299,8 +314,8 @@ struct Start {
     seed: u64,
     io: IoChoice,
     clock: Clock,
-    /// Told whether the memory is on huge pages, or why the worker cannot start.
-    ready: Sender<Result<bool, String>>,
+    /// Told that the worker is ready, or why it cannot start.
+    ready: Sender<Result<(), String>>,
 }
 
 /// Serves until a signal or a client ends it.
@@ -383,10 +398,9 @@ pub fn run(settings: Settings, listeners: Listeners) -> Result<(), StartError> {
     }
     drop(ready_sender);
 
-    let mut huge = true;
     for _ in 0..count {
         match ready.recv() {
-            Ok(Ok(on_huge)) => huge &= on_huge,
+            Ok(Ok(())) => {}
             Ok(Err(sentence)) => return Err(StartError(sentence)),
             Err(_) => return Err(StartError("a worker ended while it was starting".into())),
         }
@@ -400,7 +414,8 @@ pub fn run(settings: Settings, listeners: Listeners) -> Result<(), StartError> {
         Some(address) => Some(crate::admin::start(address, control.clone())?),
         None => None,
     };
-    announce(&shared.process, admin, pinned, huge);
+    let used: Vec<CoreId> = cores.into_iter().take(count).collect();
+    announce(&shared.process, admin, pinned.then_some(&used[..]));
     write_port_file(&shared.process.bound)?;
 
     // Ends with the first signal or `shutdown`; the senders live as long as this function.
@@ -438,10 +453,8 @@ fn catch_signals(stop: Sender<()>) -> Result<signal_hook::iterator::Handle, Star
 
 /// Lets the workers answer what is in flight, for a bounded time, then ends them.
 fn drain(control: &Control) {
-    for worker in 0..control.worker_count() {
-        control.ask(worker, Ask::Stop);
-    }
     let deadline = Instant::now() + Duration::from_millis(DRAIN_MAX_MS);
+    insist(control, deadline, || Ask::Stop);
     while control.shared.gate.count() > 0 && Instant::now() < deadline {
         thread::sleep(Duration::from_millis(2));
     }
@@ -449,14 +462,30 @@ fn drain(control: &Control) {
     if cut_off > 0 {
         eprintln!("strata: {cut_off} connections did not take their replies in time");
     }
-    for worker in 0..control.worker_count() {
-        while !control.ask(worker, Ask::End) && Instant::now() < deadline {
-            thread::sleep(Duration::from_millis(2));
-        }
+    let deadline = deadline.max(Instant::now() + Duration::from_millis(END_MAX_MS));
+    if !insist(control, deadline, || Ask::End) {
+        // A worker that does not even listen cannot be waited for.
+        eprintln!("strata: a worker does not answer; the process ends without it");
+        std::process::exit(70);
     }
 }
 
-fn announce(process: &Process, admin: Option<SocketAddr>, pinned: bool, huge: bool) {
+/// Asks every worker, again where its channel is full of other questions. False when one of them
+/// has not taken the question by the deadline.
+fn insist(control: &Control, deadline: Instant, question: impl Fn() -> Ask) -> bool {
+    let mut all = true;
+    for worker in 0..control.worker_count() {
+        let mut asked = control.ask(worker, question());
+        while !asked && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(2));
+            asked = control.ask(worker, question());
+        }
+        all &= asked;
+    }
+    all
+}
+
+fn announce(process: &Process, admin: Option<SocketAddr>, cores: Option<&[CoreId]>) {
     let settings = &process.settings;
     for address in &process.bound {
         eprintln!("strata: listening on {address}");
@@ -477,17 +506,37 @@ fn announce(process: &Process, admin: Option<SocketAddr>, pinned: bool, huge: bo
         IoChoice::Epoll => "epoll",
         IoChoice::Auto | IoChoice::Uring => "io_uring",
     };
-    let pinning = if pinned { "pinned" } else { "not pinned" };
+    let placement = match cores {
+        Some(cores) => {
+            let numbers: Vec<String> = cores.iter().map(|core| core.id.to_string()).collect();
+            format!("pinned to cores {}", numbers.join(","))
+        }
+        None => "not pinned".into(),
+    };
     eprintln!(
-        "strata: {} workers on {backend}, {pinning}",
+        "strata: {} workers on {backend}, {placement}",
         settings.workers
     );
-    let pages = if huge { "huge pages" } else { "small pages" };
+    let pages = match huge_bytes() {
+        Some(0) => "on small pages (transparent huge pages are off or scarce)".into(),
+        Some(bytes) => format!("with {} MiB on huge pages", bytes >> 20),
+        None => "on pages of unknown size".into(),
+    };
     eprintln!(
-        "strata: {} MiB for items and table on {pages}, and up to {} MiB for buffers",
+        "strata: {} MiB for items and table {pages}, and up to {} MiB for buffers",
         settings.memory_bytes >> 20,
         buffers_max_bytes(settings) >> 20
     );
+}
+
+/// How much of the process's memory is on transparent huge pages, as the kernel counts it.
+fn huge_bytes() -> Option<usize> {
+    let text = std::fs::read_to_string("/proc/self/smaps_rollup").ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("AnonHugePages:"))?;
+    let kib: usize = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib << 10)
 }
 
 /// What the server may use besides items and table: receive buffers, mailboxes, half-received
@@ -498,10 +547,15 @@ fn buffers_max_bytes(settings: &Settings) -> usize {
     let slots = mailbox_slots(workers) * (workers - 1);
     let mailboxes = slots * (size_of::<Visit>() + size_of::<Homecoming>() + 2 * SPILL_KEEP_BYTES);
     let intake = INTAKE_MAX_BYTES + settings.item_max_bytes as usize;
+    // What the ring hands over before it is told to sip comes on top of it, twice at most: the
+    // buffers seen in a tick, and those filled meanwhile.
+    let carry = CARRY_MAX_BYTES + 2 * receive;
     // What is on its way home when the bound is met comes on top of it.
     let replies = REPLIES_MAX_BYTES + (BATCH_MAX + slots) * LEND_MIN_BYTES;
+    let spare = SPARE_MAX_BYTES;
     let session = CARRY_PAUSE_BYTES + RECEIVE_BUFFER_BYTES + LEND_MIN_BYTES;
-    workers * (receive + mailboxes + intake + replies) + settings.conns_max * session
+    workers * (receive + mailboxes + intake + carry + replies + spare)
+        + settings.conns_max * session
 }
 
 /// A worker that panics takes the server with it: half a cache answers wrongly by not answering.
@@ -548,7 +602,6 @@ fn work(start: Start) {
             return;
         }
     };
-    let huge = memory.huge();
     let config = ShardConfig {
         item_max_bytes: settings.item_max_bytes,
         eviction: if settings.evict {
@@ -579,36 +632,37 @@ fn work(start: Start) {
     match io {
         IoChoice::Epoll => match EpollIo::new(eventfd, listeners) {
             Ok(io) => {
-                let _ = ready.send(Ok(huge));
+                let _ = ready.send(Ok(()));
                 drive(worker, io, &bell, clock);
             }
             Err(error) => failed(error.to_string()),
         },
-        IoChoice::Uring | IoChoice::Auto => match UringIo::new(eventfd, listeners) {
-            Ok(io) => {
-                let _ = ready.send(Ok(huge));
-                drive(worker, io, &bell, clock);
+        IoChoice::Uring | IoChoice::Auto => {
+            match UringIo::new(settings.conns_max, eventfd, listeners) {
+                Ok(io) => {
+                    let _ = ready.send(Ok(()));
+                    drive(worker, io, &bell, clock);
+                }
+                Err(error) => failed(uring_advice(&error)),
             }
-            Err(error) => failed(uring_advice(&error)),
-        },
+        }
     }
 }
 
 /// Ticks until told to end; sleeps in the back end when there is nothing to do.
 fn drive<I: Io>(mut worker: Worker, mut io: I, bell: &Bell, clock: Clock) {
-    let sleep = Duration::from_millis(SLEEP_MAX_MS);
     while !worker.ended() {
         let busy = worker.tick(&mut io, &clock.now());
         if busy {
-            io.submit(None);
+            io.submit(false);
             continue;
         }
         bell.doze();
         if worker.has_mail() {
             bell.rise();
-            io.submit(None);
+            io.submit(false);
         } else {
-            io.submit(Some(sleep));
+            io.submit(true);
             bell.rise();
         }
     }

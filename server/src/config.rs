@@ -27,6 +27,13 @@ pub const BATCH_MAX: usize = 32;
 /// share costs the others less.
 pub const REQUESTS_PER_TICK_DEFAULT: u32 = 512;
 
+/// Requests all sessions of a worker together may make in one tick, as far as
+/// [`REQUESTS_SHARE_MIN`] lets it: a newcomer waits for no more than that. It is shared out evenly.
+pub const REQUESTS_PER_TICK_ALL: usize = 16 << 10;
+
+/// Requests a session may make in one tick however many others have some; memcached's number.
+pub const REQUESTS_SHARE_MIN: usize = 20;
+
 /// Replies of one session that may wait for other workers or behind such a reply.
 pub const SLOTS_MAX: usize = 512;
 
@@ -38,6 +45,10 @@ pub const OUT_HIGH_BYTES: usize = 64 << 10;
 
 /// Input that waits in a stopped session above which the socket is no longer read.
 pub const CARRY_PAUSE_BYTES: usize = 16 << 10;
+
+/// Bytes of waiting input of all stopped sessions of one worker, above which it receives in small
+/// sips: until then the kernel may hand over all that a socket holds before it is told to stop.
+pub const CARRY_MAX_BYTES: usize = 16 << 20;
 
 /// A storage command whose line and data block are at most this long waits in the carry buffer
 /// for its end; a longer one is taken in piece by piece ([`INTAKE_MAX_BYTES`]).
@@ -76,11 +87,15 @@ pub const MAILBOX_SLOTS_MAX: usize = 1024;
 /// Visitors one worker serves in one tick, of each peer.
 pub const VISITORS_PER_TICK: usize = 256;
 
-/// Idle send buffers a worker keeps.
-pub const SPARE_BUFFERS: usize = 256;
+/// The largest buffer of replies behind an unfinished one that a session keeps for its next use.
+pub const HELD_KEEP_BYTES: usize = 4 << 10;
 
-/// The largest buffer that is kept for another use.
-pub const SPARE_KEEP_BYTES: usize = 64 << 10;
+/// Bytes of idle send buffers a worker keeps. A buffer that is given back to the system and
+/// asked for again costs a page fault for every 4 KiB (perf/notes/large-replies.md).
+pub const SPARE_MAX_BYTES: usize = 8 << 20;
+
+/// The largest buffer that is kept for another use: a piece of a lent value with its line.
+pub const SPARE_KEEP_BYTES: usize = 4 * PIECE_BYTES;
 
 /// Items the upkeep of the store looks at in one tick.
 pub const UPKEEP_ITEMS: u32 = 48;
@@ -94,6 +109,9 @@ pub const SLEEP_MAX_MS: u64 = 1000;
 
 /// How long a stop may take until what is still in flight is cut off.
 pub const DRAIN_MAX_MS: u64 = 4000;
+
+/// How much longer a worker may take to see that it is to end.
+pub const END_MAX_MS: u64 = 500;
 
 /// Workers at most: each ordered pair has two mailboxes.
 pub const WORKERS_MAX: usize = 64;

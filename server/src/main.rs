@@ -33,6 +33,8 @@ fn main() -> ExitCode {
             return ExitCode::from(EX_USAGE);
         }
     };
+    // A start that fails earlier must leave the file of the server that runs already.
+    let mut pid_file_is_ours = false;
     let started = boot::raise_file_limit(settings.conns_max)
         .and_then(|()| boot::listen(&settings))
         .map_err(|error| (EX_OSERR, error))
@@ -42,13 +44,16 @@ fn main() -> ExitCode {
             }
             if let Some(path) = &args.pidfile {
                 boot::write_pid_file(path).map_err(|error| (EX_OSERR, error))?;
+                pid_file_is_ours = true;
             }
             if let Some(user) = &args.user {
                 boot::become_user(user).map_err(|error| (EX_NOUSER, error))?;
             }
             boot::run(settings, listeners).map_err(|error| (EX_OSERR, error))
         });
-    if let Some(path) = &args.pidfile {
+    if let Some(path) = &args.pidfile
+        && pid_file_is_ours
+    {
         let _ = std::fs::remove_file(path);
     }
     match started {

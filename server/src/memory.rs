@@ -8,7 +8,6 @@ use memmap2::{Advice, MmapMut};
 /// Memory for one shard.
 pub struct Memory {
     map: MmapMut,
-    huge: bool,
 }
 
 impl Memory {
@@ -19,27 +18,15 @@ impl Memory {
     pub fn reserve(bytes: usize, touch: bool) -> io::Result<Self> {
         let mut map = MmapMut::map_anon(bytes)?;
         // Refused where transparent huge pages are compiled out or off; then 4 KiB pages serve.
-        let huge = map.advise(Advice::HugePage).is_ok() && huge_pages_allowed();
+        let _ = map.advise(Advice::HugePage);
         if touch && map.advise(Advice::PopulateWrite).is_err() {
             // Kernels before 5.14 do not know the advice.
             for page in map.chunks_mut(4096) {
                 page[0] = 0;
             }
         }
-        Ok(Self { map, huge })
+        Ok(Self { map })
     }
-
-    /// Whether the kernel was willing to use huge pages.
-    #[must_use]
-    pub fn huge(&self) -> bool {
-        self.huge
-    }
-}
-
-/// `never` in this file makes the advice a polite nothing.
-fn huge_pages_allowed() -> bool {
-    std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled")
-        .is_ok_and(|text| !text.contains("[never]"))
 }
 
 impl AsRef<[u8]> for Memory {

@@ -23,7 +23,9 @@ use strata_protocol::{
     ClientError, GetKey, Parser, Request, Step, Store, StoreVerb, block_ends_well,
 };
 
-use crate::config::{CARRY_STORE_BYTES, HELD_MAX_BYTES, OUT_HIGH_BYTES, SLOTS_MAX};
+use crate::config::{
+    CARRY_STORE_BYTES, HELD_KEEP_BYTES, HELD_MAX_BYTES, OUT_HIGH_BYTES, SLOTS_MAX,
+};
 use crate::stats::Gather;
 
 /// What the client wants next.
@@ -419,7 +421,11 @@ impl Replies {
         self.slots.pop_front();
         self.first = self.first.wrapping_add(1);
         if self.slots.is_empty() {
-            self.held.clear();
+            if self.held.capacity() > HELD_KEEP_BYTES {
+                self.held = Vec::new();
+            } else {
+                self.held.clear();
+            }
         }
     }
 
@@ -484,11 +490,16 @@ impl Replies {
         (SLOTS_MAX - self.slots.len().min(SLOTS_MAX)) / 2
     }
 
-    /// Bytes of replies held here.
+    /// Room taken by replies held here.
     #[inline]
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.out.len() + self.held.len()
+        let held = if self.held.is_empty() {
+            0
+        } else {
+            self.held.capacity()
+        };
+        self.out.capacity() + held
     }
 
     /// Whether every reply has moved to `out`.
@@ -529,10 +540,12 @@ pub struct Session {
     pub replies: Replies,
     /// The back end is sending a buffer of this session.
     pub sending: bool,
-    /// Bytes of that buffer.
+    /// Room that buffer takes.
     pub sending_bytes: usize,
     /// Its part of the worker's sum of reply bytes.
     pub counted_bytes: usize,
+    /// Its part of the worker's sum of waiting input.
+    pub counted_carry_bytes: usize,
     /// The back end was asked to stop receiving.
     pub paused: bool,
     /// The client will send no more.
@@ -543,6 +556,8 @@ pub struct Session {
     pub closing: bool,
     /// It is in the worker's list of sessions to look at.
     pub queued: bool,
+    /// It is in the worker's list of sessions that wait for a credit of a peer.
+    pub parked: bool,
     /// It waits for a credit of a peer, or has used up its share of this tick.
     pub held_back: bool,
     /// When it last sent something, in seconds on the server's clock.

@@ -31,8 +31,9 @@ use strata_store::{Key, KeyHash, KeyHasher, Shard};
 
 use crate::clock::Now;
 use crate::config::{
-    BATCH_MAX, CARRY_PAUSE_BYTES, INTAKE_MAX_BYTES, OUT_HIGH_BYTES, REPLIES_MAX_BYTES,
-    SPARE_BUFFERS, SPARE_KEEP_BYTES, UPKEEP_ITEMS, VISITORS_PER_TICK,
+    BATCH_MAX, CARRY_MAX_BYTES, CARRY_PAUSE_BYTES, INTAKE_MAX_BYTES, OUT_HIGH_BYTES,
+    REPLIES_MAX_BYTES, REQUESTS_PER_TICK_ALL, REQUESTS_SHARE_MIN, SPARE_KEEP_BYTES,
+    SPARE_MAX_BYTES, UPKEEP_ITEMS, VISITORS_PER_TICK,
 };
 use crate::execute::{Keeper, Outcome};
 use crate::io::{ConnIndex, Event, Io};
@@ -84,18 +85,29 @@ pub struct Worker {
     queue: Vec<ConnIndex>,
     /// Sessions that have used up their share of this tick.
     yielded: Vec<ConnIndex>,
-    /// Sessions that wait for a peer's credit.
-    parked: Vec<ConnIndex>,
+    /// Sessions that wait for a peer's credit, each at most once, in the order they came: else
+    /// those in front would take every credit that comes back, and the others never get one.
+    parked: VecDeque<ConnIndex>,
     /// Lent values of sessions that are gone, to be given back to their owners.
     orphans: VecDeque<Stream>,
     /// Connections handed over by the accepting worker.
     adopted: Vec<OwnedFd>,
     events: Vec<Event>,
+    /// Send buffers for another use, and the sum of their capacities.
     spare: Vec<Vec<u8>>,
+    spare_bytes: usize,
     /// Bytes of half-received large values of all sessions.
     intake_bytes: usize,
-    /// Bytes of replies of all sessions, also of those being sent.
+    /// Room taken by replies of all sessions, also by those being sent.
     reply_bytes: usize,
+    /// Room taken by waiting input of all sessions.
+    carry_bytes: usize,
+    /// The back end was asked to receive in small sips.
+    sipping: bool,
+    /// Requests each session may make in this tick.
+    share: usize,
+    /// Requests each session may make in this tick because others wait for credits too.
+    credit_share: usize,
     /// The worker that gets the next accepted connection.
     next_home: usize,
     /// No further connections and requests are taken.
@@ -112,6 +124,8 @@ pub struct Leftovers {
     pub intake_bytes: usize,
     /// Bytes of replies.
     pub reply_bytes: usize,
+    /// Room taken by waiting input.
+    pub carry_bytes: usize,
     /// Values on loan, or waiting to be given back.
     pub loans: usize,
     /// Whether a visit has not come home.
@@ -154,13 +168,18 @@ impl Worker {
             free_sessions: Vec::new(),
             queue: Vec::new(),
             yielded: Vec::new(),
-            parked: Vec::new(),
+            parked: VecDeque::new(),
             orphans: VecDeque::new(),
             adopted: Vec::new(),
             events: Vec::new(),
             spare: Vec::new(),
+            spare_bytes: 0,
             intake_bytes: 0,
             reply_bytes: 0,
+            carry_bytes: 0,
+            sipping: false,
+            share: REQUESTS_SHARE_MIN,
+            credit_share: usize::MAX,
             next_home: parts.index,
             stopping: false,
             ended: false,
@@ -173,6 +192,8 @@ impl Worker {
         self.keeper.counters.ticks += 1;
         let mut events = std::mem::take(&mut self.events);
         io.poll(&mut events);
+        let active = events.len() + self.queue.len();
+        self.share = share(active, self.shared.process.settings.requests_per_tick);
         for event in events.drain(..) {
             self.event(io, now, event);
         }
@@ -181,10 +202,13 @@ impl Worker {
         self.homecoming(now);
         self.adopt_all(io, now);
         self.serve_sessions(io, now);
+        self.watch_carry(io);
         self.return_orphans();
         self.publish();
         let more_upkeep = self.keeper.shard.upkeep(now.seconds, UPKEEP_ITEMS);
-        more_visitors || more_upkeep || !self.queue.is_empty()
+        // Credits that those let on did not use are for the next ones.
+        let more_parked = !self.parked.is_empty() && self.credits() > Some(0);
+        more_visitors || more_upkeep || more_parked || !self.queue.is_empty()
     }
 
     /// Whether a peer has published something since the last tick.
@@ -211,6 +235,7 @@ impl Worker {
             sessions: self.session_count(),
             intake_bytes: self.intake_bytes,
             reply_bytes: self.reply_bytes,
+            carry_bytes: self.carry_bytes,
             loans: self.keeper.loans() + self.orphans.len(),
             credits_out: !self.peers.iter().flatten().all(Peer::idle),
         }
@@ -329,10 +354,11 @@ impl Worker {
             self.sessions.len() as ConnIndex - 1
         });
         let session = &mut self.sessions[conn as usize];
-        let (generation, queued) = (session.generation, session.queued);
+        let (generation, queued, parked) = (session.generation, session.queued, session.parked);
         *session = Session {
             generation,
             queued,
+            parked,
             open: true,
             active_s: now.seconds.0,
             fd: fd.as_raw_fd(),
@@ -355,7 +381,8 @@ impl Worker {
     ) {
         let bytes = io.bytes(buffer, len);
         let session = &mut self.sessions[conn as usize];
-        if session.closing || session.draining {
+        // A client that never pauses must not hold up a stop with ever more requests.
+        if session.closing || session.draining || self.stopping {
             return;
         }
         session.active_s = now.seconds.0;
@@ -367,6 +394,7 @@ impl Worker {
             session.carry.extend_from_slice(&bytes[used..]);
             self.settle(conn, pause);
         }
+        self.count_carry(conn);
         self.look_at(conn);
     }
 
@@ -383,7 +411,7 @@ impl Worker {
             Pause::NoCredit => {
                 self.keeper.counters.parked += 1;
                 session.held_back = true;
-                self.parked.push(conn);
+                self.park(conn);
             }
             Pause::Yield => {
                 self.keeper.counters.conn_yields += 1;
@@ -392,6 +420,7 @@ impl Worker {
             }
             Pause::End => session.draining = true,
         }
+        let session = &mut self.sessions[conn as usize];
         if session.draining {
             session.carry = Vec::new();
         }
@@ -401,7 +430,9 @@ impl Worker {
     /// they used.
     fn turn(&mut self, now: &Now, conn: ConnIndex, input: &[u8]) -> (usize, Pause) {
         let mut used = 0;
-        let mut left = self.shared.process.settings.requests_per_tick as usize;
+        let mut left = self.share;
+        let mut credits_left = self.credit_share;
+        self.furnish(conn);
         loop {
             let session = &mut self.sessions[conn as usize];
             let room = session.replies.room();
@@ -412,13 +443,16 @@ impl Worker {
                 return (used, Pause::Yield);
             }
             // Short of memory for replies, a session has one at a time.
+            let credits = self.credits();
+            let session = &mut self.sessions[conn as usize];
             let scarce = self.reply_bytes >= REPLIES_MAX_BYTES;
-            if scarce && (session.counted_bytes > 0 || !session.replies.settled()) {
+            let replies = &session.replies;
+            if scarce && (session.sending || !replies.out.is_empty() || !replies.settled()) {
                 return (used, Pause::Full);
             }
-            let credits = self.peers.iter().flatten().map(Peer::credits).min();
             let most = if scarce { 1 } else { BATCH_MAX };
-            let batch = most.min(left).min(room).min(credits.unwrap_or(BATCH_MAX));
+            let credits = credits.unwrap_or(BATCH_MAX).min(credits_left);
+            let batch = most.min(left).min(room).min(credits);
             if batch == 0 {
                 return (used, Pause::NoCredit);
             }
@@ -451,6 +485,7 @@ impl Worker {
             }
             self.intake_bytes = self.intake_bytes + session.reader.intake_bytes() - intake_before;
             left -= plan.len();
+            credits_left -= plan.len();
             if plan.len() > 1 {
                 for planned in &plan {
                     self.keeper.shard.prefetch_item(planned.hash);
@@ -473,6 +508,28 @@ impl Worker {
         let bytes = session.replies.bytes() + session.sending_bytes;
         self.reply_bytes = self.reply_bytes + bytes - session.counted_bytes;
         session.counted_bytes = bytes;
+    }
+
+    /// Brings the worker's sum of waiting input up to date with one session.
+    #[inline]
+    fn count_carry(&mut self, conn: ConnIndex) {
+        let session = &mut self.sessions[conn as usize];
+        let bytes = session.carry.capacity();
+        self.carry_bytes = self.carry_bytes + bytes - session.counted_carry_bytes;
+        session.counted_carry_bytes = bytes;
+    }
+
+    /// Has the back end receive in small sips while much input waits, so that no further session
+    /// adds more than a buffer beyond its bound.
+    fn watch_carry(&mut self, io: &mut impl Io) {
+        let wanted = match self.sipping {
+            false => self.carry_bytes >= CARRY_MAX_BYTES,
+            true => self.carry_bytes >= CARRY_MAX_BYTES / 2,
+        };
+        if wanted != self.sipping {
+            self.sipping = wanted;
+            io.sip(wanted);
+        }
     }
 
     /// Carries out one planned intent.
@@ -878,7 +935,6 @@ impl Worker {
 
     /// Takes the replies of other workers home.
     fn homecoming(&mut self, now: &Now) {
-        let mut came = false;
         for owner in 0..self.peers.len() {
             let Some(mut peer) = self.peers[owner].take() else {
                 continue;
@@ -886,17 +942,45 @@ impl Worker {
             while peer
                 .come_home(|home| self.welcome(now, owner, home))
                 .is_some()
-            {
-                came = true;
-            }
+            {}
             peer.release_homecomings();
             self.peers[owner] = Some(peer);
         }
-        if came {
-            for conn in std::mem::take(&mut self.parked) {
-                self.sessions[conn as usize].held_back = false;
-                self.look_at(conn);
-            }
+        self.unpark();
+    }
+
+    /// Credits that every peer has left.
+    fn credits(&self) -> Option<usize> {
+        self.peers.iter().flatten().map(Peer::credits).min()
+    }
+
+    /// Has a session wait for a credit.
+    fn park(&mut self, conn: ConnIndex) {
+        let session = &mut self.sessions[conn as usize];
+        if !session.parked {
+            session.parked = true;
+            self.parked.push_back(conn);
+        }
+    }
+
+    /// Lets parked sessions on, as many as there are credits, and shares those out evenly: a
+    /// newcomer with one request waits for one turn of each other session, however deep their
+    /// pipelines are.
+    fn unpark(&mut self) {
+        self.credit_share = usize::MAX;
+        if self.parked.is_empty() {
+            return;
+        }
+        let credits = self.credits().unwrap_or(0);
+        self.credit_share = (credits / self.parked.len()).max(1);
+        for _ in 0..credits.min(self.parked.len()) {
+            let Some(conn) = self.parked.pop_front() else {
+                return;
+            };
+            let session = &mut self.sessions[conn as usize];
+            session.parked = false;
+            session.held_back = false;
+            self.look_at(conn);
         }
     }
 
@@ -960,6 +1044,7 @@ impl Worker {
         if !session.open || session.closing {
             return;
         }
+        self.furnish(conn);
         self.pump_stream(conn);
         let session = &mut self.sessions[conn as usize];
         let has_input = !session.carry.is_empty() || session.ended;
@@ -970,18 +1055,26 @@ impl Worker {
                 carry = Vec::new();
             } else {
                 carry.drain(..used);
+                // The room of a great pile goes as the pile does.
+                if carry.capacity() > 4 * carry.len().max(CARRY_PAUSE_BYTES) {
+                    carry.shrink_to(2 * carry.len().max(CARRY_PAUSE_BYTES));
+                }
             }
             self.sessions[conn as usize].carry = carry;
             self.settle(conn, pause);
+            self.count_carry(conn);
             self.pump_stream(conn);
         }
         let session = &mut self.sessions[conn as usize];
         if !session.sending && !session.replies.out.is_empty() {
-            let spare = self.spare.pop().unwrap_or_default();
-            let bytes = std::mem::replace(&mut session.replies.out, spare);
+            let bytes = std::mem::take(&mut session.replies.out);
             session.sending = true;
-            session.sending_bytes = bytes.len();
+            session.sending_bytes = bytes.capacity();
             io.send(conn, bytes);
+        } else if session.replies.out.is_empty() {
+            // An idle session keeps no buffer.
+            let unused = std::mem::take(&mut session.replies.out);
+            self.spare_buffer(unused);
         }
         self.count_replies(conn);
         let session = &mut self.sessions[conn as usize];
@@ -1035,7 +1128,7 @@ impl Worker {
                 panic!("worker {} lent to itself as to a peer", self.index);
             };
             if peer.credits() == 0 {
-                self.parked.push(conn);
+                self.park(conn);
                 return;
             }
             stream.asked = true;
@@ -1102,6 +1195,7 @@ impl Worker {
         session.reader = Reader::default();
         session.carry = Vec::new();
         self.orphans.extend(session.replies.abandon());
+        self.count_carry(conn);
         self.count_replies(conn);
         io.close(conn);
     }
@@ -1121,12 +1215,34 @@ impl Worker {
         }
     }
 
+    /// Gives a session a buffer for its replies if it has none.
+    #[inline]
+    fn furnish(&mut self, conn: ConnIndex) {
+        let out = &mut self.sessions[conn as usize].replies.out;
+        if out.capacity() == 0
+            && let Some(spare) = self.spare.pop()
+        {
+            self.spare_bytes -= spare.capacity();
+            *out = spare;
+        }
+    }
+
     fn spare_buffer(&mut self, mut bytes: Vec<u8>) {
-        if self.spare.len() < SPARE_BUFFERS && bytes.capacity() <= SPARE_KEEP_BYTES {
+        let capacity = bytes.capacity();
+        let room = SPARE_MAX_BYTES - self.spare_bytes;
+        if 0 < capacity && capacity <= SPARE_KEEP_BYTES.min(room) {
             bytes.clear();
+            self.spare_bytes += capacity;
             self.spare.push(bytes);
         }
     }
+}
+
+/// How many requests each of `active` sessions may make in a tick.
+fn share(active: usize, most: u32) -> usize {
+    (REQUESTS_PER_TICK_ALL / active.max(1))
+        .max(REQUESTS_SHARE_MIN)
+        .min(most as usize)
 }
 
 /// The key an intent is about.

@@ -103,7 +103,7 @@ impl Server {
             0,
             "a receive buffer is lost"
         );
-        self.ios[worker].submit(None);
+        self.ios[worker].submit(false);
         if !busy {
             self.wakers[worker].bell.doze();
             if self.workers[worker].has_mail() {

@@ -71,9 +71,11 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<Outcome> {
 
 fn server_command(workspace: &Workspace, options: &Options) -> Result<Vec<String>> {
     match options.server.as_deref() {
-        None | Some("strata") => Ok(vec![
-            workspace.build_server(true)?.to_string_lossy().into_owned(),
-        ]),
+        None | Some("strata") => {
+            let strata = workspace.build_server(true)?.to_string_lossy().into_owned();
+            // Two workers on any machine, so that keys travel between them.
+            Ok([&strata, "-t", "2"].map(str::to_owned).to_vec())
+        }
         Some("memcached") => {
             let path = find_program("memcached").context("no memcached on the PATH")?;
             let mut command = Memcached::at(&path)?.command();

@@ -142,6 +142,11 @@ fn play_all(target: &Target, transcripts: &[Transcript], seed: u64) -> usize {
     let (wanted, skipped): (Vec<&Transcript>, Vec<&Transcript>) = transcripts
         .iter()
         .partition(|transcript| target.plays_transcript(transcript));
+    // A server that does not start at all would say so once for each transcript.
+    if let Err(error) = target.start(&[]) {
+        eprintln!("{}: does not start: {error:#}", target.name);
+        return wanted.len();
+    }
     let next = AtomicUsize::new(0);
     let tally = Mutex::new(Tally::default());
     std::thread::scope(|scope| {
@@ -219,7 +224,7 @@ fn play_cuts(target: &Target, transcript: &Transcript, seed: u64) -> Result<Play
 fn play_one(target: &Target, transcript: &Transcript, cut: Cut) -> Result<Played, String> {
     let title = format!("DIFFERS {}.txt, {}, {cut:?}", transcript.name, target.name);
     let mut server = target
-        .start(transcript)
+        .start(&transcript.flags)
         .map_err(|error| format!("{title}\n    {error:#}"))?;
     let played = player::play(transcript, target, &mut server, cut);
     played.map_err(|Difference { line, story }| format!("{title}, line {line}\n{story}"))

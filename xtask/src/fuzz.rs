@@ -53,15 +53,20 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     for target in wanted {
         // Through rustup, because the sanitizers need a nightly compiler whatever compiler builds the rest.
         let mut command = Command::new("rustup");
-        command.args([
-            "run", "nightly", "cargo", "fuzz", "run", target, "--", &limit,
-        ]);
-        run_command(
-            command
-                .current_dir(&folder)
-                .env_remove("RUSTUP_TOOLCHAIN")
-                .env_remove("CARGO"),
-        )?;
+        command
+            .args(["run", "nightly", "cargo", "fuzz", "run", "--fuzz-dir"])
+            .arg(&folder)
+            .args([target, "--", &limit]);
+        // A dictionary of the same name knows the words that chance rarely finds.
+        let words = folder.join(format!("{target}.dict"));
+        if words.is_file() {
+            command.arg(format!("-dict={}", words.display()));
+        }
+        command
+            .current_dir(&workspace.root)
+            .env_remove("RUSTUP_TOOLCHAIN")
+            .env_remove("CARGO");
+        run_command(&mut command)?;
     }
     Ok(())
 }

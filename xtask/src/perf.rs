@@ -28,6 +28,15 @@ use workload::Workload;
 /// Workloads measured when none is named.
 const USUAL: [&str; 3] = ["get_depth_1", "get_depth_16", "get_depth_64"];
 
+/// Subjects that need no `--peer`.
+const OURS: [&str; 5] = [
+    "strata",
+    "memcached",
+    "null-ring",
+    "null-epoll",
+    "null-glommio",
+];
+
 /// An open-loop client that has something to do for a larger share of its time measures itself.
 const CLIENT_BUSY_MAX: f64 = 0.95;
 
@@ -39,7 +48,7 @@ pub struct Options {
     /// All of perf/workloads
     #[arg(long, conflicts_with = "workloads")]
     all: bool,
-    /// Subjects: strata, memcached, null-ring, null-epoll, null-glommio and the names of peers [default: all]
+    /// Of strata, memcached, null-ring, null-epoll and null-glommio only these; peers that are given always run
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// The memcached to compare with [default: from PATH]
@@ -157,19 +166,11 @@ fn subjects(workspace: &Workspace, options: &Options) -> Result<Vec<Subject>> {
         .iter()
         .map(|text| Subject::peer(text))
         .collect::<Result<_>>()?;
-    let mut names = vec![
-        "strata",
-        "memcached",
-        "null-ring",
-        "null-epoll",
-        "null-glommio",
-    ];
-    names.extend(peers.iter().map(|peer| peer.name.as_str()));
     for name in &options.only {
         ensure!(
-            names.contains(&name.as_str()),
+            OURS.contains(&name.as_str()),
             "--only: no subject {name:?}; there are {}",
-            names.join(", ")
+            OURS.join(", ")
         );
     }
     let wanted = |name: &str| options.only.is_empty() || options.only.iter().any(|one| one == name);
@@ -200,7 +201,7 @@ fn subjects(workspace: &Workspace, options: &Options) -> Result<Vec<Subject>> {
             subjects.push(Subject::null(kind, &path.to_string_lossy()));
         }
     }
-    subjects.extend(peers.into_iter().filter(|peer| wanted(&peer.name)));
+    subjects.extend(peers);
     Ok(subjects)
 }
 

@@ -88,6 +88,21 @@ impl Server {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
+    /// How much of it is in memory, in MiB.
+    pub fn memory_mib(&self) -> Result<u64> {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))
+            .context("its status")?;
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .context("no VmRSS in its status")?;
+        let kib = line
+            .split_whitespace()
+            .next()
+            .and_then(|number| number.parse::<u64>().ok());
+        Ok(kib.with_context(|| format!("VmRSS is {line}"))? / 1024)
+    }
+
     /// How it ended, if it did by itself.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
         Ok(self.child.try_wait()?)

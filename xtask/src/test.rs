@@ -110,6 +110,9 @@ fn loom(workspace: &Workspace) -> Result<Outcome> {
     ]);
     command
         .env("RUSTFLAGS", "--cfg loom")
+        // Optimised enough to try every interleaving, without the minutes that whole-program optimisation takes.
+        .env("CARGO_PROFILE_RELEASE_LTO", "off")
+        .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
         .env("CARGO_TARGET_DIR", target);
     let output = command
         .stderr(Stdio::inherit())

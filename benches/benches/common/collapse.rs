@@ -40,8 +40,7 @@ fn collapse(start: usize, end: usize) -> bool {
         return false;
     }
     // SAFETY: the advice keeps contents and addresses as they are, and the kernel checks the range itself.
-    unsafe {
-        libc::madvise(start as *mut c_void, end - start, libc::MADV_HUGEPAGE);
-        libc::madvise(start as *mut c_void, end - start, libc::MADV_COLLAPSE) == 0
-    }
+    let advise = |advice| unsafe { libc::madvise(start as *mut c_void, end - start, advice) };
+    advise(libc::MADV_HUGEPAGE);
+    advise(libc::MADV_COLLAPSE) == 0
 }

@@ -507,8 +507,8 @@ impl<M: Memory> Shard<M> {
             "a key of {key_len} bytes"
         );
         let now = now.0;
-        // The item is written before the table is asked, which gives the buckets time to arrive.
-        self.prefetch_buckets(key.hash);
+        // The buckets arrive while the item is being written.
+        self.table.prefetch_buckets(self.arena.bytes(), key.hash);
         self.pass_time(now);
         let outcome = if item.value.len() > self.item_max_value(key_len, item.flags) {
             self.counters.too_large += 1;

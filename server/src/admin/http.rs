@@ -107,14 +107,14 @@ pub async fn read_request(stream: &mut TcpStream) -> Result<Request, Option<Stat
     }
 }
 
-/// Sends the answer and ends the connection.
-pub async fn respond(stream: &mut TcpStream, response: &Response) {
+/// Sends the answer, to `HEAD` without its body, and ends the connection.
+pub async fn respond(stream: &mut TcpStream, response: &Response, head_only: bool) {
     let text = format!(
         "HTTP/1.1 {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{}",
         response.status.line(),
         response.content_type,
         response.body.len(),
-        response.body
+        if head_only { "" } else { &response.body }
     );
     // The peer may be gone; there is nobody to tell.
     let _ = stream.write_all(text.as_bytes()).await;

@@ -20,7 +20,8 @@ use glommio::net::{TcpListener, TcpStream};
 use glommio::timer::{sleep, timeout};
 use glommio::{LocalExecutorBuilder, Placement};
 
-use crate::boot::{Control, StartError};
+use crate::boot::{Control, StartError, uring_advice};
+use crate::io::uring::UringIo;
 use crate::stats::Snapshot;
 use crate::worker::Ask;
 use http::{Response, Status};
@@ -42,6 +43,13 @@ const LOOK_EVERY: Duration = Duration::from_millis(1);
 /// # Errors
 /// When the executor cannot be set up or the address cannot be had.
 pub fn start(address: SocketAddr, control: Control) -> Result<SocketAddr, StartError> {
+    // The executor has no other back end, and panics where it is refused.
+    UringIo::probe().map_err(|error| {
+        StartError(format!(
+            "--admin needs io_uring: {}, or leave --admin out",
+            uring_advice(&error)
+        ))
+    })?;
     let (sender, bound) = bounded(1);
     LocalExecutorBuilder::new(Placement::Unbound)
         .name("admin")
@@ -92,7 +100,9 @@ async fn serve(listener: TcpListener, control: Control) {
 }
 
 async fn converse(mut stream: TcpStream, control: &Control) {
-    let response = match http::read_request(&mut stream).await {
+    let request = http::read_request(&mut stream).await;
+    let head_only = matches!(&request, Ok(request) if request.method == "HEAD");
+    let response = match request {
         Ok(request) if request.method != "GET" && request.method != "HEAD" => {
             Response::text(Status::MethodNotAllowed, "only GET and HEAD\n")
         }
@@ -110,7 +120,7 @@ async fn converse(mut stream: TcpStream, control: &Control) {
         Err(Some(status)) => Response::text(status, "that is no request\n"),
         Err(None) => return,
     };
-    http::respond(&mut stream, &response).await;
+    http::respond(&mut stream, &response, head_only).await;
 }
 
 /// The sum of all workers' figures, or None when one of them does not answer in time.

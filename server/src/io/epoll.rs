@@ -9,7 +9,6 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -18,11 +17,14 @@ use nix::sys::socket::{MsgFlags, recv, send};
 use socket2::SockRef;
 
 use super::{BufferId, ConnIndex, Event, Io};
-use crate::config::{EVENTS_MAX, RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS};
+use crate::config::{EVENTS_MAX, RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS, SLEEP_MAX_MS};
 
 const KIND_CONN: u64 = 0;
 const KIND_LISTENER: u64 = 1;
 const KIND_BELL: u64 = 2;
+
+const _: () = assert!(SLEEP_MAX_MS <= u16::MAX as u64);
+const SLEEP_MS: u16 = SLEEP_MAX_MS as u16;
 
 fn tag(kind: u64, index: usize) -> u64 {
     kind << 56 | index as u64
@@ -307,15 +309,14 @@ impl Io for EpollIo {
         self.listeners.clear();
     }
 
-    fn submit(&mut self, wait: Option<Duration>) {
+    fn submit(&mut self, wait: bool) {
         if !self.ready.is_empty() {
             return;
         }
-        let timeout = match wait {
-            Some(time) if self.local.is_empty() => {
-                EpollTimeout::try_from(time).unwrap_or(EpollTimeout::ZERO)
-            }
-            _ => EpollTimeout::ZERO,
+        let timeout = if wait && self.local.is_empty() {
+            EpollTimeout::from(SLEEP_MS)
+        } else {
+            EpollTimeout::ZERO
         };
         match self.epoll.wait(&mut self.scratch, timeout) {
             Ok(count) => self.ready.extend(

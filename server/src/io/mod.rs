@@ -14,7 +14,6 @@ pub mod uring;
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Duration;
 
 use nix::sys::eventfd::EventFd;
 use nix::sys::socket::{MsgFlags, send, setsockopt, sockopt};
@@ -108,6 +107,12 @@ pub trait Io {
     /// Receives again after [`Io::pause`].
     fn resume(&mut self, conn: ConnIndex);
 
+    /// With `on`, no connection receives more than one buffer until the worker has seen it and
+    /// could [`Io::pause`]. A back end that never does needs nothing.
+    fn sip(&mut self, on: bool) {
+        let _ = on;
+    }
+
     /// Ends the connection; what is under way is answered first ([`Event::Sent`]), the last
     /// event is [`Event::Closed`].
     fn close(&mut self, conn: ConnIndex);
@@ -115,9 +120,9 @@ pub trait Io {
     /// Stops accepting on every listener.
     fn stop_listening(&mut self);
 
-    /// Hands queued work to the kernel. With `wait`, blocks until something happens or the time
-    /// has passed; without, returns at once.
-    fn submit(&mut self, wait: Option<Duration>);
+    /// Hands queued work to the kernel. With `wait`, blocks until something happens, at most
+    /// [`SLEEP_MAX_MS`](crate::config::SLEEP_MAX_MS); without, returns at once.
+    fn submit(&mut self, wait: bool);
 }
 
 /// Sets up a connected socket: replies leave at once. A unix socket refuses, and needs nothing.

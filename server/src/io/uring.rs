@@ -3,6 +3,10 @@
 //! - One multishot receive a connection, into a ring of provided buffers; one multishot accept a
 //!   listener; one send a connection at a time.
 //! - DEFER_TASKRUN with SINGLE_ISSUER: completions are made in this thread, when it asks.
+//! - The ring's own descriptor and the connections are registered, which saves a look-up in the
+//!   process's table each time; and the wake-up once a second is one repeating timeout in the
+//!   ring, because a time limit on each wait costs a timer each time
+//!   (perf/notes/uring-registered.md).
 //! - A request's `user_data` is its kind and the connection's index. An index is free only when
 //!   the receive and the send of its last user are both answered, so a late completion can not
 //!   reach a new connection.
@@ -17,18 +21,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use io_uring::types::{BufRingEntry, Fd, SubmitArgs, Timespec};
-use io_uring::{IoUring, cqueue, opcode, squeue};
+use io_uring::types::{BufRingEntry, Fd, Fixed, TimeoutFlags, Timespec};
+use io_uring::{CompletionQueue, IoUring, SubmissionQueue, Submitter, cqueue, opcode, squeue};
 use nix::sys::eventfd::EventFd;
 
 use super::{BufferId, ConnIndex, Event, Io};
-use crate::config::{EVENTS_MAX, RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS, RING_ENTRIES};
+use crate::config::{
+    EVENTS_MAX, RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS, RING_ENTRIES, SLEEP_MAX_MS,
+};
 
 const KIND_ACCEPT: u64 = 1;
 const KIND_RECEIVE: u64 = 2;
 const KIND_SEND: u64 = 3;
 const KIND_CANCEL: u64 = 4;
 const KIND_RING: u64 = 5;
+const KIND_TIME: u64 = 6;
 
 /// The only group of provided buffers of a ring.
 const BUFFER_GROUP: u16 = 0;
@@ -41,8 +48,10 @@ fn tag(kind: u64, index: u32) -> u64 {
 #[derive(Default)]
 struct Conn {
     fd: Option<OwnedFd>,
-    /// A multishot receive is in the ring.
+    /// A receive is in the ring.
     receiving: bool,
+    /// That receive goes on until it is cancelled.
+    multishot: bool,
     /// The worker wants no more bytes now.
     paused: bool,
     /// The peer has ended; nothing is left to receive.
@@ -54,8 +63,12 @@ struct Conn {
 }
 
 /// See the module's page.
+///
+/// The ring and its buffers live as long as the process, as the worker does.
 pub struct UringIo {
-    ring: IoUring,
+    submitter: Submitter<'static>,
+    queue: SubmissionQueue<'static>,
+    completions: CompletionQueue<'static>,
     buffers: ProvidedBuffers,
     conns: Vec<Conn>,
     listeners: Vec<OwnedFd>,
@@ -63,10 +76,17 @@ pub struct UringIo {
     bell: Arc<EventFd>,
     /// Where the ring's read of the eventfd puts the counter; boxed, so that it stays in place.
     bell_count: Box<[u8; 8]>,
+    /// How long a wait lasts at most; boxed, because the ring's timeout points at it.
+    sleep: Box<Timespec>,
+    /// Whether that timeout repeats by itself.
+    repeating: bool,
     /// Entries that wait for room in the submission queue.
     backlog: Vec<squeue::Entry>,
-    /// Connections whose receive ended for want of buffers, to be armed again.
-    starved: Vec<ConnIndex>,
+    /// Connections whose receive has ended, to be armed again when the worker has seen what it
+    /// brought and there are buffers again.
+    unarmed: Vec<ConnIndex>,
+    /// Receives are armed for one buffer each.
+    sipping: bool,
     /// Listeners whose accept failed, to be armed again after the next wait.
     deaf: Vec<usize>,
     /// Connections that became free since the last poll.
@@ -96,24 +116,33 @@ impl UringIo {
         ProvidedBuffers::new(&ring).map(drop)
     }
 
-    /// A ring that accepts on `listeners` and is woken by `bell`. To be made by the thread that
-    /// will use it: the kernel takes submissions from no other.
+    /// A ring for `conns_max` connections that accepts on `listeners` and is woken by `bell`. To
+    /// be made by the thread that will use it: the kernel takes submissions from no other.
     ///
     /// # Errors
     /// What the kernel answers when it refuses the ring or its buffers.
-    pub fn new(bell: Arc<EventFd>, listeners: Vec<OwnedFd>) -> io::Result<Self> {
-        let ring = Self::ring()?;
-        let buffers = ProvidedBuffers::new(&ring)?;
+    pub fn new(conns_max: usize, bell: Arc<EventFd>, listeners: Vec<OwnedFd>) -> io::Result<Self> {
+        let ring = Box::leak(Box::new(Self::ring()?));
+        let buffers = ProvidedBuffers::new(ring)?;
+        let (mut submitter, queue, completions) = ring.split();
+        submitter.register_files_sparse(conns_max as u32)?;
+        // Not every kernel has it; without it each enter looks the descriptor up.
+        let _ = submitter.register_ring_fd();
         let mut io = Self {
-            ring,
+            submitter,
+            queue,
+            completions,
             buffers,
             conns: Vec::new(),
             listeners,
             listening: true,
             bell,
             bell_count: Box::new([0; 8]),
+            repeating: true,
+            sleep: Box::new(Timespec::from(Duration::from_millis(SLEEP_MAX_MS))),
             backlog: Vec::new(),
-            starved: Vec::new(),
+            unarmed: Vec::new(),
+            sipping: false,
             deaf: Vec::new(),
             closed: Vec::new(),
             local: Vec::new(),
@@ -122,6 +151,7 @@ impl UringIo {
             io.arm_accept(index);
         }
         io.arm_bell();
+        io.arm_timeout();
         Ok(io)
     }
 
@@ -133,7 +163,7 @@ impl UringIo {
         // SAFETY: every entry made below refers to descriptors and memory that live until its
         // completion is seen: descriptors in `conns`/`listeners` are closed only then, a send's
         // buffer is kept in `Conn::sending`, the bell's counter in a box of this struct.
-        if unsafe { self.ring.submission().push(&entry) }.is_err() {
+        if unsafe { self.queue.push(&entry) }.is_err() {
             self.backlog.push(entry);
         }
     }
@@ -141,15 +171,12 @@ impl UringIo {
     /// Moves waiting entries into the submission queue as far as there is room.
     fn drain_backlog(&mut self) {
         let mut moved = 0;
-        {
-            let mut queue = self.ring.submission();
-            for entry in &self.backlog {
-                // SAFETY: as in `push`, where the entry came from.
-                if unsafe { queue.push(entry) }.is_err() {
-                    break;
-                }
-                moved += 1;
+        for entry in &self.backlog {
+            // SAFETY: as in `push`, where the entry came from.
+            if unsafe { self.queue.push(entry) }.is_err() {
+                break;
             }
+            moved += 1;
         }
         self.backlog.drain(..moved);
     }
@@ -174,6 +201,19 @@ impl UringIo {
         self.push(entry);
     }
 
+    fn arm_timeout(&mut self) {
+        let flags = if self.repeating {
+            TimeoutFlags::MULTISHOT
+        } else {
+            TimeoutFlags::empty()
+        };
+        let entry = opcode::Timeout::new(&*self.sleep)
+            .flags(flags)
+            .build()
+            .user_data(tag(KIND_TIME, 0));
+        self.push(entry);
+    }
+
     fn raw_fd(&self, conn: ConnIndex) -> RawFd {
         match &self.conns[conn as usize].fd {
             Some(fd) => fd.as_raw_fd(),
@@ -182,21 +222,30 @@ impl UringIo {
     }
 
     fn arm_receive(&mut self, conn: ConnIndex) {
-        let fd = Fd(self.raw_fd(conn));
-        self.conns[conn as usize].receiving = true;
-        let entry = opcode::RecvMulti::new(fd, BUFFER_GROUP)
+        let state = &mut self.conns[conn as usize];
+        state.receiving = true;
+        state.multishot = !self.sipping;
+        let entry = if self.sipping {
+            opcode::Recv::new(
+                Fixed(conn),
+                std::ptr::null_mut(),
+                RECEIVE_BUFFER_BYTES as u32,
+            )
+            .buf_group(BUFFER_GROUP)
             .build()
-            .user_data(tag(KIND_RECEIVE, conn));
-        self.push(entry);
+            .flags(squeue::Flags::BUFFER_SELECT)
+        } else {
+            opcode::RecvMulti::new(Fixed(conn), BUFFER_GROUP).build()
+        };
+        self.push(entry.user_data(tag(KIND_RECEIVE, conn)));
     }
 
     fn arm_send(&mut self, conn: ConnIndex) {
-        let fd = Fd(self.raw_fd(conn));
         let Some((bytes, sent)) = &self.conns[conn as usize].sending else {
             panic!("connection {conn} has nothing to send");
         };
         let rest = &bytes[*sent..];
-        let entry = opcode::Send::new(fd, rest.as_ptr(), rest.len() as u32)
+        let entry = opcode::Send::new(Fixed(conn), rest.as_ptr(), rest.len() as u32)
             .flags(libc::MSG_NOSIGNAL | libc::MSG_WAITALL)
             .build()
             .user_data(tag(KIND_SEND, conn));
@@ -215,7 +264,15 @@ impl UringIo {
         let state = &mut self.conns[conn as usize];
         if state.closing && !state.receiving && state.sending.is_none() && state.fd.is_some() {
             state.fd = None;
+            self.register(conn, -1);
             self.closed.push(conn);
+        }
+    }
+
+    /// Puts a descriptor into the connection's place in the ring's table; -1 empties it.
+    fn register(&mut self, conn: ConnIndex, fd: RawFd) {
+        if let Err(error) = self.submitter.register_files_update(conn, &[fd]) {
+            panic!("place {conn} of the ring's table cannot be set to {fd}: {error}");
         }
     }
 
@@ -246,9 +303,7 @@ impl UringIo {
                     failed: false,
                 });
             }
-        } else if result == -libc::ENOBUFS {
-            self.starved.push(conn);
-        } else if result != -libc::ECANCELED {
+        } else if result != -libc::ENOBUFS && result != -libc::ECANCELED {
             state.ended = true;
             if !state.closing {
                 events.push(Event::Ended { conn, failed: true });
@@ -257,8 +312,8 @@ impl UringIo {
         let state = &self.conns[conn as usize];
         if state.closing {
             self.maybe_free(conn);
-        } else if !state.receiving && !state.paused && !state.ended && result != -libc::ENOBUFS {
-            self.arm_receive(conn);
+        } else if !state.receiving && !state.paused && !state.ended {
+            self.unarmed.push(conn);
         }
     }
 
@@ -290,12 +345,11 @@ impl UringIo {
 impl Io for UringIo {
     fn poll(&mut self, events: &mut Vec<Event>) {
         events.append(&mut self.local);
-        let mut seen = 0;
-        while seen < EVENTS_MAX {
-            let Some(entry) = self.ring.completion().next() else {
+        self.completions.sync();
+        for _ in 0..EVENTS_MAX {
+            let Some(entry) = self.completions.next() else {
                 break;
             };
-            seen += 1;
             let index = entry.user_data() as u32;
             match entry.user_data() >> 56 {
                 KIND_RECEIVE => self.received(&entry, index, events),
@@ -318,6 +372,13 @@ impl Io for UringIo {
                 KIND_RING => {
                     events.push(Event::Rung);
                     self.arm_bell();
+                }
+                KIND_TIME => {
+                    // Kernels before 6.4 know no repeating timeout.
+                    self.repeating &= entry.result() != -libc::EINVAL;
+                    if !cqueue::more(entry.flags()) {
+                        self.arm_timeout();
+                    }
                 }
                 _ => {}
             }
@@ -342,10 +403,12 @@ impl Io for UringIo {
         let state = &mut self.conns[conn as usize];
         assert!(state.fd.is_none(), "connection {conn} is in use");
         super::tune(&fd);
+        let raw = fd.as_raw_fd();
         *state = Conn {
             fd: Some(fd),
             ..Conn::default()
         };
+        self.register(conn, raw);
         self.arm_receive(conn);
     }
 
@@ -385,9 +448,19 @@ impl Io for UringIo {
         let state = &mut self.conns[conn as usize];
         if state.paused {
             state.paused = false;
-            // A cancelled receive that is not answered yet arms itself again in `received`.
+            // A cancelled receive that is not answered yet is armed again once it is.
             if !state.receiving && !state.ended && !state.closing {
                 self.arm_receive(conn);
+            }
+        }
+    }
+
+    fn sip(&mut self, on: bool) {
+        self.sipping = on;
+        // One-shot receives need no end; they are armed anew as what is wanted by then.
+        for conn in 0..self.conns.len() {
+            if on && self.conns[conn].receiving && self.conns[conn].multishot {
+                self.cancel_receive(conn as ConnIndex);
             }
         }
     }
@@ -420,52 +493,46 @@ impl Io for UringIo {
         }
     }
 
-    fn submit(&mut self, wait: Option<Duration>) {
+    fn submit(&mut self, wait: bool) {
         // By now the worker has given back every buffer of this tick.
-        for conn in std::mem::take(&mut self.starved) {
+        let mut unarmed = std::mem::take(&mut self.unarmed);
+        for conn in unarmed.drain(..) {
             let state = &self.conns[conn as usize];
             let idle = state.fd.is_some() && !state.receiving && !state.paused;
             if idle && !state.ended && !state.closing {
                 self.arm_receive(conn);
             }
         }
+        self.unarmed = unarmed;
         self.buffers.publish();
+        self.queue.sync();
         self.drain_backlog();
-        let pending = {
-            let queue = self.ring.submission();
-            !queue.is_empty() || queue.taskrun() || queue.cq_overflow()
-        };
-        let blocking = wait.is_some()
+        self.queue.sync();
+        self.completions.sync();
+        let pending = !self.queue.is_empty() || self.queue.taskrun() || self.queue.cq_overflow();
+        let blocking = wait
             && self.backlog.is_empty()
             && self.closed.is_empty()
             && self.local.is_empty()
-            && self.ring.completion().is_empty();
+            && self.completions.is_empty();
         if !pending && !blocking {
             return;
         }
-        let result = if blocking {
-            let limit = Timespec::from(wait.unwrap_or_default());
-            self.ring
-                .submitter()
-                .submit_with_args(1, &SubmitArgs::new().timespec(&limit))
-        } else {
-            self.ring.submit()
-        };
-        if blocking {
-            for listener in std::mem::take(&mut self.deaf) {
-                self.arm_accept(listener);
-            }
-        }
-        match result {
+        match self.submitter.submit_and_wait(usize::from(blocking)) {
             Ok(_) => {}
-            // Time is up, a signal came, or the kernel is short of memory for a moment or wants
-            // its completions fetched first: the next tick tries again.
+            // A signal came, or the kernel is short of memory for a moment or wants its
+            // completions fetched first: the next tick tries again.
             Err(error)
                 if matches!(
                     error.raw_os_error(),
-                    Some(libc::ETIME | libc::EINTR | libc::EAGAIN | libc::EBUSY)
+                    Some(libc::EINTR | libc::EAGAIN | libc::EBUSY)
                 ) => {}
             Err(error) => panic!("io_uring_enter failed: {error}"),
+        }
+        // Queued for the next tick: while the worker is idle that is one try a wait, and while it is
+        // busy a listener must not stay deaf until it is idle again.
+        for listener in std::mem::take(&mut self.deaf) {
+            self.arm_accept(listener);
         }
     }
 }
@@ -492,8 +559,9 @@ impl ProvidedBuffers {
             tail: 0,
             published: 0,
         };
-        // SAFETY: the map is page aligned, holds the entries first, and outlives the ring: both
-        // are fields of `UringIo`, the ring first, and fields are dropped in order.
+        // SAFETY: the map is page aligned and holds the entries first. It is not unmapped before
+        // the ring is gone: `probe` drops it with its ring, which nothing uses, and a worker's
+        // ring and buffers live as long as the process.
         unsafe {
             ring.submitter().register_buf_ring_with_flags(
                 buffers.memory.as_mut_ptr() as u64,

@@ -7,7 +7,7 @@
 //! | `{" k%" for 1..=120}` | ` k1 k2 ... k120`: every `%` is the number |
 //! | `{num}` | decimal digits, at least one |
 //! | `{num:a}` | the same, named: the first time it names the number, later it must be that number |
-//! | `{text}` | anything but CR and LF |
+//! | `{text}` | the rest of the line: anything but CR and LF |
 //!
 //! A request may hold named numbers that are known by then, and no other shapes.
 
@@ -29,6 +29,12 @@ pub enum Part {
     Number(Option<String>),
     /// Anything up to CR or LF.
     Text,
+}
+
+impl Part {
+    fn is_line_end(&self) -> bool {
+        matches!(self, Self::Literal(bytes) if matches!(bytes.first(), Some(b'\r' | b'\n')))
+    }
 }
 
 /// Numbers by the names a transcript gave them.
@@ -55,6 +61,10 @@ impl Pattern {
             }
         }
         pattern.push(end);
+        let follows = |pair: &[Part]| matches!(pair, [Part::Text, next] if !next.is_line_end());
+        if pattern.parts.windows(2).any(follows) {
+            return Err(format!("{{text}} takes the rest of its line: {line}"));
+        }
         Ok(pattern)
     }
 

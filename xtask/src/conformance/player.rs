@@ -17,6 +17,8 @@ use crate::process::Server;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long to wait before asking again whether an item is gone.
 const PAUSE: Duration = Duration::from_millis(20);
+/// After how long a server that takes nothing holds the client back.
+const HELD_BACK: Duration = Duration::from_millis(300);
 /// How many bytes of a difference are shown on each side of it.
 const SHOWN_BYTES: usize = 160;
 
@@ -133,6 +135,14 @@ impl Player {
                     Err(format!("it ended with {status}\n{}", server.log()))
                 }
             }
+            Action::MemoryBelow(limit) => {
+                let found = server.memory_mib().map_err(|error| format!("{error:#}"))?;
+                if found < *limit {
+                    Ok(())
+                } else {
+                    Err(format!("it has {found} MiB"))
+                }
+            }
             Action::Assert(left, holds, right) => {
                 let (left, right) = (self.value(left)?, self.value(right)?);
                 if holds(&left, &right) {
@@ -198,6 +208,7 @@ impl Player {
                 })
             }
             Deed::Fill(count, size, end) => connection.fill(*count, *size, end.as_ref(), names),
+            Deed::Flood(count, pattern) => connection.flood(*count, &pattern.bytes(names)?),
             Deed::UntilMiss(get) => connection.until_miss(&get.bytes(names)?, &mut self.cutter),
             Deed::Quiet => connection.quiet(),
             Deed::Closed => {
@@ -476,6 +487,29 @@ impl Connection {
         end.map_or(Ok(()), |_| Err(format!("all {count} items were stored")))
     }
 
+    /// Sends until everything is sent or the server has taken nothing for a while: then it holds this client back,
+    /// which is what it should do.
+    fn flood(&mut self, count: usize, bytes: &[u8]) -> Result<(), String> {
+        const PIECE_BYTES: usize = 64 << 10;
+        let set = self.stream.set_write_timeout(Some(HELD_BACK));
+        set.map_err(|error| format!("cannot set up the connection: {error}"))?;
+        let at_once = (PIECE_BYTES / bytes.len().max(1)).clamp(1, count);
+        let piece = bytes.repeat(at_once);
+        for _ in 0..count.div_ceil(at_once) {
+            match self.stream.write_all(&piece) {
+                Ok(()) => {}
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
+                {
+                    return Ok(());
+                }
+                Err(error) if is_closed(error.kind()) => return Ok(()),
+                Err(error) => return Err(format!("cannot send: {error}")),
+            }
+        }
+        Ok(())
+    }
+
     fn until_miss(&mut self, get: &[u8], cutter: &mut Cutter) -> Result<(), String> {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -579,5 +613,89 @@ impl Cutter {
                 random.usize(1..=longest) * unit.div_ceil(8)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::thread::JoinHandle;
+
+    use super::*;
+
+    /// A connection to somebody who says `words` once, reads what it is sent up to a line, and hangs up.
+    fn connected(words: &'static [u8]) -> (Connection, JoinHandle<()>) {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+        let address = listener.local_addr().expect("its address");
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("a client");
+            stream.set_read_timeout(Some(PATIENCE)).expect("a bound");
+            stream.write_all(words).expect("said");
+            let mut byte = [0];
+            while stream
+                .read(&mut byte)
+                .is_ok_and(|count| count == 1 && byte[0] != b'\n')
+            {}
+        });
+        (Connection::open(address).expect("connected"), server)
+    }
+
+    fn expect(connection: &mut Connection, line: &str) -> Result<(), String> {
+        connection.expect(
+            &Pattern::parse(line, b"\r\n").expect("a pattern"),
+            &mut Names::new(),
+        )
+    }
+
+    #[test]
+    fn the_expected_bytes_are_taken_and_no_more() {
+        let (mut connection, server) = connected(b"STORED\r\nVALUE k 0 12\r\nMN\r\n");
+        expect(&mut connection, "STORED").expect("as said");
+        expect(&mut connection, "VALUE k 0 {num}").expect("as said");
+        connection.quiet().expect("nothing else was said");
+        server.join().expect("served");
+    }
+
+    #[test]
+    fn a_byte_that_differs_is_found() {
+        let (mut connection, server) = connected(b"STORED\nEND\r\n");
+        let error = expect(&mut connection, "STORED").expect_err("no carriage return");
+        assert!(error.contains("byte 6 differs"), "{error}");
+        drop(connection);
+        server.join().expect("served");
+    }
+
+    #[test]
+    fn a_word_too_many_is_not_quiet() {
+        for words in [b"END\r\nMN\r\n".as_slice(), b"MN\r\nEND\r\n"] {
+            let (mut connection, server) = connected(words);
+            // Both lines are there before the question, so that the answer cannot come first.
+            connection
+                .reach(words.len() - 1, Instant::now() + PATIENCE)
+                .expect("both lines");
+            connection.quiet().expect_err("there is more than MN");
+            server.join().expect("served");
+        }
+    }
+
+    #[test]
+    fn a_last_word_is_not_a_closed_connection() {
+        let (mut connection, server) = connected(b"ERROR\r\n");
+        connection.outgoing.extend(b"quit\n");
+        connection
+            .flush(&mut Cutter::new(Cut::Bytes))
+            .expect("sent");
+        connection.closed().expect_err("it said something first");
+        expect(&mut connection, "ERROR").expect("as said");
+        connection.closed().expect("it has hung up");
+        server.join().expect("served");
+    }
+
+    #[test]
+    fn pieces_are_never_empty_and_bytes_are_single() {
+        let mut cutter = Cutter::new(Cut::Random(7));
+        assert!((0..1000).all(|total| cutter.next_length(total) > 0));
+        assert_eq!(Cutter::new(Cut::Bytes).next_length(1000), 1);
+        assert_eq!(Cutter::new(Cut::Whole).next_length(1000), 1000);
     }
 }

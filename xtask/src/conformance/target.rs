@@ -36,9 +36,9 @@ impl Target {
         }
     }
 
-    /// Starts it with a transcript's flags.
-    pub fn start(&self, transcript: &Transcript) -> Result<Server> {
-        Server::start(&self.command, &transcript.flags)
+    /// Starts it with further flags.
+    pub fn start(&self, flags: &[String]) -> Result<Server> {
+        Server::start(&self.command, flags)
     }
 
     /// Whether the whole transcript is for it.

@@ -15,10 +15,13 @@
 //! A lacks STAT pid {text} no such line was among them
 //! A fill 300 1000         sets 300 keys to 1000 bytes each, expecting STORED
 //! A fill 300 1000 < TEXT  the same, but ends with the reply TEXT before all are set
+//! A flood 9000> get k     sends the line 9000 times and reads nothing; stops early if the server takes no more
+//! A flood 9000>> raw      the same with exactly these bytes
 //! A until-miss> get k     asks again and again until the answer is a miss
 //! A quiet                 the server has nothing more to say: `mn` is answered by `MN` at once
 //! A closed                the server has closed the connection without another byte
 //! A close                 client A closes it
+//! server memory < 300     the server has less than 300 MiB in memory now
 //! server exits            the server ends by itself
 //! assert a < b            numbers, or names of numbers: == != < <= > >=
 //! ```
@@ -78,6 +81,8 @@ pub enum Action {
     On(char, Deed),
     /// The server ends.
     ServerExits,
+    /// The server has less than this many MiB in memory.
+    MemoryBelow(u64),
     /// A comparison of numbers.
     Assert(Operand, Comparison, Operand),
 }
@@ -96,6 +101,8 @@ pub enum Deed {
     Lacks(Pattern),
     /// Sets this many keys to this many bytes each, until this reply if one is given.
     Fill(usize, usize, Option<Pattern>),
+    /// Sends these bytes so many times without reading.
+    Flood(usize, Pattern),
     /// Repeats a get until it misses.
     UntilMiss(Pattern),
     /// The server has nothing more to say.
@@ -194,6 +201,12 @@ fn parse_action(line: &str) -> Result<Action, String> {
     if line == "server exits" {
         return Ok(Action::ServerExits);
     }
+    if let Some(limit) = line.strip_prefix("server memory < ") {
+        return limit
+            .parse()
+            .map(Action::MemoryBelow)
+            .map_err(|_| format!("not a number of MiB: {limit}"));
+    }
     if let Some(comparison) = line.strip_prefix("assert ") {
         return parse_assertion(comparison);
     }
@@ -221,6 +234,15 @@ fn parse_phrase(phrase: &str) -> Result<Deed, String> {
         ("has", line) => Deed::Has(Pattern::parse(line, b"")?),
         ("lacks", line) => Deed::Lacks(Pattern::parse(line, b"")?),
         ("until-miss>", line) => Deed::UntilMiss(Pattern::parse(line, b"\r\n")?),
+        ("flood", rest) => {
+            let (count, line) = rest.split_once('>').ok_or("a flood of what?")?;
+            let count = count.parse().map_err(|_| format!("not a count: {count}"))?;
+            let pattern = match line.strip_prefix("> ") {
+                Some(bytes) => Pattern::parse(bytes, b"")?,
+                None => Pattern::parse(line.trim_start(), b"\r\n")?,
+            };
+            Deed::Flood(count, pattern)
+        }
         ("quiet", "") => Deed::Quiet,
         ("closed", "") => Deed::Closed,
         ("close", "") => Deed::Close,

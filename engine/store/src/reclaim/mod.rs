@@ -434,7 +434,7 @@ impl<M: Memory> Shard<M> {
                 // have moved are dead here.
                 self.reclaim.sweep = None;
                 self.free_if_empty(sweep.source);
-                return Step::Did(items);
+                return Step::Idle;
             }
         }
         if let Keep::Popular {

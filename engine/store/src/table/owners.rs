@@ -54,7 +54,9 @@ impl Owners {
     /// The last column has gone: undoes `advance`. What was stolen when is not kept, so all is dealt out anew.
     pub fn retreat(&mut self) {
         let columns = self.columns - 1;
-        *self = Self::new();
+        self.pairs.fill([0; 2]);
+        self.columns = 1;
+        self.steal();
         while self.columns < columns {
             self.advance();
         }

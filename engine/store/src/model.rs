@@ -1,10 +1,9 @@
 //! Random operations on a shard and on a map with deadlines: the shard may forget where memory is short, never lie.
 //!
 //! `STRATA_SEED` repeats one run, `STRATA_OPERATIONS` sets the length of each.
-#![cfg(feature = "testkit")]
 
-use strata_store::Eviction;
-use strata_store::testkit::{Rig, Rules, Seeded};
+use crate::Eviction;
+use crate::testkit::{Rig, Rules, Seeded};
 
 fn from_env(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| {
