@@ -1,7 +1,7 @@
 //! How many items a store holds: it is filled far past its memory, then every item is read back.
 //!
 //! ```text
-//! cargo bench -p strata-benches --bench store_held              # about two minutes, 288 MiB
+//! cargo bench -p strata-benches --bench store_held              # some minutes, 288 MiB
 //! cargo bench -p strata-benches --bench store_held -- --quick   # a sixth of the memory
 //! ```
 //!
@@ -20,9 +20,9 @@ const TIMES_OVER: usize = 3;
 fn main() {
     let quick = std::env::args().any(|argument| argument == "--quick" || argument == "--test");
     let (memory_bytes, powers) = if quick {
-        (48 * MIB, 16..=19)
+        (48 * MIB, 17..=20)
     } else {
-        (288 * MIB, 18..=22)
+        (288 * MIB, 20..=22)
     };
     println!(
         "{} MiB each, keys of {KEY_BYTES} bytes; overhead in bytes an item",
@@ -51,7 +51,7 @@ fn main() {
             .clone()
             .map(|power| {
                 let table_bytes = 8usize << power;
-                let mut peer = peer::new(memory_bytes - table_bytes, power, Pages::Small);
+                let mut peer = peer::new(memory_bytes - table_bytes, power, Pages::Huge);
                 // A set that finds both its hash buckets full may be refused; what counts is what is held.
                 common::fill_what_fits(&mut peer, count, value_bytes);
                 (readable(&mut peer, 0..count), power)
@@ -60,7 +60,7 @@ fn main() {
             .expect("at least one size of table");
 
         println!(
-            "{value_bytes:>8} {held:>12} {:>10.1} {peer_held:>12} {:>10.1} {:>8.2}   header {}, table {:.1} (load {:.2}), \
+            "{value_bytes:>8} {held:>12} {:>10.1} {peer_held:>12} {:>10.1} {:>8.2}   header {:.1}, table {:.1} (load {:.2}), \
              dead or unused {:.1}, free {:.1}, notes {:.2}; peer's best table 2^{peer_power}",
             overhead(all_bytes, held),
             overhead(memory_bytes, peer_held),

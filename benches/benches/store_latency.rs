@@ -40,6 +40,7 @@ fn round(store: &mut impl Store, operations: u64, least_ns: &mut [u32]) {
     for _ in 0..KEYS / 2 {
         let index = random.below(KEYS);
         let len = VALUE_BYTES[(index % 4) as usize];
+        fill_value(&mut value, index);
         store.set_for(&key(index), &value[..len], TTLS_SECONDS[3]);
     }
     let mut calls = least_ns.iter_mut();

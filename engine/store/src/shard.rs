@@ -10,7 +10,7 @@ use crate::number;
 use crate::reclaim::Reclaim;
 use crate::segment::arena::{Arena, Kind, LOCATION_BITS, Memory, NO_PAGE, PAGE_BYTES_MIN};
 use crate::segment::chains::Chains;
-use crate::table::{Entry, Place, Table, bucket};
+use crate::table::{Entry, LINE_BYTES, Place, Table, bucket};
 use crate::ttl::{Deadline, NEVER, Seconds, TtlBuckets};
 use crate::value::{self, Hit, ItemRef, Placement, Value};
 
@@ -25,6 +25,8 @@ const ITEM_MAX_BYTES: u32 = 1 << 30;
 const TOUCH_SLACK_SECONDS: u32 = 60;
 /// Up to this count the frequency of an item counts every fetch; above, one in `frequency`.
 const FREQUENCY_EXACT: u8 = 16;
+/// Cache lines of an item a prefetch asks for at most; the processor itself follows a longer run.
+const PREFETCH_LINES_MAX: usize = 4;
 /// The frequency stops here.
 const FREQUENCY_MAX: u8 = 127;
 
@@ -203,6 +205,8 @@ pub struct Shard<M> {
     /// When a delayed flush comes due; `NEVER` when none is pending.
     flush_at: u32,
     random: u64,
+    /// Cache lines an item of average size reaches into at most, for prefetching.
+    prefetch_lines: usize,
 }
 
 impl<M: Memory> Shard<M> {
@@ -243,6 +247,7 @@ impl<M: Memory> Shard<M> {
             flush_epoch: 0,
             flush_at: NEVER,
             random: config.seed | 1,
+            prefetch_lines: 2,
             arena,
         })
     }
@@ -265,7 +270,8 @@ impl<M: Memory> Shard<M> {
     /// Starts loading the items a lookup of this hash would read. Second step, when the buckets have arrived.
     #[inline]
     pub fn prefetch_item(&self, hash: crate::KeyHash) {
-        self.table.prefetch_item(self.arena.bytes(), hash);
+        self.table
+            .prefetch_item(self.arena.bytes(), hash, self.prefetch_lines);
     }
 
     /// Looks a key up and counts the fetch.
@@ -894,6 +900,9 @@ impl<M: Memory> Shard<M> {
         notes.opened_at = now;
         notes.ttl_bucket = ttl_bucket as u16;
         self.next_epoch += 1;
+        // Sizes change slowly, so a look at each new segment is enough.
+        let average = (self.counters.bytes / self.counters.items.max(1)) as usize;
+        self.prefetch_lines = (1 + (average + LINE_BYTES - 2) / LINE_BYTES).min(PREFETCH_LINES_MAX);
         self.chains.push(&mut self.arena, page);
         Some(page)
     }

@@ -43,7 +43,7 @@ const STEPS_PER_INSERT: u32 = 2;
 /// How far entries are pushed on to make room: `SLOTS` at the first level, `SLOTS * SLOTS` at the second.
 const DISPLACE_DEPTH: u32 = 2;
 /// Bytes of a cache line.
-const LINE_BYTES: usize = 64;
+pub(crate) const LINE_BYTES: usize = 64;
 /// Buckets of the next row asked for beforehand.
 const ROW_PREFETCH: usize = 24;
 
@@ -295,13 +295,15 @@ impl Table {
         (first, second)
     }
 
-    /// Starts loading the items a lookup of this hash would compare. Reads both buckets.
+    /// Starts loading the first `line_count` cache lines of the items a lookup of this hash would compare. Reads both
+    /// buckets.
     #[inline(always)]
-    pub fn prefetch_item(&self, memory: &[u8], hash: KeyHash) {
+    pub fn prefetch_item(&self, memory: &[u8], hash: KeyHash, line_count: usize) {
         self.candidates(memory, hash).find(|place| {
             let location = bucket::location(bucket::view(memory, place.bucket_at), place.slot);
-            prefetch::line(memory, location);
-            prefetch::line(memory, location + LINE_BYTES);
+            for line in 0..line_count {
+                prefetch::line(memory, location + line * LINE_BYTES);
+            }
             None::<()>
         });
     }
@@ -529,14 +531,20 @@ impl Table {
         for from in 0..column {
             let bucket_at = self.bucket_at(row, from);
             let bucket = bucket::view(memory, bucket_at);
+            // One entry in as many as there are columns moves: a branch at each would often be guessed wrong.
+            let mut slots = 0u32;
             for slot in 0..SLOTS {
-                let tag = bucket::tag(bucket, slot);
-                if usize::from(self.owners.of(tag)[1]) == column && tag != 0 {
-                    if count < SLOTS {
-                        places[count] = Place { bucket_at, slot };
-                    }
-                    count += 1;
+                let owner = usize::from(self.owners.of(bucket::tag(bucket, slot))[1]);
+                slots |= u32::from(owner == column) << slot;
+            }
+            slots &= !bucket::empties(bucket);
+            while slots != 0 {
+                if count < SLOTS {
+                    let slot = slots.trailing_zeros() as usize;
+                    places[count] = Place { bucket_at, slot };
                 }
+                count += 1;
+                slots &= slots - 1;
             }
         }
         (places, count)
