@@ -8,7 +8,7 @@
 use super::*;
 
 /// A request of a batch, and the hash of its key.
-struct Planned<'a> {
+pub(super) struct Planned<'a> {
     intent: Intent<'a>,
     hash: KeyHash,
 }
