@@ -37,8 +37,6 @@ mod counters;
 mod item;
 mod key;
 mod loan;
-#[cfg(test)]
-mod model;
 mod number;
 mod prefetch;
 mod reclaim;

@@ -6,6 +6,9 @@
 //!
 //! Everything here panics with the operation at hand when the shard is wrong.
 
+#[cfg(test)]
+mod model;
+
 use std::collections::HashMap;
 
 use crate::{
