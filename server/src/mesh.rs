@@ -121,11 +121,9 @@ pub fn mesh(wakers: &[Waker]) -> Vec<Peers> {
 #[must_use]
 pub fn mesh_of(wakers: &[Waker], slots: usize) -> Vec<Peers> {
     let count = wakers.len();
-    let mut all: Vec<Peers> = (0..count).map(|_| Vec::new()).collect();
-    for (low, ends) in all.iter_mut().enumerate() {
-        ends.resize_with(count, || None);
-        debug_assert!(low < count);
-    }
+    let mut all: Vec<Peers> = (0..count)
+        .map(|_| (0..count).map(|_| None).collect())
+        .collect();
     for low in 0..count {
         for high in low + 1..count {
             let (low_visits, high_visitors) = mailbox(slots);

@@ -187,6 +187,17 @@ pub struct Visit {
     pub fd: Option<OwnedFd>,
 }
 
+impl Visit {
+    /// Makes it a request without key and value, as far as the shard is concerned.
+    pub fn errand(&mut self, ticket: Ticket, op: Op) {
+        self.ticket = ticket;
+        self.op = op;
+        self.key_bytes = 0;
+        self.quiet = true;
+        self.parcel.clear();
+    }
+}
+
 impl Default for Visit {
     fn default() -> Self {
         Self {

@@ -22,7 +22,7 @@ impl Worker {
         let mut credits_left = self.credit_share;
         self.furnish(conn);
         loop {
-            let session = &mut self.sessions[conn as usize];
+            let session = &self.sessions[conn as usize];
             let room = session.replies.room();
             if room == 0 {
                 return (used, Pause::Full);
@@ -31,19 +31,18 @@ impl Worker {
                 return (used, Pause::Yield);
             }
             // Short of memory for replies, a session has one at a time.
-            let credits = self.credits();
-            let session = &mut self.sessions[conn as usize];
             let scarce = self.reply_bytes >= REPLIES_MAX_BYTES;
             let replies = &session.replies;
             if scarce && (session.sending || !replies.out.is_empty() || !replies.settled()) {
                 return (used, Pause::Full);
             }
             let most = if scarce { 1 } else { BATCH_MAX };
-            let credits = credits.unwrap_or(BATCH_MAX).min(credits_left);
+            let credits = self.credits().unwrap_or(BATCH_MAX).min(credits_left);
             let batch = most.min(left).min(room).min(credits);
             if batch == 0 {
                 return (used, Pause::NoCredit);
             }
+            let session = &mut self.sessions[conn as usize];
             let intake_before = session.reader.intake_bytes();
             let limits = IntakeLimits {
                 item_max_bytes: self.shared.process.settings.item_max_bytes,

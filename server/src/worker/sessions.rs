@@ -33,11 +33,8 @@ impl Worker {
             Some(peer) if peer.credits() > 0 => {
                 self.keeper.counters.visits_sent += 1;
                 peer.visit(|visit| {
-                    visit.ticket = Ticket::NOBODY;
-                    visit.op = Op::Adopt;
+                    visit.errand(Ticket::NOBODY, Op::Adopt);
                     visit.fd = Some(fd);
-                    visit.key_bytes = 0;
-                    visit.parcel.clear();
                 });
             }
             _ => self.adopt(io, now, fd),

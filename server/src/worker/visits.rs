@@ -62,13 +62,7 @@ impl Worker {
         };
         for owner in 0..self.peers.len() {
             if owner != self.index {
-                self.visit(owner, |visit| {
-                    visit.ticket = ticket;
-                    visit.op = op;
-                    visit.key_bytes = 0;
-                    visit.quiet = true;
-                    visit.parcel.clear();
-                });
+                self.visit(owner, |visit| visit.errand(ticket, op));
             }
         }
         self.finish_gathering(now, conn, ticket.slot);
@@ -277,17 +271,12 @@ impl Worker {
                 offset: stream.at,
             };
             self.keeper.counters.visits_sent += 1;
-            peer.visit(|visit| {
-                visit.ticket = Ticket {
-                    session: conn,
-                    generation,
-                    slot: front,
-                };
-                visit.op = op;
-                visit.key_bytes = 0;
-                visit.quiet = false;
-                visit.parcel.clear();
-            });
+            let ticket = Ticket {
+                session: conn,
+                generation,
+                slot: front,
+            };
+            peer.visit(|visit| visit.errand(ticket, op));
             return;
         }
     }
@@ -302,13 +291,8 @@ impl Worker {
                 None => self.keeper.drop_loan(stream.loan),
                 Some(peer) if peer.credits() > 0 => {
                     self.keeper.counters.visits_sent += 1;
-                    peer.visit(|visit| {
-                        visit.ticket = Ticket::NOBODY;
-                        visit.op = Op::DropLoan { loan: stream.loan };
-                        visit.key_bytes = 0;
-                        visit.quiet = true;
-                        visit.parcel.clear();
-                    });
+                    let op = Op::DropLoan { loan: stream.loan };
+                    peer.visit(|visit| visit.errand(Ticket::NOBODY, op));
                 }
                 Some(_) => self.orphans.push_back(stream),
             }
