@@ -21,7 +21,7 @@ use crate::plan::{DRAIN, FILL_DEPTH, OUT_BYTES};
 use crate::schedule::Schedule;
 use crate::tally::Tally;
 use crate::transport::{Events, Transport};
-use crate::workload::{Ask, Requests, Workload};
+use crate::workload::{Ask, Requests, Workload, mix};
 
 /// How long an idle loop looks before it sleeps. Looking costs the server nothing, while waking
 /// a sleeper is paid by the server's core.
@@ -91,6 +91,9 @@ pub struct Common<'a> {
     pub keys_per_get: usize,
     /// Whether misses are followed by writes.
     pub set_on_miss: bool,
+    /// Whether an open loop sends all requests for a key on one connection while that has room,
+    /// so that the server sees them in order.
+    pub key_keeps_client: bool,
 }
 
 /// One thread's connections and their transport.
@@ -402,6 +405,7 @@ impl<'a, T: Transport> Driver<'a, T> {
         self.set_depth(depth);
         let terms = self.common.terms;
         let end_ns = tally.window_ns.end;
+        let client_count = self.connections.len() / self.common.server_count;
         let mut next = 0;
         let mut pending = None;
         // When every connection was last seen full: until then a request waits for the server.
@@ -424,6 +428,9 @@ impl<'a, T: Transport> Driver<'a, T> {
                     None => requests.next_ask(),
                 };
                 let server = server_of(&self.common, &ask);
+                if self.common.key_keeps_client {
+                    next = (mix(ask.key) % client_count as u64) as usize;
+                }
                 let Some(index) = self.with_room(&mut next, server) else {
                     pending = Some(ask);
                     blocked_ns = now_ns;

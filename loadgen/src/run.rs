@@ -141,6 +141,7 @@ fn run_on<T: Transport>(
             server_count: plan.addresses.len(),
             keys_per_get: workload.mix.keys_per_get() as usize,
             set_on_miss: workload.set_on_miss,
+            key_keeps_client: matches!(workload.mix, Mix::Recorded(_)),
         },
         failure: Mutex::new(None),
         failed: AtomicBool::new(false),

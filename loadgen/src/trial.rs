@@ -2,14 +2,18 @@
 //! objective.
 //!
 //! Always true: each run of a sweep or search is judged by itself, like any other run; and a
-//! search ends after at most [`SEARCH_RUNS_MAX`] of them.
+//! search ends after at most [`SEARCH_RUNS_MAX`] rates. A run of a search that is invalid says
+//! nothing about the rate, so it is repeated before the rate counts as too high.
 
 use crate::plan::{Pace, Plan};
 use crate::run::Outcome;
 use crate::verdict;
 
-/// Most runs of a search.
+/// Most rates of a search.
 pub const SEARCH_RUNS_MAX: usize = 32;
+
+/// How often a search makes a run at one rate, as long as none is valid.
+const SEARCH_ATTEMPTS: usize = 3;
 
 /// Where a search begins, in requests a second.
 const SEARCH_START: f64 = 1000.0;
@@ -30,6 +34,14 @@ pub struct Objective {
     pub percentile: f64,
     /// In nanoseconds.
     pub limit_ns: u64,
+}
+
+impl Objective {
+    fn held_by(&self, run: &Run) -> bool {
+        let mut totals = run.outcome.tally.totals();
+        let histogram = totals.latency.histogram();
+        histogram.value_at_quantile(self.percentile / 100.0) < self.limit_ns
+    }
 }
 
 impl std::fmt::Display for Objective {
@@ -162,26 +174,28 @@ pub fn carry_out(
         Trials::Search(objective) => {
             session.objective = Some(*objective);
             let mut search = Search::default();
-            while let Some(rate) = search.next_rate() {
-                let trial = at_rate(&plan, rate);
-                let run = judged(&trial)?;
-                let latency_ns = {
-                    let mut totals = run.outcome.tally.totals();
-                    let histogram = totals.latency.histogram();
-                    histogram.value_at_quantile(objective.percentile / 100.0)
-                };
-                let held = run.invalid.is_empty() && latency_ns < objective.limit_ns;
-                let interrupted = run.outcome.interrupted;
-                let mut point = Point::new(rate, &run);
-                point.held = Some(held);
-                session.points.push(point);
-                if held && !interrupted {
-                    session.runs = vec![run];
-                    session.plan = trial;
-                }
-                plan.fill = false;
-                if interrupted {
-                    break;
+            'rates: while let Some(rate) = search.next_rate() {
+                let mut trial = at_rate(&plan, rate);
+                let mut held = false;
+                for _ in 0..SEARCH_ATTEMPTS {
+                    let run = judged(&trial)?;
+                    (plan.fill, trial.fill) = (false, false);
+                    let valid = run.invalid.is_empty();
+                    let interrupted = run.outcome.interrupted;
+                    held = valid && objective.held_by(&run);
+                    let mut point = Point::new(rate, &run);
+                    point.held = Some(held);
+                    session.points.push(point);
+                    if interrupted {
+                        break 'rates;
+                    }
+                    if held {
+                        session.runs = vec![run];
+                        session.plan = trial.clone();
+                    }
+                    if valid {
+                        break;
+                    }
                 }
                 search.tell(held);
             }

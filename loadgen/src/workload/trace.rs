@@ -1,8 +1,8 @@
 //! A recorded stream of requests, in the public form of Twitter's cache traces: one request a
 //! line, `timestamp,key,key size,value size,client id,operation,TTL`, plain, gzip or zstd.
 //!
-//! Always true: requests for one key stay in the order recorded, because all of them belong to
-//! one stream; and a line that cannot be read is refused with its number before anything is sent.
+//! Always true: requests for one key are sent in the order recorded, because all of them belong
+//! to one stream and, while it has room, to one connection; and a line that cannot be read is refused with its number before anything is sent.
 //!
 //! A key shorter than its recorded size is lengthened with `_`. Of the operations `gets` reads
 //! like `get`; `replace`, `append` and `prepend` write like `set`, since a value that grows could

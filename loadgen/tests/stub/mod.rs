@@ -326,8 +326,13 @@ impl State {
 }
 
 pub fn plan(server: &Server, arguments: &str) -> Plan {
+    // A trace has keys of its own.
+    let keys = match arguments.contains("--trace") {
+        true => "",
+        false => "--key-maximum 99",
+    };
     let all = format!(
-        "strata-load -s 127.0.0.1 -p {} -t 1 --key-maximum 99 {arguments}",
+        "strata-load -s 127.0.0.1 -p {} -t 1 {keys} {arguments}",
         server.port
     );
     let args = Args::try_parse_from(all.split_whitespace()).unwrap();
