@@ -7,6 +7,7 @@
 mod clients;
 mod conformance;
 mod fuzz;
+mod load;
 mod perf;
 mod process;
 mod setup;
@@ -44,6 +45,8 @@ enum Command {
     Fuzz(fuzz::Options),
     /// Measure Strata beside its peers and the floor, in interleaved rounds, and write the record.
     Perf(perf::Options),
+    /// Run one of the usual loads with strata-load or memtier_benchmark, or compare two results.
+    Load(load::Options),
     /// Install what conformance and clients need: Debian packages and a Python environment.
     Setup,
 }
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Command::Clients(options) => clients::run(&workspace, &options).map(Outcome::print),
         Command::Fuzz(options) => fuzz::run(&workspace, &options),
         Command::Perf(options) => perf::run(&workspace, &options),
+        Command::Load(options) => load::run(&workspace, &options),
         Command::Setup => setup::run(&workspace),
     });
     match result {

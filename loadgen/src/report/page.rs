@@ -126,8 +126,11 @@ fn curve(histogram: &Histogram<u64>) -> Vec<(f64, f64)> {
         .iter_quantiles(STEPS_PER_HALVING)
         .map(|step| {
             let share = step.quantile_iterated_to().min(last);
-            (share, ms(step.value_iterated_to().max(1)))
+            (share, step.value_iterated_to())
         })
+        // Below a microsecond there is nothing to see but decades of axis.
+        .filter(|&(_, value_ns)| value_ns >= 1000)
+        .map(|(share, value_ns)| (share, ms(value_ns)))
         .collect()
 }
 
@@ -245,7 +248,10 @@ fn sweep(report: &Report, out: &mut String) -> std::fmt::Result {
     for percentile in POINT_PERCENTILES {
         write!(out, "<th>p{percentile} ms</th>")?;
     }
-    writeln!(out, "<th>max ms</th><th>judgement</th></tr></thead><tbody>")?;
+    writeln!(
+        out,
+        "<th>max ms</th><th class=\"words\">judgement</th></tr></thead><tbody>"
+    )?;
     for point in points {
         write!(
             out,
