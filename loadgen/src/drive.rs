@@ -20,7 +20,7 @@ use crate::live::Pulse;
 use crate::plan::{DRAIN, FILL_DEPTH, OUT_BYTES};
 use crate::schedule::Schedule;
 use crate::tally::Tally;
-use crate::transport::{Events, Transport};
+use crate::transport::{Address, Events, Family, Transport, connect};
 use crate::workload::{Ask, Requests, Workload, mix};
 
 /// How long an idle loop looks before it sleeps. Looking costs the server nothing, while waking
@@ -63,6 +63,8 @@ struct Connection {
     out: Vec<u8>,
     open: bool,
     touched: bool,
+    /// Requests of the stream it may still carry before it is replaced.
+    life: u64,
 }
 
 /// A stream of requests in a closed loop, and what is left of it. Its connections, one to each
@@ -72,6 +74,19 @@ struct Client {
     left: u64,
     /// Drawn, but its connection could not take it yet.
     pending: Option<Ask>,
+}
+
+/// How connections are replaced after so many requests.
+#[derive(Clone, Copy)]
+pub struct Renewal<'a> {
+    /// Requests on each.
+    pub interval: u64,
+    /// Where to.
+    pub addresses: &'a [Address],
+    /// What addresses a name may lead to.
+    pub family: Family,
+    /// How long connecting may take.
+    pub timeout: Option<Duration>,
 }
 
 /// What the threads of a run have in common.
@@ -94,6 +109,8 @@ pub struct Common<'a> {
     /// Whether an open loop sends all requests for a key on one connection while that has room,
     /// so that the server sees them in order.
     pub key_keeps_client: bool,
+    /// Whether connections last for the whole run, or how they do not.
+    pub renewal: Option<Renewal<'a>>,
 }
 
 /// One thread's connections and their transport.
@@ -102,9 +119,27 @@ pub struct Driver<'a, T> {
     connections: Vec<Connection>,
     clients: Vec<Client>,
     touched: Vec<usize>,
+    /// Connections at the end of their life on which nothing is awaited.
+    spent: Vec<usize>,
     common: Common<'a>,
     pulse: &'a Pulse,
     idle_since_ns: Option<u64>,
+}
+
+impl Connection {
+    /// Whether it has to be replaced before it can be used again.
+    #[inline]
+    fn is_spent(&self) -> bool {
+        self.life == 0 && self.pipeline.unfinished_count() == 0 && self.out.is_empty()
+    }
+
+    /// Counts a request of the stream.
+    #[inline]
+    fn spend(&mut self) {
+        if self.life != ENDLESS {
+            self.life -= 1;
+        }
+    }
 }
 
 /// Receives a turn's events.
@@ -212,10 +247,12 @@ impl<'a, T: Transport> Driver<'a, T> {
                     out: Vec::new(),
                     open: true,
                     touched: false,
+                    life: common.renewal.map_or(ENDLESS, |renewal| renewal.interval),
                 })
                 .collect(),
             clients: Vec::new(),
             touched: Vec::with_capacity(count),
+            spent: Vec::new(),
             common,
             pulse,
             idle_since_ns: None,
@@ -291,6 +328,7 @@ impl<'a, T: Transport> Driver<'a, T> {
                 break;
             }
             let offered = self.top_up(depth, now_ns);
+            self.renew(tally);
             let idle = offered == 0;
             let wait = self.wait(now_ns, idle, end_ns);
             let events = self.turn(wait, tally)?;
@@ -330,6 +368,10 @@ impl<'a, T: Transport> Driver<'a, T> {
             {
                 offered += 1;
             }
+            if self.connections[index].is_spent() {
+                self.spent.push(index);
+                continue;
+            }
             offered += self.top_up_client(index, depth, now_ns);
             let connection = &mut self.connections[index];
             if !connection.out.is_empty() {
@@ -368,10 +410,11 @@ impl<'a, T: Transport> Driver<'a, T> {
                 client.left = 0;
                 break;
             }
-            if connection.out.len() >= OUT_BYTES {
+            if connection.out.len() >= OUT_BYTES || connection.life == 0 {
                 client.pending = Some(ask);
                 break;
             }
+            connection.spend();
             connection.pipeline.offer(
                 &ask,
                 &mut client.requests,
@@ -437,6 +480,7 @@ impl<'a, T: Transport> Driver<'a, T> {
                     break;
                 };
                 let connection = &mut self.connections[index];
+                connection.spend();
                 connection.pipeline.offer(
                     &ask,
                     requests,
@@ -472,8 +516,11 @@ impl<'a, T: Transport> Driver<'a, T> {
                 }
                 if !connection.out.is_empty() {
                     self.transport.send(index, &mut connection.out);
+                } else if connection.is_spent() {
+                    self.spent.push(index);
                 }
             }
+            self.renew(tally);
             let due_ns = schedule.due_ns().saturating_add(start_ns);
             let wait = self.wait(now_ns, offered == 0, due_ns.saturating_sub(WAKE_NS));
             let events = self.turn(wait, tally)?;
@@ -522,12 +569,48 @@ impl<'a, T: Transport> Driver<'a, T> {
                 *next + 1
             };
             let connection = &self.connections[index];
-            if connection.open && connection.pipeline.has_room() && connection.out.len() < OUT_BYTES
+            if connection.open
+                && connection.life > 0
+                && connection.pipeline.has_room()
+                && connection.out.len() < OUT_BYTES
             {
                 return Some(index);
             }
         }
         None
+    }
+
+    /// Replaces connections at the end of their life.
+    fn renew(&mut self, tally: &mut Tally) {
+        let Some(renewal) = self.common.renewal else {
+            return;
+        };
+        for index in std::mem::take(&mut self.spent) {
+            // It may be in the list twice.
+            if !self.connections[index].open || !self.connections[index].is_spent() {
+                continue;
+            }
+            let address = &renewal.addresses[index % self.common.server_count];
+            let replaced = connect(address, renewal.family, renewal.timeout)
+                .and_then(|socket| self.transport.replace(index, socket));
+            let connection = &mut self.connections[index];
+            match replaced {
+                Ok(None) => {
+                    connection.life = renewal.interval;
+                    touch(&mut self.connections, &mut self.touched, index);
+                }
+                // Its last send has not been reported yet.
+                Ok(Some(_)) => self.spent.push(index),
+                Err(error) => {
+                    connection.open = false;
+                    self.transport.close(index);
+                    tally.faults.lost_connections += 1;
+                    tally
+                        .faults
+                        .note(|| format!("a connection could not be renewed: {error}"));
+                }
+            }
+        }
     }
 
     /// How long the next turn may sleep: not at all while there is something to do, or shortly

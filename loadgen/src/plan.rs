@@ -74,6 +74,8 @@ pub struct Plan {
     pub family: Family,
     /// How long connecting may take.
     pub connect_timeout: Option<Duration>,
+    /// Requests after which a connection is replaced.
+    pub reconnect_interval: Option<u64>,
     /// What is spoken.
     pub dialect: Dialect,
     /// Generator threads.

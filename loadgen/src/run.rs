@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use crate::client::Terms;
-use crate::drive::{Clock, Common, Driver};
+use crate::drive::{Clock, Common, Driver, Renewal};
 use crate::ketama::Ring;
 use crate::live::{BEAT, Progress, Pulse};
 use crate::plan::{Io, Length, Pace, Plan};
@@ -141,6 +141,12 @@ fn run_on<T: Transport>(
             server_count: plan.addresses.len(),
             keys_per_get: workload.mix.keys_per_get() as usize,
             set_on_miss: workload.set_on_miss,
+            renewal: plan.reconnect_interval.map(|interval| Renewal {
+                interval,
+                addresses: &plan.addresses,
+                family: plan.family,
+                timeout: plan.connect_timeout,
+            }),
             key_keeps_client: matches!(workload.mix, Mix::Recorded(_)),
         },
         failure: Mutex::new(None),

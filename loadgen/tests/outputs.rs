@@ -287,3 +287,33 @@ fn bad_input_is_refused_with_the_name_of_its_option_or_line() {
         assert!(text.contains(part), "{arguments}: {text}");
     }
 }
+
+#[test]
+fn an_interrupted_run_still_reports() {
+    use std::io::{BufRead, BufReader, Read};
+    use std::process::{Command, Stdio};
+
+    let server = Server::start(Fault::None);
+    let arguments = format!("{} -c 1 --test-time 600 --announce", base(&server));
+    let mut child = Command::new(env!("CARGO_BIN_EXE_strata-load"))
+        .args(arguments.split_whitespace())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut told = BufReader::new(child.stderr.take().unwrap()).lines();
+    let begun = told.any(|line| line.unwrap() == "phase: Measuring");
+    assert!(begun, "it ended before it measured");
+    let process = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(process, rustix::process::Signal::INT).unwrap();
+    let mut text = String::new();
+    child
+        .stdout
+        .take()
+        .unwrap()
+        .read_to_string(&mut text)
+        .unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{text}");
+    assert!(text.contains("Interrupted before its end."), "{text}");
+    assert!(text.contains("Totals"), "{text}");
+}

@@ -154,3 +154,35 @@ fn presets_run() {
         assert!(outcome.tally.count() >= 1000, "{preset}");
     }
 }
+
+#[test]
+fn connections_are_replaced_after_so_many_requests() {
+    for io in ["auto", "epoll"] {
+        for (pace, depth) in [
+            ("-n 100", 1),
+            ("-n 100", 7),
+            ("--rate 1000 --test-time 0.2", 3),
+        ] {
+            let server = Server::start(Fault::None);
+            let arguments = format!(
+                "--io {io} -c 2 --ratio 1:3 --data-verify --reconnect-interval 10 --pipeline {depth} {pace}"
+            );
+            let (outcome, _) = measure(&server, &arguments);
+            assert!(
+                outcome.tally.faults.none(),
+                "{arguments}: {:?}",
+                outcome.tally.faults
+            );
+            let requests = server.log().len() as u64;
+            let least = requests / 10;
+            let seen = server.connection_count();
+            assert!(
+                (least..=least + 4).contains(&seen),
+                "{arguments}: {seen} for {requests}"
+            );
+            if pace.starts_with("-n") {
+                assert_eq!(outcome.tally.count(), 200, "{arguments}");
+            }
+        }
+    }
+}

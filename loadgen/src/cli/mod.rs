@@ -80,6 +80,9 @@ pub struct Args {
     /// Seconds that connecting may take
     #[arg(allow_negative_numbers = true, long, value_name = "SECS")]
     connection_timeout: Option<f64>,
+    /// Requests after which a connection is replaced [default: never]
+    #[arg(long, value_name = "N")]
+    reconnect_interval: Option<u64>,
     /// Threads [default: 4]
     #[arg(short = 't', long, value_name = "N")]
     threads: Option<usize>,
@@ -371,6 +374,8 @@ impl Args {
                 _ => Family::Any,
             },
             connect_timeout,
+            // As memtier has it, 0 is never.
+            reconnect_interval: self.reconnect_interval.filter(|&interval| interval > 0),
             dialect,
             threads,
             connections,

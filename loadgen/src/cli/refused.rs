@@ -88,10 +88,6 @@ const REFUSED: &[(&str, &str)] = &[
         "is not in this tool; --sweep goes through several loads",
     ),
     (
-        "--reconnect-interval",
-        "is not in this tool: connections last for the whole run",
-    ),
-    (
         "--reconnect-on-error",
         "a lost connection makes a run invalid and is not replaced",
     ),

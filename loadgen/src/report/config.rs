@@ -100,6 +100,7 @@ pub fn of_plan(plan: &Plan, trials: &Trials) -> Value {
             | Pattern::Latest { exponent } => json!(exponent),
             _ => Value::Null,
         },
+        "reconnect_interval": plan.reconnect_interval.unwrap_or(0),
         "multi_key_get": if keys_per_get == 1 { 0 } else { keys_per_get },
         "distinct_client_seed": flag(plan.distinct_seeds),
         "seed": plan.seed,

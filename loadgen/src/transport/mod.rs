@@ -100,4 +100,9 @@ pub trait Transport: Sized {
 
     /// Ends one connection. It is not reported.
     fn close(&mut self, connection: usize);
+
+    /// Puts another connected socket in the place of a connection on which nothing is awaited any
+    /// more, and ends the old one without a report. Gives the socket back while a send is in
+    /// flight.
+    fn replace(&mut self, connection: usize, socket: OwnedFd) -> io::Result<Option<OwnedFd>>;
 }

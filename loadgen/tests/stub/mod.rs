@@ -53,6 +53,7 @@ const STALL_EVERY: Duration = Duration::from_millis(1000);
 pub struct Server {
     pub port: u16,
     ending: Arc<AtomicBool>,
+    connections: Arc<AtomicU64>,
     log: Arc<Mutex<Vec<String>>>,
 }
 
@@ -86,11 +87,14 @@ impl Server {
             log: Arc::clone(&log),
         });
         let told = Arc::clone(&ending);
+        let connections = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&connections);
         thread::spawn(move || {
             for stream in listener.incoming() {
                 if told.load(Ordering::Relaxed) {
                     return;
                 }
+                counted.fetch_add(1, Ordering::Relaxed);
                 let state = Arc::clone(&state);
                 let stream = stream.unwrap();
                 thread::spawn(move || {
@@ -99,9 +103,20 @@ impl Server {
                 });
             }
         });
-        Self { port, ending, log }
+        Self {
+            port,
+            ending,
+            connections,
+            log,
+        }
     }
 
+    /// How many connections it had.
+    pub fn connection_count(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// The command lines it saw.
     pub fn log(&self) -> Vec<String> {
         self.log.lock().unwrap().clone()
     }
