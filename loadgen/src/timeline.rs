@@ -3,6 +3,8 @@
 //! Always true: the number of intervals is bounded by [`INTERVALS_MAX`]; a run that outlasts them
 //! makes each twice as long and goes on, so that recording allocates nothing and forgets nothing.
 //! Latencies of an interval have two digits; those of the whole run are elsewhere with three.
+//! Equal latencies in a row, which a batch of pipelined requests produces, touch the histogram
+//! once, when another one comes or [`Timeline::settle`] is called.
 
 use hdrhistogram::Histogram;
 
@@ -70,6 +72,13 @@ impl Interval {
 pub struct Timeline {
     interval_ns: u64,
     intervals: Vec<Interval>,
+    /// The interval of the newest request, and when it begins and ends.
+    index: usize,
+    from_ns: u64,
+    until_ns: u64,
+    /// Latency of the newest requests, and how many have not reached the histogram.
+    latency_ns: u64,
+    pending: u64,
 }
 
 impl Default for Timeline {
@@ -77,6 +86,11 @@ impl Default for Timeline {
         Self {
             interval_ns: INTERVAL_NS,
             intervals: Vec::new(),
+            index: 0,
+            from_ns: 0,
+            until_ns: 0,
+            latency_ns: 0,
+            pending: 0,
         }
     }
 }
@@ -90,8 +104,8 @@ impl Timeline {
         // An even number, so that neighbours can be joined in pairs.
         let count = count.next_multiple_of(2) as usize;
         Self {
-            interval_ns: INTERVAL_NS,
             intervals: (0..count).map(|_| Interval::new()).collect(),
+            ..Self::default()
         }
     }
 
@@ -116,6 +130,7 @@ impl Timeline {
 
     /// Gives back the intervals that were not used.
     pub fn trim(&mut self) {
+        self.settle();
         let used = self.intervals().len();
         self.intervals
             .truncate(used.next_multiple_of(2).min(self.intervals.len()));
@@ -128,22 +143,52 @@ impl Timeline {
         if self.intervals.is_empty() {
             return;
         }
+        let same_interval = (self.from_ns..self.until_ns).contains(&at_ns);
+        if latency_ns != self.latency_ns || !same_interval {
+            self.settle();
+            self.latency_ns = latency_ns;
+            if !same_interval {
+                self.find(at_ns);
+            }
+        }
+        self.pending += 1;
+        let interval = &mut self.intervals[self.index];
+        interval.count += 1;
+        interval.sum_ns += latency_ns;
+        interval.bytes_sent += done.bytes_sent;
+        interval.bytes_received += done.bytes_received;
+    }
+
+    /// Hands the newest latencies to their histogram: before anything is read.
+    #[inline]
+    pub fn settle(&mut self) {
+        if self.pending > 0 {
+            let count = u32::try_from(self.pending).unwrap_or(u32::MAX);
+            self.intervals[self.index]
+                .latency
+                .saturating_record_n(self.latency_ns, count);
+            self.pending = 0;
+        }
+    }
+
+    /// Makes the interval of this time the newest one.
+    fn find(&mut self, at_ns: u64) {
         let mut index = (at_ns / self.interval_ns) as usize;
         while index >= self.intervals.len() {
             self.coarsen();
             index = (at_ns / self.interval_ns) as usize;
         }
-        let interval = &mut self.intervals[index];
-        interval.count += 1;
-        interval.sum_ns += latency_ns;
-        interval.bytes_sent += done.bytes_sent;
-        interval.bytes_received += done.bytes_received;
-        interval.latency.saturating_record(latency_ns);
+        self.index = index;
+        self.from_ns = index as u64 * self.interval_ns;
+        self.until_ns = self.from_ns + self.interval_ns;
     }
 
     /// Joins neighbours: half as many intervals in use, each twice as long.
     #[cold]
     fn coarsen(&mut self) {
+        self.settle();
+        // The newest interval is another one now.
+        (self.from_ns, self.until_ns) = (0, 0);
         self.interval_ns *= 2;
         for index in 0..self.intervals.len() / 2 {
             // What stands at `index` has been joined to an earlier one and is empty, but for the
@@ -157,6 +202,8 @@ impl Timeline {
 
     /// Adds what another thread, or another kind, did in the same window.
     pub fn merge(&mut self, mut other: Self) {
+        self.settle();
+        other.settle();
         if other.intervals.is_empty() {
             return;
         }
@@ -170,6 +217,7 @@ impl Timeline {
         while other.interval_ns < self.interval_ns {
             other.coarsen();
         }
+        (self.from_ns, self.until_ns) = (0, 0);
         if self.intervals.len() < other.intervals.len() {
             std::mem::swap(&mut self.intervals, &mut other.intervals);
         }
@@ -199,7 +247,8 @@ mod tests {
         }
     }
 
-    fn counts(timeline: &Timeline) -> Vec<u64> {
+    fn counts(timeline: &mut Timeline) -> Vec<u64> {
+        timeline.settle();
         let intervals = timeline.intervals();
         for interval in intervals {
             assert_eq!(interval.latency.len(), interval.count);
@@ -214,7 +263,7 @@ mod tests {
         for at_ns in [0, 1, SECOND_NS - 1, SECOND_NS, 2 * SECOND_NS + 5] {
             timeline.record(at_ns, 1000, &done());
         }
-        assert_eq!(counts(&timeline), [3, 1, 1]);
+        assert_eq!(counts(&mut timeline), [3, 1, 1]);
     }
 
     #[test]
@@ -226,10 +275,10 @@ mod tests {
             }
         }
         assert_eq!(timeline.interval_ns(), 2 * SECOND_NS);
-        assert_eq!(counts(&timeline), [3, 7, 11, 15, 19, 11]);
+        assert_eq!(counts(&mut timeline), [3, 7, 11, 15, 19, 11]);
         timeline.record(40 * SECOND_NS, 1000, &done());
         assert_eq!(timeline.interval_ns(), 8 * SECOND_NS);
-        assert_eq!(counts(&timeline), [36, 30, 0, 0, 0, 1]);
+        assert_eq!(counts(&mut timeline), [36, 30, 0, 0, 0, 1]);
     }
 
     #[test]
@@ -240,9 +289,9 @@ mod tests {
             long.record(second * SECOND_NS, 1000, &done());
             short.record(second * SECOND_NS, 1000, &done());
         }
-        assert_eq!(counts(&long), [1; 8]);
-        assert_eq!(counts(&short), [4, 4]);
+        assert_eq!(counts(&mut long), [1; 8]);
+        assert_eq!(counts(&mut short), [4, 4]);
         long.merge(short);
-        assert_eq!(counts(&long), [8, 8]);
+        assert_eq!(counts(&mut long), [8, 8]);
     }
 }
