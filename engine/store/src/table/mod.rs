@@ -54,7 +54,6 @@ fn grow_above(columns: usize) -> usize {
         1 => 70,
         2 => 84,
         3 => 92,
-        4..8 => 100,
         _ => 109,
     }
 }
