@@ -68,8 +68,9 @@ impl<M: Memory> Shard<M> {
                     notes.kind
                 );
                 ensure!(
-                    usize::from(notes.ttl_bucket) == index,
-                    "page {page} of {} in chain {index}",
+                    self.chains.index_of(notes) == index,
+                    "page {page} of {:?} {} in chain {index}",
+                    notes.queue,
                     notes.ttl_bucket
                 );
                 ensure!(

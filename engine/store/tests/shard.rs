@@ -409,6 +409,33 @@ fn popular_items_survive_eviction() {
 }
 
 #[test]
+fn fifo_drops_the_oldest_whatever_was_fetched() {
+    let mut bench = Bench::new(MIB, 10 << 10, Eviction::Fifo);
+    // Two lifetimes in turn, so that the oldest is found over all chains.
+    for i in 0..50_000 {
+        let deadline = if i % 2 == 0 { at(1000) } else { at(90_000) };
+        bench.set(&format!("k{i}"), &[1; 40], deadline, 0);
+        bench.get("k0", 0);
+    }
+    let held: Vec<bool> = (0..50_000)
+        .map(|i| bench.get(&format!("k{i}"), 0).is_some())
+        .collect();
+    let oldest = held.iter().position(|&held| held).expect("some are held");
+    assert_eq!(bench.counters().items + bench.counters().evictions, 50_000);
+    assert!(
+        50_000 - oldest > 12_000,
+        "only the last {}",
+        50_000 - oldest
+    );
+    // Segments of two chains fill at one pace, so what is held begins at most two segments' worth apart.
+    let missing = held[oldest..].iter().filter(|&&held| !held).count();
+    assert!(
+        missing < 600,
+        "{missing} of those younger than item {oldest} are missing"
+    );
+}
+
+#[test]
 fn many_ttls_hold_nearly_as_much_as_one() {
     let fill = |ttls: u32| {
         let mut bench = Bench::new(16 * MIB, 10 << 10, Eviction::Merge);

@@ -12,7 +12,7 @@
 pub(crate) mod policy;
 
 use crate::item::{self, Header};
-use crate::segment::arena::{Kind, Memory, NO_PAGE};
+use crate::segment::arena::{Kind, Memory, NO_PAGE, Queue};
 use crate::shard::{Eviction, NoMemory, Reason, Shard, delta_of, moved_size};
 use crate::table::{Entry, Table, bucket};
 use crate::ttl::{GROUP_COUNT, Seconds, TtlBuckets};
@@ -176,7 +176,7 @@ impl<M: Memory> Shard<M> {
                     return Err(NoMemory);
                 }
             }
-            let drop_all = self.eviction == Eviction::Merge && started > rounds;
+            let drop_all = self.eviction != Eviction::None && started > rounds;
             if self.reclaim_step_by_force(now, drop_all) == Step::Idle {
                 return Err(NoMemory);
             }
@@ -206,7 +206,7 @@ impl<M: Memory> Shard<M> {
         if self.table.could_shrink() && self.table.shrink(&mut self.arena) {
             return Step::Did(2);
         }
-        if self.start_merge(force) {
+        if self.start_eviction(force) {
             Step::Did(1)
         } else {
             Step::Idle
@@ -261,13 +261,13 @@ impl<M: Memory> Shard<M> {
         });
     }
 
-    /// Chooses the next segment to merge or compact.
-    fn start_merge(&mut self, force: bool) -> bool {
+    /// Chooses the next segment to compact or evict from, as the policy has it.
+    fn start_eviction(&mut self, force: bool) -> bool {
         // While the living fill little of the memory, what is short is only room between the dead, and nothing has to
         // be dropped to get it.
         let capacity =
             (self.arena.page_count() - self.table.chunk_count()) * self.arena.page_bytes();
-        let may_drop = self.eviction == Eviction::Merge;
+        let may_drop = self.eviction != Eviction::None;
         let compact = !may_drop
             || (self.counters.bytes as usize) < capacity / policy::ROOMY_OF * policy::ROOMY_BELOW;
         let compacted = if compact {
@@ -275,23 +275,15 @@ impl<M: Memory> Shard<M> {
         } else {
             None
         };
-        let merged = || {
-            if may_drop {
-                self.choose_for_merge(force)
-            } else {
-                None
-            }
-        };
         let chosen = compacted.map(|page| (page, Keep::All));
-        let chosen = chosen.or_else(|| {
-            let page = merged()?;
-            Some((
-                page,
-                Keep::of_merge(
-                    self.arena.page_bytes(),
-                    self.arena.page(page).live_bytes as usize,
-                ),
-            ))
+        let chosen = chosen.or_else(|| match self.eviction {
+            Eviction::Merge => {
+                let page = self.choose_for_merge(force)?;
+                let live_bytes = self.arena.page(page).live_bytes as usize;
+                Some((page, Keep::of_merge(self.arena.page_bytes(), live_bytes)))
+            }
+            Eviction::Fifo => Some((self.oldest_of(Queue::Main, force)?, Keep::Nothing)),
+            Eviction::None => None,
         });
         let Some((page, keep)) = chosen else {
             return false;
@@ -341,11 +333,26 @@ impl<M: Memory> Shard<M> {
         {
             return Some(page);
         }
-        if !force {
-            return None;
+        if force {
+            self.oldest_open(Queue::Main)
+        } else {
+            None
         }
-        self.chains
+    }
+
+    /// The oldest segment of a queue. One that still takes new items only under force and when there is no other.
+    fn oldest_of(&self, queue: Queue, force: bool) -> Option<u32> {
+        let sealed = self
             .chains
+            .of_queue(queue)
+            .filter_map(|chain| self.oldest_sealed(chain));
+        let sealed = sealed.min_by_key(|&page| self.arena.page(page).epoch);
+        sealed.or_else(|| if force { self.oldest_open(queue) } else { None })
+    }
+
+    /// The oldest segment of a queue that takes new items.
+    fn oldest_open(&self, queue: Queue) -> Option<u32> {
+        self.chains.chains[self.chains.of_queue(queue)]
             .iter()
             .map(|chain| chain.open)
             .filter(|&open| open != NO_PAGE && self.arena.page(open).loans == 0)
@@ -539,7 +546,7 @@ impl<M: Memory> Shard<M> {
             self.end_target();
         }
         let chain = usize::from(self.arena.page(source).ttl_bucket);
-        let page = self.open_segment(Kind::Target, chain, now)?;
+        let page = self.open_segment(Kind::Target, Queue::Main, chain, now)?;
         self.reclaim.target = Some(Target { page, sources: 1 });
         Some(page)
     }

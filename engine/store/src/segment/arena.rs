@@ -47,6 +47,14 @@ pub(crate) enum Kind {
     Zombie,
 }
 
+/// Which queue a segment stands in. Where a policy admits through a small queue, new items wait in `Small` until they
+/// are judged; everywhere else all segments are in `Main`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Queue {
+    Main,
+    Small,
+}
+
 /// The notes about one page: one cache line, so a lookup pays for one.
 #[derive(Clone, Debug)]
 #[repr(align(64))]
@@ -73,6 +81,8 @@ pub(crate) struct Page {
     pub loans: u32,
     /// Whose chain the segment is in.
     pub ttl_bucket: u16,
+    /// And in which queue of that TTL bucket.
+    pub queue: Queue,
     pub kind: Kind,
 }
 
@@ -91,6 +101,7 @@ impl Page {
         opened_at: 0,
         loans: 0,
         ttl_bucket: 0,
+        queue: Queue::Main,
         kind: Kind::Free,
     };
 

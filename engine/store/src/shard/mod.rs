@@ -43,6 +43,8 @@ const ITEM_MAX_BYTES: u32 = 1 << 30;
 pub enum Eviction {
     /// The popular items of old segments are packed together and the others dropped; a store always finds room.
     Merge,
+    /// The oldest segment is dropped whole, whatever was fetched of it; a store always finds room.
+    Fifo,
     /// Nothing is dropped; a store that finds no room answers [`SetOutcome::NoMemory`].
     None,
 }
@@ -220,7 +222,7 @@ impl<M: Memory> Shard<M> {
         let ttl = TtlBuckets::new(arena.page_count());
         Ok(Self {
             table,
-            chains: Chains::new(ttl.count()),
+            chains: Chains::new(ttl.count(), false),
             ttl,
             hasher,
             eviction: config.eviction,

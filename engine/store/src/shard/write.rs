@@ -8,7 +8,7 @@ use super::{ArithOutcome, Arithmetic, Eviction, NewItem, NoMemory, Reason, SetOu
 use crate::item::{self, Header};
 use crate::key::{KEY_BYTES_MAX, Key};
 use crate::number;
-use crate::segment::arena::{Kind, Memory, NO_PAGE};
+use crate::segment::arena::{Kind, Memory, NO_PAGE, Queue};
 use crate::table::{Entry, bucket};
 use crate::ttl::{Seconds, TtlBuckets};
 use crate::value::{self, Placement};
@@ -25,6 +25,7 @@ enum Condition {
 /// What is written with a new item besides its value.
 struct Draft<'a> {
     key: Key<'a>,
+    queue: Queue,
     flags: u32,
     deadline: u32,
     value_len: usize,
@@ -111,6 +112,7 @@ impl<M: Memory> Shard<M> {
             }
             let draft = Draft {
                 key,
+                queue: Queue::Main,
                 flags: item.flags,
                 deadline,
                 value_len: item.value.len(),
@@ -233,6 +235,12 @@ impl<M: Memory> Shard<M> {
         }
     }
 
+    /// The queue an item is in.
+    #[inline]
+    pub(super) fn queue_of(&self, location: usize) -> Queue {
+        self.arena.page(self.arena.page_of(location)).queue
+    }
+
     /// An item that is there, with a value of another length: flags, deadline and what is known of its fetches stay.
     fn redraft<'a>(
         &self,
@@ -243,6 +251,7 @@ impl<M: Memory> Shard<M> {
     ) -> Draft<'a> {
         Draft {
             key,
+            queue: self.queue_of(entry.location),
             flags: header.flags(self.arena.bytes(), entry.location),
             deadline: self.deadline_of(entry.location, header),
             value_len,
@@ -268,7 +277,7 @@ impl<M: Memory> Shard<M> {
             item::LARGE_BYTES
         };
         let size = fixed + large_bytes + head_len;
-        let page = self.make_room(size, extensions, draft.deadline, now)?;
+        let page = self.make_room(draft.queue, size, extensions, draft.deadline, now)?;
         let location = self.reserve(page, size, draft.deadline);
         let header = Header {
             key_len: key_len as u8,
