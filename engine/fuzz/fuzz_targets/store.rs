@@ -12,7 +12,7 @@ const OPERATIONS_MAX: u64 = 1 << 20;
 
 /// What kind of shard it is. `None` when the input is too short to say.
 fn rules(source: &mut impl Source) -> Option<Rules> {
-    let policies = [Eviction::None, Eviction::Merge, Eviction::Fifo];
+    let policies = [Eviction::None, Eviction::Merge, Eviction::S3Fifo, Eviction::Fifo];
     let eviction = policies[source.below(policies.len() as u32)? as usize];
     Some(Rules {
         memory_bytes: (1 << 20) + source.below(1 << 16)? as usize,

@@ -10,6 +10,7 @@
 //! bounded number of items, unless a store is out of pages altogether.
 
 pub(crate) mod policy;
+mod queues;
 
 use crate::item::{self, Header};
 use crate::segment::arena::{Kind, Memory, NO_PAGE, Queue};
@@ -26,6 +27,8 @@ const BATCH_DEAD_ITEMS: usize = 64;
 const SCAN_PAGES: usize = 64;
 /// Free pages kept so that a sweep always finds a target.
 const SPARE_PAGES: usize = 1;
+/// More free pages are kept where a sweep may free nothing, since all in the segment was fetched.
+const AHEAD_PAGES: usize = 2;
 /// Most segments packed into one target before the choice of chain is made anew.
 const SOURCES_MAX: u32 = 8;
 /// What a store owes for each item's worth of bytes, in items to sweep. A merge that keeps a quarter has to walk four
@@ -70,6 +73,8 @@ pub(crate) struct Reclaim {
     cutoff: Cutoff,
     /// Free pages below which stores pay for merge.
     low_water: usize,
+    /// Free pages below which a policy that keeps what is fetched keeps less.
+    short_below: usize,
     scan_now: u32,
     scan_cursor: usize,
     scan_left: usize,
@@ -80,12 +85,19 @@ pub(crate) struct Reclaim {
 }
 
 impl Reclaim {
-    pub fn new(page_count: usize) -> Self {
+    pub fn new(page_count: usize, eviction: Eviction) -> Self {
+        let short_below = SPARE_PAGES + 2 + page_count / 256;
+        let ahead = if eviction == Eviction::S3Fifo {
+            AHEAD_PAGES
+        } else {
+            0
+        };
         Self {
             sweep: None,
             target: None,
             cutoff: Cutoff::default(),
-            low_water: SPARE_PAGES + 2 + page_count / 256,
+            low_water: short_below + ahead,
+            short_below,
             scan_now: 0,
             scan_cursor: 0,
             scan_left: 0,
@@ -283,6 +295,7 @@ impl<M: Memory> Shard<M> {
                 Some((page, Keep::of_merge(self.arena.page_bytes(), live_bytes)))
             }
             Eviction::Fifo => Some((self.oldest_of(Queue::Main, force)?, Keep::Nothing)),
+            Eviction::S3Fifo => self.choose_of_queues(force),
             Eviction::None => None,
         });
         let Some((page, keep)) = chosen else {
@@ -376,10 +389,12 @@ impl<M: Memory> Shard<M> {
     /// space, if compacting that group frees a page at all. Under force open segments count too.
     fn choose_for_compaction(&self, force: bool) -> Option<u32> {
         let page_bytes = self.arena.page_bytes();
-        let mut groups = [(0usize, usize::MAX, NO_PAGE); GROUP_COUNT];
+        let mut groups = [(0usize, usize::MAX, NO_PAGE); 2 * GROUP_COUNT];
         for (page, notes) in self.arena.pages.list.iter().enumerate() {
+            // What is packed together stays in its queue.
+            let queue = GROUP_COUNT * usize::from(notes.queue == Queue::Small);
             let (dead_bytes, emptiest, emptiest_page) =
-                &mut groups[self.ttl.group(usize::from(notes.ttl_bucket))];
+                &mut groups[queue + self.ttl.group(usize::from(notes.ttl_bucket))];
             // Each item may grow by its unique when it moves.
             let moved = notes.live_bytes as usize + notes.live_items as usize * item::UNIQUE_BYTES;
             match notes.kind {
@@ -494,19 +509,43 @@ impl<M: Memory> Shard<M> {
             Keep::Nothing => false,
             Keep::All => true,
             Keep::Popular { .. } => self.reclaim.cutoff.keeps(frequency, size),
+            Keep::Fetched { least, most_bytes } => {
+                frequency >= least && sweep.kept_bytes + size <= most_bytes
+            }
         };
+        let queue = self.arena.page(sweep.source).queue;
         if keep {
             let moved = moved_size(header, deadline, now);
-            if let Some(page) = self.target_for(sweep.source, sweep.keep, moved, deadline, now) {
+            let judged = matches!(sweep.keep, Keep::Fetched { .. });
+            let page = if judged {
+                self.main_segment_for(sweep.source, moved, deadline, now)
+            } else {
+                self.target_for(sweep.source, sweep.keep, moved, deadline, now)
+            };
+            if let Some(page) = page {
                 self.relocate(place, at, header, page, deadline, now);
                 // An item has to be fetched again to survive again.
+                let frequency = if judged {
+                    queues::frequency_after(queue, frequency)
+                } else if self.eviction == Eviction::S3Fifo {
+                    // It has only been packed, and its turn to be judged is still to come.
+                    frequency
+                } else {
+                    frequency / 2
+                };
                 bucket::set_frequency(
                     self.arena.bytes_mut(),
                     place.bucket_at,
                     place.slot,
-                    frequency / 2,
+                    frequency,
                 );
                 self.counters.moved += 1;
+                if judged {
+                    match queue {
+                        Queue::Small => self.counters.promotions += 1,
+                        Queue::Main => self.counters.reinsertions += 1,
+                    }
+                }
                 sweep.kept_bytes += size;
                 return true;
             }
@@ -515,15 +554,29 @@ impl<M: Memory> Shard<M> {
             return false;
         }
         self.bury(entry, header, Reason::Evicted);
+        if queue == Queue::Small {
+            self.table
+                .leave_ghost(self.arena.bytes_mut(), place, item.tag);
+        }
         true
+    }
+
+    /// Whether a segment takes an item that moves: there is room, and the item's deadline can be told there.
+    fn fits(&self, page: u32, size: usize, deadline: u32, now: u32) -> bool {
+        let notes = self.arena.page(page);
+        notes.used as usize + size <= self.arena.page_bytes()
+            && (TtlBuckets::is_far(deadline, now) || delta_of(notes.base, deadline).is_some())
     }
 
     /// Whether items of one TTL bucket may go to a target of another. The survivors of full segments stay among their
     /// like, so that they expire together; what little lives in sparse ones is packed more loosely, or sparse TTL
     /// buckets would fill memory with nearly empty segments.
-    fn may_share(&self, target: u16, source: u16, keep: Keep) -> bool {
+    fn may_share(&self, target: u32, source: u32, keep: Keep) -> bool {
+        let (target, source) = (self.arena.page(target), self.arena.page(source));
         let group = |ttl_bucket| self.ttl.group(usize::from(ttl_bucket));
-        target == source || keep == Keep::All && group(target) == group(source)
+        target.queue == source.queue
+            && (target.ttl_bucket == source.ttl_bucket
+                || keep == Keep::All && group(target.ttl_bucket) == group(source.ttl_bucket))
     }
 
     /// The target segment for an item from `source`, opened if need be.
@@ -536,17 +589,16 @@ impl<M: Memory> Shard<M> {
         now: u32,
     ) -> Option<u32> {
         if let Some(target) = self.reclaim.target {
-            let notes = self.arena.page(target.page);
-            if self.may_share(notes.ttl_bucket, self.arena.page(source).ttl_bucket, keep)
-                && notes.used as usize + size <= self.arena.page_bytes()
-                && (TtlBuckets::is_far(deadline, now) || delta_of(notes.base, deadline).is_some())
+            if self.may_share(target.page, source, keep)
+                && self.fits(target.page, size, deadline, now)
             {
                 return Some(target.page);
             }
             self.end_target();
         }
-        let chain = usize::from(self.arena.page(source).ttl_bucket);
-        let page = self.open_segment(Kind::Target, Queue::Main, chain, now)?;
+        let notes = self.arena.page(source);
+        let (queue, ttl_bucket) = (notes.queue, usize::from(notes.ttl_bucket));
+        let page = self.open_segment(Kind::Target, queue, ttl_bucket, now)?;
         self.reclaim.target = Some(Target { page, sources: 1 });
         Some(page)
     }

@@ -112,7 +112,7 @@ impl<M: Memory> Shard<M> {
             }
             let draft = Draft {
                 key,
-                queue: Queue::Main,
+                queue: self.queue_for(key),
                 flags: item.flags,
                 deadline,
                 value_len: item.value.len(),
@@ -237,7 +237,7 @@ impl<M: Memory> Shard<M> {
 
     /// The queue an item is in.
     #[inline]
-    pub(super) fn queue_of(&self, location: usize) -> Queue {
+    pub(crate) fn queue_of(&self, location: usize) -> Queue {
         self.arena.page(self.arena.page_of(location)).queue
     }
 
@@ -295,6 +295,9 @@ impl<M: Memory> Shard<M> {
             bits: header.bits | if far { item::FAR } else { 0 },
             ..header
         };
+        if draft.queue == Queue::Small {
+            self.chains.small_pages += extensions;
+        }
         let mut first_page = NO_PAGE;
         for _ in 0..extensions {
             // Last page first, so that each knows the next.

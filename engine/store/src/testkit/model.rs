@@ -13,7 +13,7 @@ fn from_env(name: &str) -> Option<u64> {
 }
 
 /// The policies that make room by dropping items.
-const EVICTING: [Eviction; 2] = [Eviction::Merge, Eviction::Fifo];
+const EVICTING: [Eviction; 3] = [Eviction::Merge, Eviction::S3Fifo, Eviction::Fifo];
 
 /// Runs each policy with each seed; a panic is preceded by the seed that repeats it.
 fn drive_each(rules: Rules, operations: u64, check: impl Fn(&mut Rig)) {
