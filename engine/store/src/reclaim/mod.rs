@@ -27,6 +27,9 @@ const BATCH_DEAD_ITEMS: usize = 64;
 const SCAN_PAGES: usize = 64;
 /// Free pages kept so that a sweep always finds a target.
 const SPARE_PAGES: usize = 1;
+/// One page in so many is kept free besides, because many TTL buckets may open segments at the same time. What a store
+/// owes to the sweep frees three pages in the time it takes to fill one, so a single chain needs no more than one.
+const LOW_WATER_ONE_IN: usize = 1024;
 /// More free pages are kept where a sweep may free nothing, since all in the segment was fetched.
 const AHEAD_PAGES: usize = 2;
 /// Most segments packed into one target before the choice of chain is made anew.
@@ -86,7 +89,7 @@ pub(crate) struct Reclaim {
 
 impl Reclaim {
     pub fn new(page_count: usize, eviction: Eviction) -> Self {
-        let short_below = SPARE_PAGES + 2 + page_count / 256;
+        let low_water = SPARE_PAGES + 1 + page_count / LOW_WATER_ONE_IN;
         let ahead = if eviction == Eviction::S3Fifo {
             AHEAD_PAGES
         } else {
@@ -96,8 +99,8 @@ impl Reclaim {
             sweep: None,
             target: None,
             cutoff: Cutoff::default(),
-            low_water: short_below + ahead,
-            short_below,
+            low_water: low_water + ahead,
+            short_below: low_water + ahead / 2,
             scan_now: 0,
             scan_cursor: 0,
             scan_left: 0,
@@ -510,6 +513,12 @@ impl<M: Memory> Shard<M> {
             Keep::All => true,
             Keep::Popular { .. } => self.reclaim.cutoff.keeps(frequency, size),
             Keep::Fetched { least, most_bytes } => {
+                // Those fetched no more than they had to be leave room for the others.
+                let most_bytes = if frequency == least {
+                    most_bytes / 2
+                } else {
+                    most_bytes
+                };
                 frequency >= least && sweep.kept_bytes + size <= most_bytes
             }
         };

@@ -23,6 +23,7 @@ use crate::item::{self, Header};
 use crate::key::Key;
 use crate::segment::arena::{Kind, Memory, NO_PAGE, Queue};
 use crate::shard::{Eviction, Shard};
+use crate::table::Pair;
 
 /// The small queue is swept while it has more than one page in so many.
 const SMALL_ONE_IN: usize = 10;
@@ -50,18 +51,19 @@ impl<M: Memory> Shard<M> {
     /// The queue a value for `key` is stored in: that of the value it replaces, if any; main if the key has left a
     /// ghost, which goes; small otherwise.
     #[inline]
-    pub(crate) fn queue_for(&mut self, key: Key<'_>) -> Queue {
+    pub(crate) fn queue_for(&mut self, key: Key<'_>, pair: Pair) -> Queue {
         if self.eviction != Eviction::S3Fifo {
             return Queue::Main;
         }
-        if let Some(entry) = self.table.find(self.arena.bytes(), key.hash, key.bytes) {
+        let places = self.table.candidates_of(self.arena.bytes(), pair, key.hash);
+        if let Some(entry) = self.table.find_among(self.arena.bytes(), places, key.bytes) {
             return self.queue_of(entry.location);
         }
         // As long as it would have been remembered by a queue of ghosts as long as the main queue.
         let age_max = u32::try_from(self.counters.items).unwrap_or(u32::MAX);
         if self
             .table
-            .take_ghost(self.arena.bytes_mut(), key.hash, age_max)
+            .take_ghost(self.arena.bytes_mut(), places, key.hash.tag(), age_max)
         {
             self.counters.ghost_hits += 1;
             Queue::Main

@@ -17,8 +17,7 @@
 //! the table grow, and an entry takes the slot of one without asking; `ghosts` counts them.
 
 use super::bucket::{self, SLOTS};
-use super::{Place, Table};
-use crate::key::KeyHash;
+use super::{Candidates, Place, Table};
 
 /// Bits of a stamp. A ghost that outlives so many others looks young again, which costs no more than one item in the
 /// wrong queue.
@@ -41,18 +40,23 @@ impl Table {
         self.ghosts += 1;
     }
 
-    /// Whether a key has left a ghost no older than `age_max`; it is gone then.
-    pub fn take_ghost(&mut self, memory: &mut [u8], hash: KeyHash, age_max: u32) -> bool {
+    /// Whether the key with this tag and these candidates has left a ghost no older than `age_max`; it is gone then.
+    pub fn take_ghost(
+        &mut self,
+        memory: &mut [u8],
+        Candidates { first, second, .. }: Candidates,
+        wanted: u16,
+        age_max: u32,
+    ) -> bool {
         if self.ghosts == 0 {
             return false;
         }
-        let (first, second) = self.both(hash);
         let mut found = false;
         for bucket_at in [first, second] {
             for slot in 0..SLOTS {
                 let bucket = bucket::view(memory, bucket_at);
                 if let Some((tag, stamp)) = bucket::ghost(bucket, slot)
-                    && tag == hash.tag()
+                    && tag == wanted
                 {
                     found |= self.age(stamp) <= age_max;
                     bucket::clear_ghost(memory, bucket_at, slot);
