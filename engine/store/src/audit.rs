@@ -2,6 +2,7 @@
 
 use crate::item::{self, Header};
 use crate::segment::arena::{Kind, Memory, NO_PAGE, Queue};
+use crate::segment::chains::Chains;
 use crate::shard::{Eviction, Shard};
 use crate::table::bucket::{self, SLOTS};
 
@@ -68,7 +69,7 @@ impl<M: Memory> Shard<M> {
                     notes.kind
                 );
                 ensure!(
-                    self.chains.index_of(notes) == index,
+                    Chains::index_of(notes) == index,
                     "page {page} of {:?} {} in chain {index}",
                     notes.queue,
                     notes.ttl_bucket

@@ -46,6 +46,7 @@ const PACE_MAX_ITEMS: usize = 160;
 #[derive(Clone, Copy)]
 struct Sweep {
     source: u32,
+    queue: Queue,
     /// Offset of the next item in the arena.
     at: usize,
     keep: Keep,
@@ -269,6 +270,7 @@ impl<M: Memory> Shard<M> {
         let at = self.arena.start_of(page);
         self.reclaim.sweep = Some(Sweep {
             source: page,
+            queue: self.arena.page(page).queue,
             at,
             keep,
             seen_bytes: 0,
@@ -328,7 +330,8 @@ impl<M: Memory> Shard<M> {
             }
         }
         let mut best: Option<(bool, u64, u32)> = None;
-        for (index, chain) in self.chains.chains.iter().enumerate() {
+        let main = self.chains.of_queue(Queue::Main);
+        for (index, chain) in self.chains.chains[main].iter().enumerate() {
             if chain.head == NO_PAGE {
                 continue;
             }
@@ -368,9 +371,9 @@ impl<M: Memory> Shard<M> {
 
     /// The oldest segment of a queue that takes new items.
     fn oldest_open(&self, queue: Queue) -> Option<u32> {
-        self.chains.chains[self.chains.of_queue(queue)]
-            .iter()
-            .map(|chain| chain.open)
+        self.chains
+            .of_queue(queue)
+            .map(|chain| self.chains.chains[chain].open)
             .filter(|&open| open != NO_PAGE && self.arena.page(open).loans == 0)
             .min_by_key(|&open| self.arena.page(open).epoch)
     }
@@ -522,7 +525,7 @@ impl<M: Memory> Shard<M> {
                 frequency >= least && sweep.kept_bytes + size <= most_bytes
             }
         };
-        let queue = self.arena.page(sweep.source).queue;
+        let queue = sweep.queue;
         if keep {
             let moved = moved_size(header, deadline, now);
             let judged = matches!(sweep.keep, Keep::Fetched { .. });

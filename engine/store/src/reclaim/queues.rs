@@ -22,6 +22,7 @@ use super::policy::Keep;
 use crate::item::{self, Header};
 use crate::key::Key;
 use crate::segment::arena::{Kind, Memory, NO_PAGE, Queue};
+use crate::segment::chains::Chains;
 use crate::shard::{Eviction, Shard};
 use crate::table::Pair;
 
@@ -52,9 +53,16 @@ impl<M: Memory> Shard<M> {
     /// ghost, which goes; small otherwise.
     #[inline]
     pub(crate) fn queue_for(&mut self, key: Key<'_>, pair: Pair) -> Queue {
-        if self.eviction != Eviction::S3Fifo {
-            return Queue::Main;
+        if self.eviction == Eviction::S3Fifo {
+            self.queue_of_two(key, pair)
+        } else {
+            Queue::Main
         }
+    }
+
+    // Apart, so that stores under the other policies keep nothing in registers for it.
+    #[inline(never)]
+    fn queue_of_two(&mut self, key: Key<'_>, pair: Pair) -> Queue {
         let places = self.table.candidates_of(self.arena.bytes(), pair, key.hash);
         if let Some(entry) = self.table.find_among(self.arena.bytes(), places, key.bytes) {
             return self.queue_of(entry.location);
@@ -109,7 +117,7 @@ impl<M: Memory> Shard<M> {
         now: u32,
     ) -> Option<u32> {
         let ttl_bucket = usize::from(self.arena.page(source).ttl_bucket);
-        let open = self.chains.chains[self.chains.index(Queue::Main, ttl_bucket)].open;
+        let open = self.chains.chains[Chains::index(Queue::Main, ttl_bucket)].open;
         if open != NO_PAGE {
             if self.fits(open, size, deadline, now) {
                 return Some(open);

@@ -48,12 +48,16 @@ pub(crate) enum Kind {
 }
 
 /// Which queue a segment stands in. Where a policy admits through a small queue, new items wait in `Small` until they
-/// are judged; everywhere else all segments are in `Main`.
+/// are judged; everywhere else all segments are in `Main`. Its number is where its chains begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
 pub(crate) enum Queue {
-    Main,
-    Small,
+    Main = 0,
+    Small = QUEUE_CHAINS as u16,
 }
+
+/// Chains of a queue at most: a constant, so that stores need not look up where a queue begins.
+pub(crate) const QUEUE_CHAINS: usize = 256;
 
 /// The notes about one page: one cache line, so a lookup pays for one.
 #[derive(Clone, Debug)]

@@ -1,15 +1,15 @@
 //! One chain of segments for each TTL bucket and queue, oldest first.
 //!
 //! ```text
-//! chains:  | TTL bucket 0, main | TTL bucket 1, main | ... | TTL bucket 0, small | TTL bucket 1, small | ...
-//!                                                            only where a policy has a small queue
+//! 0                                                     256
+//! | TTL bucket 0, main | TTL bucket 1, main | ... | - | TTL bucket 0, small | TTL bucket 1, small | ...
 //! ```
 //!
 //! Always true: epochs grow along a chain; at most one segment of a chain is open; a segment is in the chain of its TTL
 //! bucket and queue from its opening until it is freed; `small_pages` counts the segments of the small queue and the
 //! extension pages of the large values in it.
 
-use super::arena::{Arena, Kind, Memory, NO_PAGE, Page, Queue};
+use super::arena::{Arena, Kind, Memory, NO_PAGE, Page, QUEUE_CHAINS, Queue};
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Chain {
@@ -28,12 +28,11 @@ pub(crate) struct Chains {
 }
 
 impl Chains {
-    pub fn new(ttl_bucket_count: usize, has_small: bool) -> Self {
+    pub fn new(ttl_bucket_count: usize) -> Self {
         assert!(
-            ttl_bucket_count <= usize::from(u16::MAX),
-            "{ttl_bucket_count} TTL buckets need more than 16 bits"
+            ttl_bucket_count <= QUEUE_CHAINS,
+            "{ttl_bucket_count} TTL buckets to a queue of {QUEUE_CHAINS} chains"
         );
-        let queue_count = if has_small { 2 } else { 1 };
         Self {
             small_pages: 0,
             ttl_bucket_count,
@@ -44,35 +43,32 @@ impl Chains {
                     open: NO_PAGE,
                     len: 0
                 };
-                queue_count * ttl_bucket_count
+                QUEUE_CHAINS + ttl_bucket_count
             ],
         }
     }
 
     /// The number of the chain of a TTL bucket in a queue.
     #[inline(always)]
-    pub fn index(&self, queue: Queue, ttl_bucket: usize) -> usize {
-        match queue {
-            Queue::Main => ttl_bucket,
-            Queue::Small => self.ttl_bucket_count + ttl_bucket,
-        }
+    pub fn index(queue: Queue, ttl_bucket: usize) -> usize {
+        queue as usize + ttl_bucket
     }
 
     /// The number of the chain a segment belongs to.
     #[inline(always)]
-    pub fn index_of(&self, notes: &Page) -> usize {
-        self.index(notes.queue, usize::from(notes.ttl_bucket))
+    pub fn index_of(notes: &Page) -> usize {
+        Self::index(notes.queue, usize::from(notes.ttl_bucket))
     }
 
     /// The numbers of all chains of a queue.
     pub fn of_queue(&self, queue: Queue) -> std::ops::Range<usize> {
-        let first = self.index(queue, 0);
-        first..(first + self.ttl_bucket_count).min(self.chains.len())
+        let first = Self::index(queue, 0);
+        first..first + self.ttl_bucket_count
     }
 
     /// Puts a segment at the young end of the chain of its TTL bucket.
     pub fn push<M: Memory>(&mut self, arena: &mut Arena<M>, page: u32) {
-        let index = self.index_of(arena.page(page));
+        let index = Self::index_of(arena.page(page));
         let chain = &mut self.chains[index];
         self.small_pages += usize::from(arena.page(page).queue == Queue::Small);
         arena.page_mut(page).prev = chain.tail;
@@ -93,7 +89,7 @@ impl Chains {
     /// Takes a segment out of its chain, wherever it stands.
     pub fn remove<M: Memory>(&mut self, arena: &mut Arena<M>, page: u32) {
         let (prev, next) = (arena.page(page).prev, arena.page(page).next);
-        let index = self.index_of(arena.page(page));
+        let index = Self::index_of(arena.page(page));
         let chain = &mut self.chains[index];
         self.small_pages -= usize::from(arena.page(page).queue == Queue::Small);
         if prev == NO_PAGE {
@@ -120,7 +116,7 @@ impl Chains {
         let notes = arena.page_mut(page);
         debug_assert!(matches!(notes.kind, Kind::Open | Kind::Target));
         notes.kind = Kind::Sealed;
-        let index = self.index_of(arena.page(page));
+        let index = Self::index_of(arena.page(page));
         let chain = &mut self.chains[index];
         if chain.open == page {
             chain.open = NO_PAGE;

@@ -225,7 +225,7 @@ impl<M: Memory> Shard<M> {
         let ttl = TtlBuckets::new(arena.page_count());
         Ok(Self {
             table,
-            chains: Chains::new(ttl.count(), config.eviction == Eviction::S3Fifo),
+            chains: Chains::new(ttl.count()),
             ttl,
             hasher,
             eviction: config.eviction,

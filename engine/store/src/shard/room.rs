@@ -2,6 +2,7 @@
 
 use super::{NoMemory, Shard};
 use crate::segment::arena::{Kind, Memory, NO_PAGE, Queue};
+use crate::segment::chains::Chains;
 use crate::table::LINE_BYTES;
 use crate::ttl::NEVER;
 
@@ -30,7 +31,7 @@ impl<M: Memory> Shard<M> {
         now: u32,
     ) -> Result<u32, NoMemory> {
         self.keep_pace(size + extensions * self.arena.page_bytes(), now);
-        let chain = self.chains.index(queue, self.ttl.index(deadline, now));
+        let chain = Chains::index(queue, self.ttl.index(deadline, now));
         let open = self.chains.chains[chain].open;
         if extensions == 0 && open != NO_PAGE && self.accepts(open, size, deadline, now) {
             return Ok(open);
@@ -49,7 +50,7 @@ impl<M: Memory> Shard<M> {
     ) -> Result<u32, NoMemory> {
         debug_assert!(size <= self.arena.page_bytes());
         let ttl_bucket = self.ttl.index(deadline, now);
-        let chain = self.chains.index(queue, ttl_bucket);
+        let chain = Chains::index(queue, ttl_bucket);
         loop {
             let open = self.chains.chains[chain].open;
             if open != NO_PAGE && !self.accepts(open, size, deadline, now) {

@@ -71,39 +71,33 @@ impl Table {
         self.ghost_clock.wrapping_sub(stamp) & STAMP_MASK
     }
 
-    /// The slot of a bucket that an entry takes, of the `free` ones: one without a ghost, or that of the oldest.
+    /// The slot of a bucket that an entry is about to take, of the `free` ones: one without a ghost, or that of the
+    /// oldest, which goes.
     #[inline(always)]
-    pub(super) fn slot_of(&self, memory: &[u8], bucket_at: usize, free: u32) -> usize {
+    pub(super) fn claim(&mut self, memory: &[u8], bucket_at: usize, free: u32) -> usize {
         if self.ghosts == 0 {
             free.trailing_zeros() as usize
         } else {
-            self.slot_among_ghosts(memory, bucket_at, free)
+            self.claim_among_ghosts(memory, bucket_at, free)
         }
     }
 
-    fn slot_among_ghosts(&self, memory: &[u8], bucket_at: usize, free: u32) -> usize {
+    #[inline(never)]
+    fn claim_among_ghosts(&mut self, memory: &[u8], bucket_at: usize, free: u32) -> usize {
         let bucket = bucket::view(memory, bucket_at);
-        (0..SLOTS)
+        let age = |slot| bucket::ghost(bucket, slot).map_or(u32::MAX, |(_, stamp)| self.age(stamp));
+        let slot = (0..SLOTS)
             .filter(|&slot| free & 1 << slot != 0)
-            .max_by_key(|&slot| match bucket::ghost(bucket, slot) {
-                Some((_, stamp)) => self.age(stamp),
-                None => u32::MAX,
-            })
-            .expect("some slot is free")
+            .max_by_key(|&slot| age(slot))
+            .expect("some slot is free");
+        self.ghosts -= usize::from(bucket::ghost(bucket, slot).is_some());
+        slot
     }
 
-    /// An entry is about to be written to an empty slot.
-    #[inline(always)]
-    pub(super) fn give_way(&mut self, memory: &[u8], bucket_at: usize, slot: usize) {
-        if self.ghosts != 0 && bucket::ghost(bucket::view(memory, bucket_at), slot).is_some() {
-            self.ghosts -= 1;
-        }
-    }
-
-    /// A bucket is about to be taken away.
-    pub(super) fn give_way_all(&mut self, memory: &[u8], bucket_at: usize) {
-        for slot in 0..SLOTS {
-            self.give_way(memory, bucket_at, slot);
-        }
+    /// A bucket is about to be taken away, and its ghosts with it.
+    pub(super) fn forget_ghosts(&mut self, memory: &[u8], bucket_at: usize) {
+        let bucket = bucket::view(memory, bucket_at);
+        let is_ghost = |&slot: &usize| bucket::ghost(bucket, slot).is_some();
+        self.ghosts -= (0..SLOTS).filter(is_ghost).count();
     }
 }

@@ -356,7 +356,6 @@ impl Table {
         frequency: u8,
     ) -> Result<(), NoSlot> {
         let place = self.room_for(memory, hash, candidates).ok_or(NoSlot)?;
-        self.give_way(memory, place.bucket_at, place.slot);
         bucket::put(
             memory,
             place.bucket_at,
@@ -380,7 +379,7 @@ impl Table {
         if SLOTS as u32 - free_first.count_ones() < FIRST_CHOICE_FILL {
             return Some(Place {
                 bucket_at: first,
-                slot: self.slot_of(memory, first, free_first),
+                slot: self.claim(memory, first, free_first),
             });
         }
         let free_second = bucket::empties(bucket::view(memory, second));
@@ -388,12 +387,12 @@ impl Table {
             return Some(if free_second.count_ones() > free_first.count_ones() {
                 Place {
                     bucket_at: second,
-                    slot: self.slot_of(memory, second, free_second),
+                    slot: self.claim(memory, second, free_second),
                 }
             } else {
                 Place {
                     bucket_at: first,
-                    slot: self.slot_of(memory, first, free_first),
+                    slot: self.claim(memory, first, free_first),
                 }
             });
         }
@@ -449,8 +448,7 @@ impl Table {
             if depth == 0 {
                 let free = bucket::empties(bucket::view(memory, other_at));
                 if free != 0 {
-                    let to_slot = self.slot_of(memory, other_at, free);
-                    self.give_way(memory, other_at, to_slot);
+                    let to_slot = self.claim(memory, other_at, free);
                     bucket::move_entry(memory, (bucket_at, slot), (other_at, to_slot));
                     return Some(slot);
                 }
@@ -614,12 +612,11 @@ impl Table {
         let other_at = self.bucket_of(other, tag);
         let free = bucket::empties(bucket::view(memory, other_at));
         let room = if free != 0 {
-            Some(self.slot_of(memory, other_at, free))
+            Some(self.claim(memory, other_at, free))
         } else {
             (0..depth).find_map(|depth| self.displace(memory, other, other_at, depth, row))
         };
         let Some(to_slot) = room else { return false };
-        self.give_way(memory, other_at, to_slot);
         bucket::move_entry(memory, (from_at, slot), (other_at, to_slot));
         true
     }
@@ -673,12 +670,11 @@ impl Table {
                 let to_at = self.bucket_at(row, usize::from(self.owners.of(tag)[0]));
                 let free = bucket::empties(bucket::view(arena.bytes(), to_at));
                 assert!(free != 0, "room was counted for the entries of row {row}");
-                let to_slot = self.slot_of(arena.bytes(), to_at, free);
-                self.give_way(arena.bytes(), to_at, to_slot);
+                let to_slot = self.claim(arena.bytes(), to_at, free);
                 bucket::move_entry(arena.bytes_mut(), (from_at, slot), (to_at, to_slot));
             }
         }
-        self.give_way_all(arena.bytes(), from_at);
+        self.forget_ghosts(arena.bytes(), from_at);
         self.cursor -= 1;
         self.reshaped();
         if row & self.chunk_mask == 0 {
