@@ -22,6 +22,8 @@
 //! empty slots takes notice of.
 
 pub(crate) mod bucket;
+#[cfg(test)]
+mod flood;
 mod ghosts;
 mod owners;
 mod scan;
