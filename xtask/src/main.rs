@@ -4,12 +4,15 @@
 //! tool that is too slow for it. This crate depends on none of the others: it builds them and looks at them from
 //! outside, as a client and as a reader.
 
+mod bench;
 mod clients;
 mod conformance;
 mod fuzz;
+mod held;
 mod load;
 mod perf;
 mod process;
+mod record_file;
 mod setup;
 mod stage;
 mod test;
@@ -47,6 +50,10 @@ enum Command {
     Perf(perf::Options),
     /// Run one of the usual loads with strata-load or memtier_benchmark, or compare two results.
     Load(load::Options),
+    /// Run the store's benchmarks beside the segcache crate, and write the record.
+    Bench(bench::Options),
+    /// Count what a server holds in its memory beside a real memcached, and write the record.
+    Held(held::Options),
     /// Install what conformance and clients need: Debian packages and a Python environment.
     Setup,
 }
@@ -61,6 +68,8 @@ fn main() -> ExitCode {
         Command::Fuzz(options) => fuzz::run(&workspace, &options),
         Command::Perf(options) => perf::run(&workspace, &options),
         Command::Load(options) => load::run(&workspace, &options),
+        Command::Bench(options) => bench::run(&workspace, &options),
+        Command::Held(options) => held::run(&workspace, &options),
         Command::Setup => setup::run(&workspace),
     });
     match result {

@@ -18,9 +18,13 @@
 //! A column is some pages of the arena, or one. The table starts with one column, about a 256th of the memory.
 //!
 //! Always true: an entry stands in one of the two buckets its key addresses; no location stands in two entries;
-//! `entries` counts the slots in use.
+//! `entries` counts the slots in use. An empty slot may hold a ghost (`ghosts`), which nothing here but the choice among
+//! empty slots takes notice of.
 
 pub(crate) mod bucket;
+#[cfg(test)]
+mod flood;
+mod ghosts;
 mod owners;
 mod scan;
 
@@ -54,7 +58,6 @@ fn grow_above(columns: usize) -> usize {
         1 => 70,
         2 => 84,
         3 => 92,
-        4..8 => 100,
         _ => 109,
     }
 }
@@ -100,6 +103,14 @@ impl Candidates {
     }
 }
 
+/// The two buckets of a key, found once for several steps.
+#[derive(Clone, Copy)]
+pub(crate) struct Pair {
+    at: (usize, usize),
+    /// The table's shape when they were found.
+    shape: u32,
+}
+
 /// An entry found.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Entry {
@@ -133,6 +144,13 @@ pub(crate) struct Table {
     /// The buckets in a page less one.
     chunk_mask: usize,
     entries: usize,
+    ghosts: usize,
+    /// Number of the youngest ghost, cut to the bits of a stamp.
+    ghost_clock: u32,
+    /// Entries above which the table grows.
+    grow_above: usize,
+    /// Changes whenever a bucket is added or taken away, and with it where keys may be.
+    shape: u32,
 }
 
 impl Table {
@@ -166,6 +184,10 @@ impl Table {
             row_mask: (1 << row_shift) - 1,
             chunk_mask: (1 << chunk_shift) - 1,
             entries: 0,
+            ghosts: 0,
+            ghost_clock: 0,
+            grow_above: (grow_above(1) << row_shift) / 16,
+            shape: 0,
         }
     }
 
@@ -295,15 +317,32 @@ impl Table {
         (first, second)
     }
 
-    /// Starts loading the first `line_count` cache lines of the items a lookup of this hash would compare. Reads both
-    /// buckets.
+    /// As `prefetch_buckets`, for a caller that may make the table grow or shrink before it asks for the candidates.
     #[inline(always)]
-    pub fn prefetch_item(&self, memory: &[u8], hash: KeyHash, line_count: usize) {
+    pub fn prefetch_pair(&self, memory: &[u8], hash: KeyHash) -> Pair {
+        Pair {
+            at: self.prefetch_buckets(memory, hash),
+            shape: self.shape,
+        }
+    }
+
+    /// As `candidates`, of a key whose buckets were found before.
+    #[inline(always)]
+    pub fn candidates_of(&self, memory: &[u8], pair: Pair, hash: KeyHash) -> Candidates {
+        let at = if pair.shape == self.shape {
+            pair.at
+        } else {
+            self.both(hash)
+        };
+        Self::candidates_in(memory, at, hash.tag())
+    }
+
+    /// Starts loading the first `item_bytes` bytes of the items a lookup of this hash would compare. Reads both buckets.
+    #[inline(always)]
+    pub fn prefetch_item(&self, memory: &[u8], hash: KeyHash, item_bytes: usize) {
         self.candidates(memory, hash).find(|place| {
             let location = bucket::location(bucket::view(memory, place.bucket_at), place.slot);
-            for line in 0..line_count {
-                prefetch::line(memory, location + line * LINE_BYTES);
-            }
+            prefetch_bytes(memory, location, item_bytes);
             None::<()>
         });
     }
@@ -333,7 +372,7 @@ impl Table {
 
     #[inline]
     fn room_for(
-        &self,
+        &mut self,
         memory: &mut [u8],
         hash: KeyHash,
         Candidates { first, second, .. }: Candidates,
@@ -342,7 +381,7 @@ impl Table {
         if SLOTS as u32 - free_first.count_ones() < FIRST_CHOICE_FILL {
             return Some(Place {
                 bucket_at: first,
-                slot: free_first.trailing_zeros() as usize,
+                slot: self.claim(memory, first, free_first),
             });
         }
         let free_second = bucket::empties(bucket::view(memory, second));
@@ -350,12 +389,12 @@ impl Table {
             return Some(if free_second.count_ones() > free_first.count_ones() {
                 Place {
                     bucket_at: second,
-                    slot: free_second.trailing_zeros() as usize,
+                    slot: self.claim(memory, second, free_second),
                 }
             } else {
                 Place {
                     bucket_at: first,
-                    slot: free_first.trailing_zeros() as usize,
+                    slot: self.claim(memory, first, free_first),
                 }
             });
         }
@@ -365,7 +404,7 @@ impl Table {
     /// Pushes an entry on from one of the two full buckets of a hash.
     #[cold]
     fn make_slot(
-        &self,
+        &mut self,
         memory: &mut [u8],
         hash: KeyHash,
         first: usize,
@@ -388,7 +427,7 @@ impl Table {
     /// Entries only ever move into a bucket with room, so the bucket being helped is not refilled on the way. No entry
     /// moves into row `except`: whoever empties that row would otherwise get back what he gave away.
     fn displace(
-        &self,
+        &mut self,
         memory: &mut [u8],
         row: usize,
         bucket_at: usize,
@@ -411,11 +450,8 @@ impl Table {
             if depth == 0 {
                 let free = bucket::empties(bucket::view(memory, other_at));
                 if free != 0 {
-                    bucket::move_entry(
-                        memory,
-                        (bucket_at, slot),
-                        (other_at, free.trailing_zeros() as usize),
-                    );
+                    let to_slot = self.claim(memory, other_at, free);
+                    bucket::move_entry(memory, (bucket_at, slot), (other_at, to_slot));
                     return Some(slot);
                 }
             } else if let Some(freed) = self.displace(memory, other, other_at, depth - 1, except) {
@@ -453,9 +489,7 @@ impl Table {
     #[inline]
     pub fn grow<M: Memory>(&mut self, arena: &mut Arena<M>, may_take_page: bool) {
         for _ in 0..STEPS_PER_INSERT {
-            if self.entries * 16 <= self.bucket_count() * grow_above(self.columns)
-                || !self.expand_row(arena, may_take_page)
-            {
+            if self.entries <= self.grow_above || !self.expand_row(arena, may_take_page) {
                 return;
             }
         }
@@ -514,11 +548,18 @@ impl Table {
         }
         self.cursor += 1;
         self.finish_column();
+        self.reshaped();
         // Some insertions pass before the next row's turn.
         for column in 0..self.columns.min(ROW_PREFETCH) {
             prefetch::line(memory, self.bucket_at(self.cursor, column));
         }
         true
+    }
+
+    /// A bucket was added or taken away.
+    fn reshaped(&mut self) {
+        self.shape = self.shape.wrapping_add(1);
+        self.grow_above = self.bucket_count() * grow_above(self.columns) / 16;
     }
 
     /// The entries of a row that a new column owns, and how many there are: those beyond the eighth are only counted.
@@ -561,7 +602,7 @@ impl Table {
 
     /// Moves an entry to its other row, if there is room or some can be made within `depth` moves.
     fn move_to_other(
-        &self,
+        &mut self,
         memory: &mut [u8],
         row: usize,
         from_at: usize,
@@ -573,7 +614,7 @@ impl Table {
         let other_at = self.bucket_of(other, tag);
         let free = bucket::empties(bucket::view(memory, other_at));
         let room = if free != 0 {
-            Some(free.trailing_zeros() as usize)
+            Some(self.claim(memory, other_at, free))
         } else {
             (0..depth).find_map(|depth| self.displace(memory, other, other_at, depth, row))
         };
@@ -599,6 +640,7 @@ impl Table {
             self.columns -= 1;
             self.cursor = 1 << self.row_shift;
             self.owners.retreat();
+            self.reshaped();
         }
         let (row, column) = (self.cursor - 1, self.columns);
         let from_at = self.bucket_at(row, column);
@@ -630,14 +672,13 @@ impl Table {
                 let to_at = self.bucket_at(row, usize::from(self.owners.of(tag)[0]));
                 let free = bucket::empties(bucket::view(arena.bytes(), to_at));
                 assert!(free != 0, "room was counted for the entries of row {row}");
-                bucket::move_entry(
-                    arena.bytes_mut(),
-                    (from_at, slot),
-                    (to_at, free.trailing_zeros() as usize),
-                );
+                let to_slot = self.claim(arena.bytes(), to_at, free);
+                bucket::move_entry(arena.bytes_mut(), (from_at, slot), (to_at, to_slot));
             }
         }
+        self.forget_ghosts(arena.bytes(), from_at);
         self.cursor -= 1;
+        self.reshaped();
         if row & self.chunk_mask == 0 {
             let start = self
                 .directory
@@ -646,6 +687,20 @@ impl Table {
             arena.release(arena.page_of(start));
         }
         true
+    }
+}
+
+/// Starts loading the lines of `count` bytes from `location` on.
+#[inline(always)]
+fn prefetch_bytes(memory: &[u8], location: usize, count: usize) {
+    let last = location + count - 1;
+    // Where an item begins in its line decides how many lines it reaches into. That cannot be guessed, so the last line
+    // may be asked for twice rather than counted.
+    let mut at = location;
+    prefetch::line(memory, at);
+    for _ in 0..count.div_ceil(LINE_BYTES) {
+        at = (at + LINE_BYTES).min(last);
+        prefetch::line(memory, at);
     }
 }
 

@@ -1,0 +1,113 @@
+//! When an item dies, and touch.
+//!
+//! An item tells its deadline as seconds after the base of its segment; one months away is written out in the item.
+//!
+//! Always true: `max_deadline` of a segment is no earlier than the deadline of any item in it.
+
+use super::relocate::moved_size;
+use super::{Reason, Shard, TouchOutcome};
+use crate::item::{self, Header};
+use crate::key::Key;
+use crate::segment::arena::{Kind, Memory};
+use crate::ttl::{Deadline, NEVER, Seconds};
+
+/// A touch that shortens the life of an item leaves it in place if its segment lives no longer than this besides twice
+/// the new ttl; otherwise the item moves where its space comes back in time.
+const TOUCH_SLACK_SECONDS: u32 = 60;
+/// What an item that can be told by its delta must satisfy; see `TtlBuckets::seal_age`.
+pub(super) const NEAR: &str = "a near deadline fits the delta of a segment that takes items";
+
+impl<M: Memory> Shard<M> {
+    /// Gives an item a new deadline. Its CAS unique stays.
+    pub fn touch(&mut self, key: Key<'_>, deadline: Deadline, now: Seconds) -> TouchOutcome {
+        let (deadline, now) = (deadline.raw(), now.0);
+        let Some((entry, header)) = self.lookup(key, now) else {
+            return TouchOutcome::NotFound;
+        };
+        if deadline <= now {
+            self.bury(entry, header, Reason::Command);
+            return TouchOutcome::Touched;
+        }
+        if self.touch_in_place(entry.location, header, deadline, now) {
+            return TouchOutcome::Touched;
+        }
+        let size = moved_size(header, deadline, now);
+        let queue = self.queue_of(entry.location);
+        let Ok(page) = self.make_room(queue, size, 0, deadline, now) else {
+            return TouchOutcome::NoMemory;
+        };
+        let Some((entry, header)) = self.lookup(key, now) else {
+            return TouchOutcome::NotFound;
+        };
+        self.relocate(entry.place, entry.location, header, page, deadline, now);
+        TouchOutcome::Touched
+    }
+
+    fn touch_in_place(&mut self, location: usize, header: Header, deadline: u32, now: u32) -> bool {
+        let index = self.arena.page_of(location);
+        let page = self.arena.page(index);
+        // The open segment would take the item as a new one, so it may as well keep it.
+        let at_home = page.kind == Kind::Open
+            && usize::from(page.ttl_bucket) == self.ttl.index(deadline, now);
+        if !at_home && deadline != page.max_deadline {
+            let pinned = page.max_deadline - now;
+            let too_long = page.max_deadline == NEVER
+                || pinned / 2 > (deadline - now).saturating_add(TOUCH_SLACK_SECONDS);
+            if deadline > page.max_deadline || too_long {
+                return false;
+            }
+        }
+        if !self.set_deadline(location, header, deadline) {
+            return false;
+        }
+        let page = self.arena.page_mut(index);
+        page.max_deadline = page.max_deadline.max(deadline);
+        true
+    }
+
+    /// Writes a deadline into an item where it is, if the item can tell it.
+    pub(super) fn set_deadline(
+        &mut self,
+        location: usize,
+        mut header: Header,
+        deadline: u32,
+    ) -> bool {
+        if header.has(item::FAR) {
+            if deadline == NEVER {
+                return false;
+            }
+            item::write_u32(self.arena.bytes_mut(), header.far_at(location), deadline);
+            return true;
+        }
+        let base = self.arena.page(self.arena.page_of(location)).base;
+        let Some(delta) = delta_of(base, deadline) else {
+            return false;
+        };
+        header.delta = delta;
+        header.write(self.arena.bytes_mut(), location);
+        true
+    }
+
+    /// When an item dies.
+    #[inline(always)]
+    pub(crate) fn deadline_of(&self, location: usize, header: Header) -> u32 {
+        if header.delta == item::DELTA_NEVER {
+            NEVER
+        } else if header.has(item::FAR) {
+            item::read_u32(self.arena.bytes(), header.far_at(location))
+        } else {
+            self.arena.page(self.arena.page_of(location)).base + header.delta
+        }
+    }
+}
+
+/// A deadline as the header tells it, if it can.
+#[inline(always)]
+pub(crate) fn delta_of(base: u32, deadline: u32) -> Option<u32> {
+    if deadline == NEVER {
+        return Some(item::DELTA_NEVER);
+    }
+    deadline
+        .checked_sub(base)
+        .filter(|&delta| delta <= item::DELTA_MAX)
+}

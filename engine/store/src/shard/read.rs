@@ -1,0 +1,219 @@
+//! Lookups: the item of a key if it may be seen, how often it is fetched, and its CAS unique.
+//!
+//! Always true: an item met after its deadline or a flush is removed on the spot and never handed out.
+
+use super::{Reason, Shard, TouchOutcome, Unique};
+use crate::item::{self, Header};
+use crate::key::Key;
+use crate::segment::arena::Memory;
+use crate::table::{Entry, Place, bucket};
+use crate::ttl::{Deadline, Seconds};
+use crate::value::{Hit, ItemRef, Placement, Value};
+
+/// Up to this count the frequency of an item counts every fetch; above, one in `frequency`.
+const FREQUENCY_EXACT: u8 = 16;
+/// The frequency stops here.
+const FREQUENCY_MAX: u8 = 127;
+
+const _: () = assert!(FREQUENCY_MAX & bucket::GHOST == 0);
+
+impl<M: Memory> Shard<M> {
+    /// Starts loading the hash buckets of a key. First of two steps that make a batch of lookups overlap.
+    #[inline]
+    pub fn prefetch_buckets(&self, hash: crate::KeyHash) {
+        self.table.prefetch_buckets(self.arena.bytes(), hash);
+    }
+
+    /// Starts loading the items a lookup of this hash would read. Second step, when the buckets have arrived.
+    #[inline]
+    pub fn prefetch_item(&self, hash: crate::KeyHash) {
+        self.table
+            .prefetch_item(self.arena.bytes(), hash, self.prefetch_bytes);
+    }
+
+    /// Looks a key up and counts the fetch.
+    #[inline(always)]
+    pub fn get(&mut self, key: Key<'_>, now: Seconds, unique: Unique) -> Option<Hit<'_>> {
+        let (entry, mut header, deadline) = self.fetch(key, now.0)?;
+        self.bump(entry.place);
+        let first_fetch = !header.has(item::FETCHED);
+        let wanted = item::FETCHED
+            | if unique == Unique::Wanted {
+                item::SEEN
+            } else {
+                0
+            };
+        if header.bits & wanted != wanted {
+            header.bits |= wanted;
+            header.write(self.arena.bytes_mut(), entry.location);
+        }
+        Some(self.hit(entry.location, header, deadline, unique, first_fetch))
+    }
+
+    /// Gives the item a new deadline and looks it up. When it cannot be moved for lack of memory it keeps the old
+    /// deadline. A deadline that has passed hands the value out for the last time (only without memory to move it, and
+    /// with a segment that cannot tell the present second, the item is removed and this is a miss).
+    pub fn get_and_touch(
+        &mut self,
+        key: Key<'_>,
+        deadline: Deadline,
+        now: Seconds,
+        unique: Unique,
+    ) -> Option<Hit<'_>> {
+        if deadline.raw() <= now.0 {
+            return self.get_last(key, now, unique);
+        }
+        self.touch(key, deadline, now);
+        self.get(key, now, unique)
+    }
+
+    /// Looks a key up and ends its life: the value is handed out once more, the next reader misses.
+    fn get_last(&mut self, key: Key<'_>, now: Seconds, unique: Unique) -> Option<Hit<'_>> {
+        let (entry, mut header, _) = self.fetch(key, now.0)?;
+        if self.set_deadline(entry.location, header, now.0) {
+            let first_fetch = !header.has(item::FETCHED);
+            header = Header::read(self.arena.bytes(), entry.location);
+            header.bits |= item::FETCHED;
+            header.write(self.arena.bytes_mut(), entry.location);
+            return Some(self.hit(entry.location, header, now.0, unique, first_fetch));
+        }
+        // Its segment is months old and cannot tell the present, so the item moves to one that can.
+        if self.touch(key, Deadline::At(Seconds(now.0 + 1)), now) == TouchOutcome::Touched {
+            return self.get_last(key, now, unique);
+        }
+        self.unlink(key);
+        None
+    }
+
+    #[inline(always)]
+    fn hit(
+        &self,
+        location: usize,
+        header: Header,
+        deadline: u32,
+        unique: Unique,
+        first_fetch: bool,
+    ) -> Hit<'_> {
+        let memory = self.arena.bytes();
+        let page = self.arena.page(self.arena.page_of(location));
+        let placement = Placement::of(memory, location, header);
+        Hit {
+            flags: header.flags(memory, location),
+            cas: if unique == Unique::Wanted {
+                self.unique_of(location, header)
+            } else {
+                0
+            },
+            deadline: Deadline::from_raw(deadline),
+            value: Value::new(memory, &self.arena.pages, placement),
+            item: ItemRef {
+                location,
+                epoch: page.epoch,
+            },
+            first_fetch,
+        }
+    }
+
+    /// The CAS unique: written in the item, or else made of when its segment was opened and where in it the item is.
+    /// Both grow only, so no unique returns.
+    #[inline]
+    pub(crate) fn unique_of(&self, location: usize, header: Header) -> u64 {
+        if header.has(item::CAS) {
+            return item::read_u64(self.arena.bytes(), header.unique_at(location));
+        }
+        let page = self.arena.page_of(location);
+        self.arena.page(page).epoch << 20 | (location - self.arena.start_of(page)) as u64
+    }
+
+    /// Counts a fetch in the table entry: exactly while it is small, by chance later, so it grows like a logarithm.
+    #[inline(always)]
+    pub(super) fn bump(&mut self, place: Place) {
+        let frequency = bucket::frequency(
+            bucket::view(self.arena.bytes(), place.bucket_at),
+            place.slot,
+        );
+        if frequency >= FREQUENCY_MAX {
+            return;
+        }
+        if frequency >= FREQUENCY_EXACT && !self.one_in(u32::from(frequency)) {
+            return;
+        }
+        bucket::set_frequency(
+            self.arena.bytes_mut(),
+            place.bucket_at,
+            place.slot,
+            frequency + 1,
+        );
+    }
+
+    /// True with a chance of one in `count`.
+    #[inline(always)]
+    fn one_in(&mut self, count: u32) -> bool {
+        ((self.random() >> 32) * u64::from(count)) >> 32 == 0
+    }
+
+    #[inline(always)]
+    fn random(&mut self) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random
+    }
+
+    /// The visible item of a key. An item met after its deadline or a flush is removed on the spot.
+    #[inline(always)]
+    pub(crate) fn lookup(&mut self, key: Key<'_>, now: u32) -> Option<(Entry, Header)> {
+        let (entry, header, _) = self.find_visible(key, now).ok()?;
+        Some((entry, header))
+    }
+
+    /// As `lookup`, for commands that fetch: tells the deadline too, and counts what made it miss.
+    #[inline(always)]
+    fn fetch(&mut self, key: Key<'_>, now: u32) -> Option<(Entry, Header, u32)> {
+        match self.find_visible(key, now) {
+            Ok(found) => Some(found),
+            Err(reason) => {
+                match reason {
+                    Some(Reason::Expired) => self.counters.get_expired += 1,
+                    Some(Reason::Flushed) => self.counters.get_flushed += 1,
+                    _ => {}
+                }
+                None
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn find_visible(
+        &mut self,
+        key: Key<'_>,
+        now: u32,
+    ) -> Result<(Entry, Header, u32), Option<Reason>> {
+        self.pass_time(now);
+        let Some(entry) = self.table.find(self.arena.bytes(), key.hash, key.bytes) else {
+            return Err(None);
+        };
+        let header = Header::read(self.arena.bytes(), entry.location);
+        let deadline = self.deadline_of(entry.location, header);
+        match self.gone(entry.location, deadline, now) {
+            None => Ok((entry, header, deadline)),
+            Some(reason) => {
+                self.bury(entry, header, reason);
+                Err(Some(reason))
+            }
+        }
+    }
+
+    /// Why an item must not be seen, if it must not.
+    #[inline(always)]
+    pub(crate) fn gone(&self, location: usize, deadline: u32, now: u32) -> Option<Reason> {
+        let page = self.arena.page(self.arena.page_of(location));
+        if page.epoch < self.flush_epoch {
+            Some(Reason::Flushed)
+        } else if deadline <= now {
+            Some(Reason::Expired)
+        } else {
+            None
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Where a new item goes: the open segment of its TTL bucket, or a page won for it.
+
+use super::{NoMemory, Shard};
+use crate::segment::arena::{Kind, Memory, NO_PAGE, Queue};
+use crate::segment::chains::Chains;
+use crate::table::LINE_BYTES;
+use crate::ttl::NEVER;
+
+/// Bytes of an item a prefetch asks for at most; the processor itself follows a longer run.
+const PREFETCH_BYTES_MAX: usize = 4 * LINE_BYTES;
+
+impl<M: Memory> Shard<M> {
+    /// Whether an open segment takes an item of `size` bytes with this deadline.
+    #[inline]
+    fn accepts(&self, page: u32, size: usize, deadline: u32, now: u32) -> bool {
+        let notes = self.arena.page(page);
+        notes.used as usize + size <= self.arena.page_bytes()
+            && (deadline == NEVER
+                || now.saturating_sub(notes.opened_at) <= self.ttl.seal_age(deadline - now))
+    }
+
+    /// Finds or opens a segment of a queue with room for an item of `size` bytes, and sees to it that `extensions`
+    /// pages are free.
+    #[inline]
+    pub(super) fn make_room(
+        &mut self,
+        queue: Queue,
+        size: usize,
+        extensions: usize,
+        deadline: u32,
+        now: u32,
+    ) -> Result<u32, NoMemory> {
+        self.keep_pace(size + extensions * self.arena.page_bytes(), now);
+        let chain = Chains::index(queue, self.ttl.index(deadline, now));
+        let open = self.chains.chains[chain].open;
+        if extensions == 0 && open != NO_PAGE && self.accepts(open, size, deadline, now) {
+            return Ok(open);
+        }
+        self.make_room_slowly(queue, size, extensions, deadline, now)
+    }
+
+    #[cold]
+    fn make_room_slowly(
+        &mut self,
+        queue: Queue,
+        size: usize,
+        extensions: usize,
+        deadline: u32,
+        now: u32,
+    ) -> Result<u32, NoMemory> {
+        debug_assert!(size <= self.arena.page_bytes());
+        let ttl_bucket = self.ttl.index(deadline, now);
+        let chain = Chains::index(queue, ttl_bucket);
+        loop {
+            let open = self.chains.chains[chain].open;
+            if open != NO_PAGE && !self.accepts(open, size, deadline, now) {
+                self.chains.seal(&mut self.arena, open);
+                self.free_if_empty(open);
+            }
+            let open = self.chains.chains[chain].open;
+            let need = extensions + usize::from(open == NO_PAGE);
+            if self.may_take(need) {
+                if open != NO_PAGE {
+                    return Ok(open);
+                }
+                let page = self
+                    .open_segment(Kind::Open, queue, ttl_bucket, now)
+                    .expect("a page was free");
+                return Ok(page);
+            }
+            self.reclaim_by_force(need, now)?;
+        }
+    }
+
+    /// Opens a segment at the young end of its chain.
+    pub(crate) fn open_segment(
+        &mut self,
+        kind: Kind,
+        queue: Queue,
+        ttl_bucket: usize,
+        now: u32,
+    ) -> Option<u32> {
+        let page = self.arena.take(kind)?;
+        let notes = self.arena.page_mut(page);
+        notes.epoch = self.next_epoch;
+        notes.base = now;
+        notes.opened_at = now;
+        notes.ttl_bucket = ttl_bucket as u16;
+        notes.queue = queue;
+        self.next_epoch += 1;
+        // Sizes change slowly, so a look at each new segment is enough.
+        let average = (self.counters.bytes / self.counters.items.max(1)) as usize;
+        self.prefetch_bytes = average.clamp(1, PREFETCH_BYTES_MAX);
+        self.chains.push(&mut self.arena, page);
+        Some(page)
+    }
+
+    /// Takes `size` bytes at the end of a segment for an item that is live from now on.
+    pub(crate) fn reserve(&mut self, page: u32, size: usize, deadline: u32) -> usize {
+        let start = self.arena.start_of(page);
+        let page_bytes = self.arena.page_bytes();
+        let notes = self.arena.page_mut(page);
+        let at = start + notes.used as usize;
+        notes.used += size as u32;
+        assert!(
+            notes.used as usize <= page_bytes,
+            "segment {page} would hold {} of {page_bytes} bytes",
+            notes.used
+        );
+        notes.live_bytes += size as u32;
+        notes.live_items += 1;
+        notes.max_deadline = notes.max_deadline.max(deadline);
+        at
+    }
+}

@@ -1,0 +1,395 @@
+//! Commands that make an item: set and its kin, append and prepend, incr and decr.
+//!
+//! Each writes the whole new item first, then leads the table to it, then marks the old one dead; so a call that finds
+//! no room leaves things as they were, but for a set, after which the key is gone (as in memcached).
+
+use super::deadline::{NEAR, delta_of};
+use super::{ArithOutcome, Arithmetic, Eviction, NewItem, NoMemory, Reason, SetOutcome, Shard};
+use crate::item::{self, Header};
+use crate::key::{KEY_BYTES_MAX, Key};
+use crate::number;
+use crate::segment::arena::{Kind, Memory, NO_PAGE, Queue};
+use crate::table::{Entry, Pair, bucket};
+use crate::ttl::{Seconds, TtlBuckets};
+use crate::value::{self, Placement};
+
+/// Under which condition an item is stored.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Condition {
+    Always,
+    Absent,
+    Present,
+    Unique(u64),
+}
+
+/// What is written with a new item besides its value.
+struct Draft<'a> {
+    key: Key<'a>,
+    queue: Queue,
+    flags: u32,
+    deadline: u32,
+    value_len: usize,
+    bits: u8,
+}
+
+/// A new item, in its segment but not in the table yet.
+struct Written {
+    location: usize,
+    placement: Placement,
+}
+
+impl<M: Memory> Shard<M> {
+    /// Stores whether or not the key is there.
+    pub fn set(&mut self, key: Key<'_>, item: NewItem<'_>, now: Seconds) -> SetOutcome {
+        self.store(key, item, Condition::Always, now)
+    }
+
+    /// Stores if the key is not there; otherwise counts as a fetch of what is.
+    pub fn add(&mut self, key: Key<'_>, item: NewItem<'_>, now: Seconds) -> SetOutcome {
+        self.store(key, item, Condition::Absent, now)
+    }
+
+    /// Stores if the key is there.
+    pub fn replace(&mut self, key: Key<'_>, item: NewItem<'_>, now: Seconds) -> SetOutcome {
+        self.store(key, item, Condition::Present, now)
+    }
+
+    /// Stores if the key is there and its CAS unique is still `unique`.
+    pub fn compare_and_swap(
+        &mut self,
+        key: Key<'_>,
+        item: NewItem<'_>,
+        unique: u64,
+        now: Seconds,
+    ) -> SetOutcome {
+        self.store(key, item, Condition::Unique(unique), now)
+    }
+
+    fn store(
+        &mut self,
+        key: Key<'_>,
+        item: NewItem<'_>,
+        condition: Condition,
+        now: Seconds,
+    ) -> SetOutcome {
+        let key_len = key.bytes.len();
+        assert!(
+            (1..=KEY_BYTES_MAX).contains(&key_len),
+            "a key of {key_len} bytes"
+        );
+        let now = now.0;
+        // The buckets arrive while the item is being written.
+        let pair = self.table.prefetch_pair(self.arena.bytes(), key.hash);
+        self.pass_time(now);
+        let outcome = if item.value.len() > self.item_max_value(key_len, item.flags) {
+            self.counters.too_large += 1;
+            SetOutcome::TooLarge
+        } else {
+            if condition != Condition::Always {
+                let found = self.lookup(key, now);
+                let refusal = match (condition, found) {
+                    (Condition::Absent, Some((entry, _))) => {
+                        self.bump(entry.place);
+                        Some(SetOutcome::NotStored)
+                    }
+                    (Condition::Present, None) => Some(SetOutcome::NotStored),
+                    (Condition::Unique(_), None) => Some(SetOutcome::NotFound),
+                    (Condition::Unique(unique), Some((entry, header)))
+                        if self.unique_of(entry.location, header) != unique =>
+                    {
+                        Some(SetOutcome::Exists)
+                    }
+                    _ => None,
+                };
+                if let Some(refusal) = refusal {
+                    return refusal;
+                }
+            }
+            let deadline = item.deadline.raw();
+            if deadline <= now {
+                self.unlink(key);
+                return SetOutcome::Stored;
+            }
+            let draft = Draft {
+                key,
+                queue: self.queue_for(key, pair),
+                flags: item.flags,
+                deadline,
+                value_len: item.value.len(),
+                bits: 0,
+            };
+            match self.write(&draft, now) {
+                Ok(written) => {
+                    value::write(&mut self.arena, &written.placement, 0, item.value);
+                    match self.publish(key, pair, written.location) {
+                        Ok(()) => SetOutcome::Stored,
+                        Err(NoMemory) => SetOutcome::NoMemory,
+                    }
+                }
+                Err(NoMemory) => SetOutcome::NoMemory,
+            }
+        };
+        if outcome == SetOutcome::NoMemory {
+            self.counters.no_memory += 1;
+        }
+        if outcome != SetOutcome::Stored && condition == Condition::Always {
+            // As memcached does: rather no value than one its writer believes replaced.
+            self.unlink(key);
+        }
+        outcome
+    }
+
+    /// Adds bytes after the value. Flags and deadline stay.
+    pub fn append(&mut self, key: Key<'_>, bytes: &[u8], now: Seconds) -> SetOutcome {
+        self.extend(key, bytes, now.0, true)
+    }
+
+    /// Adds bytes before the value. Flags and deadline stay.
+    pub fn prepend(&mut self, key: Key<'_>, bytes: &[u8], now: Seconds) -> SetOutcome {
+        self.extend(key, bytes, now.0, false)
+    }
+
+    fn extend(&mut self, key: Key<'_>, bytes: &[u8], now: u32, after: bool) -> SetOutcome {
+        if bytes.len() > self.item_max_value(key.bytes.len(), 0) {
+            self.counters.too_large += 1;
+            return SetOutcome::TooLarge;
+        }
+        let Some((entry, header)) = self.lookup(key, now) else {
+            return SetOutcome::NotStored;
+        };
+        let old = Placement::of(self.arena.bytes(), entry.location, header);
+        let draft = self.redraft(key, entry, header, old.len + bytes.len());
+        if draft.value_len > self.item_max_value(key.bytes.len(), draft.flags) {
+            return SetOutcome::NotStored;
+        }
+        let Ok(written) = self.write(&draft, now) else {
+            self.counters.no_memory += 1;
+            return SetOutcome::NotStored;
+        };
+        // Making room may have moved the old item, or dropped it.
+        let Some((entry, header)) = self.lookup(key, now) else {
+            self.discard(written.location);
+            return SetOutcome::NotStored;
+        };
+        let old = Placement::of(self.arena.bytes(), entry.location, header);
+        let (old_from, new_from) = if after {
+            (0, old.len)
+        } else {
+            (bytes.len(), 0)
+        };
+        value::copy(&mut self.arena, &old, &written.placement, old_from);
+        value::write(&mut self.arena, &written.placement, new_from, bytes);
+        self.replace_entry(entry, written.location);
+        SetOutcome::Stored
+    }
+
+    /// Adds to or subtracts from a number. As in memcached the value keeps its length when the result is shorter
+    /// (padded with spaces) and grows when it is longer; flags and deadline stay.
+    pub fn arith(
+        &mut self,
+        key: Key<'_>,
+        arithmetic: Arithmetic,
+        delta: u64,
+        now: Seconds,
+    ) -> ArithOutcome {
+        let now = now.0;
+        let Some((entry, header)) = self.lookup(key, now) else {
+            return ArithOutcome::NotFound;
+        };
+        if header.has(item::LARGE) {
+            return ArithOutcome::NonNumeric;
+        }
+        let value_at = header.value_at(entry.location);
+        let old_len = header.value_len as usize;
+        let Some(old) = number::parse(&self.arena.bytes()[value_at..value_at + old_len]) else {
+            return ArithOutcome::NonNumeric;
+        };
+        let new = match arithmetic {
+            Arithmetic::Incr => old.wrapping_add(delta),
+            Arithmetic::Decr => old.saturating_sub(delta),
+        };
+        let mut buffer = [0; number::DIGITS_MAX];
+        let digits = number::write(&mut buffer, new);
+        let page = self.arena.page_of(entry.location);
+        let page = self.arena.page(page);
+        // A unique that somebody knows must change, and bytes that somebody reads must not.
+        if digits.len() <= old_len && !header.has(item::SEEN) && page.loans == 0 {
+            fill_number(self.arena.bytes_mut(), value_at, old_len, digits);
+            return ArithOutcome::Value(new);
+        }
+        let value_len = old_len.max(digits.len());
+        let draft = self.redraft(key, entry, header, value_len);
+        let Ok(written) = self.write(&draft, now) else {
+            self.counters.no_memory += 1;
+            return ArithOutcome::NoMemory;
+        };
+        fill_number(
+            self.arena.bytes_mut(),
+            written.placement.head_at,
+            value_len,
+            digits,
+        );
+        let pair = self.table.prefetch_pair(self.arena.bytes(), key.hash);
+        match self.publish(key, pair, written.location) {
+            Ok(()) => ArithOutcome::Value(new),
+            Err(NoMemory) => ArithOutcome::NoMemory,
+        }
+    }
+
+    /// The queue an item is in.
+    #[inline]
+    pub(crate) fn queue_of(&self, location: usize) -> Queue {
+        self.arena.page(self.arena.page_of(location)).queue
+    }
+
+    /// An item that is there, with a value of another length: flags, deadline and what is known of its fetches stay.
+    fn redraft<'a>(
+        &self,
+        key: Key<'a>,
+        entry: Entry,
+        header: Header,
+        value_len: usize,
+    ) -> Draft<'a> {
+        Draft {
+            key,
+            queue: self.queue_of(entry.location),
+            flags: header.flags(self.arena.bytes(), entry.location),
+            deadline: self.deadline_of(entry.location, header),
+            value_len,
+            bits: header.bits & item::FETCHED,
+        }
+    }
+
+    /// Writes all of a new item but its value.
+    fn write(&mut self, draft: &Draft<'_>, now: u32) -> Result<Written, NoMemory> {
+        let key_len = draft.key.bytes.len();
+        let flags_bytes = if draft.flags == 0 {
+            0
+        } else {
+            item::FLAGS_BYTES
+        };
+        let far = TtlBuckets::is_far(draft.deadline, now);
+        let fixed =
+            item::HEADER_BYTES + key_len + flags_bytes + if far { item::FAR_BYTES } else { 0 };
+        let (head_len, extensions) = value::cut(self.arena.page_bytes(), fixed, draft.value_len);
+        let large_bytes = if extensions == 0 {
+            0
+        } else {
+            item::LARGE_BYTES
+        };
+        let size = fixed + large_bytes + head_len;
+        let page = self.make_room(draft.queue, size, extensions, draft.deadline, now)?;
+        let location = self.reserve(page, size, draft.deadline);
+        let header = Header {
+            key_len: key_len as u8,
+            bits: draft.bits
+                | if draft.flags == 0 { 0 } else { item::FLAGS }
+                | if extensions == 0 { 0 } else { item::LARGE },
+            value_len: head_len as u32,
+            delta: if far {
+                0
+            } else {
+                delta_of(self.arena.page(page).base, draft.deadline).expect(NEAR)
+            },
+        };
+        let header = Header {
+            bits: header.bits | if far { item::FAR } else { 0 },
+            ..header
+        };
+        if draft.queue == Queue::Small {
+            self.chains.small_pages += extensions;
+        }
+        let mut first_page = NO_PAGE;
+        for _ in 0..extensions {
+            // Last page first, so that each knows the next.
+            let extension = self.arena.take(Kind::Extension).expect("room was made");
+            self.arena.page_mut(extension).next = first_page;
+            first_page = extension;
+        }
+        let memory = self.arena.bytes_mut();
+        header.write(memory, location);
+        let key_at = location + item::HEADER_BYTES;
+        memory[key_at..key_at + key_len].copy_from_slice(draft.key.bytes);
+        if draft.flags != 0 {
+            item::write_u32(memory, key_at + key_len, draft.flags);
+        }
+        if far {
+            item::write_u32(memory, header.far_at(location), draft.deadline);
+        }
+        if extensions != 0 {
+            let large_at = header.value_at(location) - item::LARGE_BYTES;
+            item::write_u32(memory, large_at, first_page);
+            item::write_u32(memory, large_at + 4, draft.value_len as u32);
+        }
+        self.counters.items += 1;
+        self.counters.total_items += 1;
+        self.counters.bytes += (size + extensions * self.arena.page_bytes()) as u64;
+        let placement = Placement {
+            head_at: header.value_at(location),
+            head_len,
+            first_page,
+            len: draft.value_len,
+        };
+        Ok(Written {
+            location,
+            placement,
+        })
+    }
+
+    /// Leads the table to a new item and removes the old one of the same key.
+    #[inline]
+    fn publish(&mut self, key: Key<'_>, pair: Pair, location: usize) -> Result<(), NoMemory> {
+        let places = self.table.candidates_of(self.arena.bytes(), pair, key.hash);
+        if let Some(entry) = self.table.find_among(self.arena.bytes(), places, key.bytes) {
+            self.replace_entry(entry, location);
+            return Ok(());
+        }
+        if self
+            .table
+            .insert(self.arena.bytes_mut(), key.hash, places, location, 0)
+            .is_err()
+        {
+            if self.eviction == Eviction::None {
+                self.discard(location);
+                return Err(NoMemory);
+            }
+            let least = self.table.least_frequent(self.arena.bytes(), key.hash);
+            self.counters.table_evictions += 1;
+            let header = Header::read(self.arena.bytes(), least.location);
+            self.bury(least, header, Reason::Evicted);
+            let again = self
+                .table
+                .insert(self.arena.bytes_mut(), key.hash, places, location, 0);
+            assert!(
+                again.is_ok(),
+                "a slot of this key's buckets was just emptied"
+            );
+        }
+        let may_take_page = self.may_take(1);
+        self.table.grow(&mut self.arena, may_take_page);
+        Ok(())
+    }
+
+    fn replace_entry(&mut self, entry: Entry, location: usize) {
+        bucket::set_location(
+            self.arena.bytes_mut(),
+            entry.place.bucket_at,
+            entry.place.slot,
+            location,
+        );
+        let old = Header::read(self.arena.bytes(), entry.location);
+        self.kill(entry.location, old);
+    }
+
+    /// Takes back an item that was written but is not in the table.
+    fn discard(&mut self, location: usize) {
+        self.counters.total_items -= 1;
+        let header = Header::read(self.arena.bytes(), location);
+        self.kill(location, header);
+    }
+}
+
+fn fill_number(memory: &mut [u8], at: usize, len: usize, digits: &[u8]) {
+    memory[at..at + digits.len()].copy_from_slice(digits);
+    memory[at + digits.len()..at + len].fill(b' ');
+}
