@@ -16,6 +16,18 @@
 //! - [`tally`], [`timeline`], [`verdict`], [`report`]: what was seen, whether to believe it, and
 //!   how it is told. [`live`]: the same while it lasts.
 //! - [`cli`] and [`plan`]: what was asked for, checked.
+//!
+//! ```text
+//!            Requests ---ask---> Pipeline ---bytes---> Transport ---> server
+//!  (seed, preset, trace)         |    ^                    |
+//!                     follow-ups +----+ <-----bytes--------+
+//!                                |
+//!                                +--done---> Tally ---> verdict ---> reports
+//! ```
+//!
+//! What a run does not have: TLS, authentication, the binary protocol, and with several servers
+//! a get of more than one key. A trace is held in memory as a whole. Connecting, also when a
+//! connection is replaced, happens in the loop of its thread and shows as its lag.
 
 pub mod cli;
 pub mod client;
