@@ -304,6 +304,12 @@ fn an_interrupted_run_still_reports() {
     let mut told = BufReader::new(child.stderr.take().unwrap()).lines();
     let begun = told.any(|line| line.unwrap() == "phase: Measuring");
     assert!(begun, "it ended before it measured");
+    // Something has to be there to report.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while server.log().len() < 100 {
+        assert!(std::time::Instant::now() < deadline, "no load came");
+        std::thread::yield_now();
+    }
     let process = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(process, rustix::process::Signal::INT).unwrap();
     let mut text = String::new();
