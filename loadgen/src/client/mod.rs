@@ -399,7 +399,10 @@ impl Pipeline {
                 continue;
             }
             if self.line.is_empty() {
-                if let Some(taken) = self.take_expected_hit(input, now_ns, terms, tally) {
+                let expected = self
+                    .take_expected_hit(input, now_ns, terms, tally)
+                    .or_else(|| self.take_expected_store(input, now_ns, terms, tally));
+                if let Some(taken) = expected {
                     input = &input[taken..];
                     continue;
                 }
@@ -518,6 +521,28 @@ impl Pipeline {
         self.reply_bytes = taken as u64;
         self.finish(now_ns, false, tally);
         Some(taken)
+    }
+
+    /// The same for the answer to a write.
+    #[inline]
+    fn take_expected_store(
+        &mut self,
+        input: &[u8],
+        now_ns: u64,
+        terms: &Terms,
+        tally: &mut Tally,
+    ) -> Option<usize> {
+        const STORED: &[u8] = b"STORED\r\n";
+        let front = self.outstanding.front()?;
+        let expected = front.kind == Kind::Set && terms.dialect == Dialect::Classic;
+        if !expected || !input.starts_with(STORED) {
+            return None;
+        }
+        tally.stored += 1;
+        self.hits = 1;
+        self.reply_bytes = STORED.len() as u64;
+        self.finish(now_ns, false, tally);
+        Some(STORED.len())
     }
 
     #[inline]

@@ -16,7 +16,6 @@ use hdrhistogram::serialization::{Serializer, V2DeflateSerializer};
 
 use super::{Report, ms, named_tallies};
 use crate::run::Outcome;
-use crate::timeline::Timeline;
 
 /// Steps of a spectrum each time the distance to 100 % halves, as memtier has it.
 const STEPS_PER_HALVING: u32 = 5;
@@ -175,32 +174,29 @@ pub fn intervals(report: &Report) -> Vec<u8> {
         let named = named_tallies(report, outcome);
         // One kind is all requests.
         let shown = if named.len() > 2 { named.len() } else { 1 };
-        for (name, tally) in &named[..shown] {
-            let tag = (*name != "FULL").then(|| Tag::new(name)).flatten();
-            let Timelined { interval, line } = timelined(&tally.timeline);
-            for (index, interval_tally) in line.intervals().iter().enumerate() {
+        // By time, as readers expect it: the kinds of an interval stand together.
+        let longest = named[..shown]
+            .iter()
+            .map(|(_, tally)| tally.timeline.intervals().len())
+            .max()
+            .unwrap_or(0);
+        for index in 0..longest {
+            for (name, tally) in &named[..shown] {
+                let tag = (*name != "FULL").then(|| Tag::new(name)).flatten();
+                let interval = Duration::from_nanos(tally.timeline.interval_ns());
+                let Some(seen) = tally.timeline.intervals().get(index) else {
+                    continue;
+                };
                 let start = outcome.started + interval * index as u32;
                 let since = start.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
                 writer
-                    .write_histogram(&interval_tally.latency, since, interval, tag)
+                    .write_histogram(&seen.latency, since, interval, tag)
                     .expect("writing to memory does not fail");
             }
         }
     }
     drop(writer);
     bytes
-}
-
-struct Timelined<'a> {
-    interval: Duration,
-    line: &'a Timeline,
-}
-
-fn timelined(line: &Timeline) -> Timelined<'_> {
-    Timelined {
-        interval: Duration::from_nanos(line.interval_ns()),
-        line,
-    }
 }
 
 #[cfg(test)]

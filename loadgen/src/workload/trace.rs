@@ -155,10 +155,11 @@ impl Trace {
         Arc::clone(&self.texts)
     }
 
-    /// Requests a second on average.
+    /// Whole requests a second on average, at least one.
     pub fn rate(&self) -> f64 {
         let last_ns = self.records.last().map_or(0, |record| record.at_ns);
-        self.records.len() as f64 * 1e9 / (last_ns as f64).max(1e9)
+        let rate = self.records.len() as f64 * 1e9 / (last_ns as f64).max(1e9);
+        rate.round().max(1.0)
     }
 
     /// Bytes of its largest value.
