@@ -123,6 +123,19 @@ impl KeySpace {
         key
     }
 
+    /// Appends the key of `index` to `out`.
+    #[inline]
+    pub fn append(&self, index: u64, out: &mut Vec<u8>) {
+        match &self.names {
+            Names::Numbered(prefix) => {
+                let mut number = itoa::Buffer::new();
+                out.extend_from_slice(prefix.as_bytes());
+                out.extend_from_slice(number.format(index).as_bytes());
+            }
+            Names::Listed(texts) => out.extend_from_slice(texts.get(index)),
+        }
+    }
+
     /// The key of the counter `index`.
     pub fn counter(&self, index: u64) -> Key {
         let mut key = self.key(index);
@@ -188,6 +201,9 @@ mod tests {
         let space = KeySpace::new("memtier-", 1, 200);
         assert_eq!(space.key(20).as_ref(), b"memtier-20");
         assert_eq!(space.counter(20).as_ref(), b"memtier-20#");
+        let mut appended = Vec::new();
+        space.append(20, &mut appended);
+        assert_eq!(appended, space.key(20).as_ref());
         let longest = KeySpace::new(&"x".repeat(KEY_MAX_BYTES - 1), 1, 9);
         assert_eq!(longest.key(9).as_ref().len(), KEY_MAX_BYTES);
         assert_eq!(longest.counter(9).as_ref().len(), KEY_MAX_BYTES);
