@@ -23,8 +23,8 @@ use crate::tally::Tally;
 use crate::transport::{Address, Events, Family, Transport, connect};
 use crate::workload::{Ask, Requests, Workload, mix};
 
-/// How long an idle loop looks before it sleeps. Looking costs the server nothing, while waking
-/// a sleeper is paid by the server's core.
+/// How long an idle loop looks before it sleeps, unless it is told to sleep at once. Looking costs
+/// the server nothing, while waking a sleeper is paid by the server's core and shows in the latency.
 const LOOK_NS: u64 = 50_000;
 
 /// An open loop does not sleep when a request is due within this time: on a virtual machine a
@@ -109,6 +109,8 @@ pub struct Common<'a> {
     /// Whether an open loop sends all requests for a key on one connection while that has room,
     /// so that the server sees them in order.
     pub key_keeps_client: bool,
+    /// Whether an idle loop looks for a while before it sleeps.
+    pub looks: bool,
     /// Whether connections last for the whole run, or how they do not.
     pub renewal: Option<Renewal<'a>>,
 }
@@ -621,7 +623,8 @@ impl<'a, T: Transport> Driver<'a, T> {
             return None;
         }
         let since_ns = *self.idle_since_ns.get_or_insert(now_ns);
-        if now_ns - since_ns < LOOK_NS || until_ns <= now_ns {
+        let look_ns = if self.common.looks { LOOK_NS } else { 0 };
+        if now_ns - since_ns < look_ns || until_ns <= now_ns {
             return None;
         }
         Some(Duration::from_nanos((until_ns - now_ns).min(SLEEP_NS)))

@@ -106,6 +106,8 @@ pub struct Plan {
     pub pin: Option<usize>,
     /// The transport.
     pub io: Io,
+    /// Whether a thread with nothing to do looks for a while before it sleeps.
+    pub looks: bool,
 }
 
 impl Plan {

@@ -141,6 +141,7 @@ fn run_on<T: Transport>(
             server_count: plan.addresses.len(),
             keys_per_get: workload.mix.keys_per_get() as usize,
             set_on_miss: workload.set_on_miss,
+            looks: plan.looks,
             renewal: plan.reconnect_interval.map(|interval| Renewal {
                 interval,
                 addresses: &plan.addresses,

@@ -24,6 +24,8 @@ struct Script {
     fill: Option<&'static [&'static str]>,
     /// The run.
     load: &'static [&'static str],
+    /// What strata-load is told beside it, to do what memtier_benchmark does unasked.
+    ours: &'static [&'static str],
 }
 
 /// The memtier way of writing every key once.
@@ -50,6 +52,7 @@ const SCRIPTS: &[Script] = &[
         keys: &["--key-minimum=1"],
         fill: None,
         load: &["--threads=4", "--clients=50", "--ratio=1:10"],
+        ours: &[],
     },
     Script {
         name: "one-connection",
@@ -62,6 +65,7 @@ const SCRIPTS: &[Script] = &[
             "--ratio=0:1",
             "--data-size=32",
         ],
+        ours: &["--wait=sleep"],
     },
     Script {
         name: "read",
@@ -74,6 +78,7 @@ const SCRIPTS: &[Script] = &[
             "--ratio=0:1",
             "--data-size=32",
         ],
+        ours: &[],
     },
     Script {
         name: "read-deep",
@@ -87,6 +92,7 @@ const SCRIPTS: &[Script] = &[
             "--ratio=0:1",
             "--data-size=32",
         ],
+        ours: &[],
     },
     Script {
         name: "zipf",
@@ -102,6 +108,7 @@ const SCRIPTS: &[Script] = &[
             "--key-pattern=Z:Z",
             "--distinct-client-seed",
         ],
+        ours: &[],
     },
     Script {
         name: "gauss",
@@ -117,6 +124,7 @@ const SCRIPTS: &[Script] = &[
             "--key-pattern=G:G",
             "--distinct-client-seed",
         ],
+        ours: &[],
     },
     Script {
         name: "write",
@@ -131,6 +139,7 @@ const SCRIPTS: &[Script] = &[
             "--data-size=128",
             "--distinct-client-seed",
         ],
+        ours: &[],
     },
     Script {
         name: "large",
@@ -144,6 +153,7 @@ const SCRIPTS: &[Script] = &[
             "--data-size=65536",
             "--distinct-client-seed",
         ],
+        ours: &[],
     },
     Script {
         name: "sizes",
@@ -158,6 +168,7 @@ const SCRIPTS: &[Script] = &[
             "--data-size-pattern=S",
             "--distinct-client-seed",
         ],
+        ours: &[],
     },
     Script {
         name: "many",
@@ -170,6 +181,7 @@ const SCRIPTS: &[Script] = &[
             "--ratio=0:1",
             "--data-size=32",
         ],
+        ours: &[],
     },
     Script {
         name: "limited",
@@ -183,6 +195,7 @@ const SCRIPTS: &[Script] = &[
             "--data-size=32",
             "--rate-limiting=200",
         ],
+        ours: &[],
     },
 ];
 
@@ -285,7 +298,7 @@ impl Script {
         let file = folder.join(format!("{}.{word}.json", self.name));
         let mut lines = Vec::new();
         lines.extend(self.fill_arguments(options));
-        lines.push(self.load_arguments(options, &file));
+        lines.push(self.load_arguments(tool, options, &file));
         for line in lines {
             println!("{} {}", program.display(), line.join(" "));
             if options.dry {
@@ -321,9 +334,12 @@ impl Script {
         Some(line)
     }
 
-    fn load_arguments(&self, options: &Options, file: &Path) -> Vec<String> {
+    fn load_arguments(&self, tool: Tool, options: &Options, file: &Path) -> Vec<String> {
         let mut line = self.server_arguments(options);
         line.extend(self.load.iter().map(|word| word.to_string()));
+        if tool != Tool::Memtier {
+            line.extend(self.ours.iter().map(|word| word.to_string()));
+        }
         line.push(format!("--test-time={}", options.seconds));
         line.push("--hide-histogram".into());
         line.push(format!("--json-out-file={}", file.display()));

@@ -236,6 +236,9 @@ pub struct Args {
     /// How bytes are moved
     #[arg(long, value_name = "KIND", default_value = "auto", help_heading = OURS)]
     io: IoArg,
+    /// How an idle thread waits: look for 50 us before it sleeps, or sleep at once as memtier does
+    #[arg(long, value_name = "HOW", default_value = "look", help_heading = OURS)]
+    wait: WaitArg,
     /// Write a page with curves
     #[arg(long, value_name = "FILE.html", help_heading = OURS)]
     pub report: Option<PathBuf>,
@@ -255,6 +258,12 @@ enum VerifyArg {
     Nothing,
     Sampled,
     All,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum WaitArg {
+    Look,
+    Sleep,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -400,6 +409,7 @@ impl Args {
                 IoArg::Uring => Io::Uring,
                 IoArg::Epoll => Io::Epoll,
             },
+            looks: matches!(self.wait, WaitArg::Look),
         })
     }
 

@@ -112,6 +112,7 @@ pub fn of_plan(plan: &Plan, trials: &Trials) -> Value {
         "warmup": plan.warmup.as_secs_f64(),
         "fill": flag(plan.fill),
         "expect_hits": plan.expect_hits,
+        "wait": if plan.looks { "look" } else { "sleep" },
     })
 }
 
