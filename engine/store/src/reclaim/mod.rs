@@ -1,10 +1,19 @@
 //! Getting pages back, a few items at a time: segments whose items have all expired or were flushed, and, when memory
-//! is short, merge (eviction) or compaction.
+//! is short, compaction or eviction.
 //!
-//! Both are one thing, the *sweep*: a cursor walks a segment from its first byte; each item still in the table is
-//! dropped, or moved to the *target* segment, and when the cursor reaches the end the segment is free. Between two
-//! calls only the cursor is remembered, so anything may happen to the items meanwhile: those deleted or replaced are
-//! marked dead and passed over, those moved are in the target like in any other segment.
+//! All are one thing, the *sweep*: a cursor walks a segment from its first byte; each item still in the table is
+//! dropped, or moved to another segment, and when the cursor reaches the end the segment is free. Between two calls only
+//! the cursor is remembered, so anything may happen to the items meanwhile: those deleted or replaced are marked dead and
+//! passed over, those moved are in their new segment like in any other.
+//!
+//! ```text
+//!             sweeps                                keeps                     moves it to
+//! dead        what has expired or was flushed       nothing
+//! compaction  the emptiest, while memory is roomy   all                       the target, of like lifetimes
+//! merge       the oldest and its neighbours         a quarter, most fetched   the target, of the same TTL bucket
+//! fifo        the oldest                            nothing
+//! s3fifo      the oldest of a queue (`queues`)      what was fetched          the main queue, same TTL bucket
+//! ```
 //!
 //! Always true: a swept segment takes no new items; an item keeps its exact deadline wherever it moves; a call does a
 //! bounded number of items, unless a store is out of pages altogether.
@@ -27,10 +36,13 @@ const BATCH_DEAD_ITEMS: usize = 64;
 const SCAN_PAGES: usize = 64;
 /// Free pages kept so that a sweep always finds a target.
 const SPARE_PAGES: usize = 1;
-/// One page in so many is kept free besides, because many TTL buckets may open segments at the same time. What a store
-/// owes to the sweep frees three pages in the time it takes to fill one, so a single chain needs no more than one.
+/// One page in so many is kept free besides. What a store owes to the sweep frees three pages in the time it takes to
+/// fill one, so a single chain needs no more than one.
 const LOW_WATER_ONE_IN: usize = 1024;
-/// More free pages are kept where a sweep may free nothing, since all in the segment was fetched.
+/// One page is kept free for each further chain with an open segment, up to so many: chains may need their next segments
+/// at the same time.
+const LOW_WATER_CHAINS_MAX: usize = 4;
+/// So many more where a sweep may free nothing, since all in the segment was fetched.
 const AHEAD_PAGES: usize = 2;
 /// Most segments packed into one target before the choice of chain is made anew.
 const SOURCES_MAX: u32 = 8;
@@ -77,8 +89,10 @@ pub(crate) struct Reclaim {
     cutoff: Cutoff,
     /// Free pages below which stores pay for merge.
     low_water: usize,
-    /// Free pages below which a policy that keeps what is fetched keeps less.
-    short_below: usize,
+    /// The same while a single TTL bucket is in use.
+    low_water_of_one: usize,
+    /// Chains with an open segment then.
+    chains_of_one: usize,
     scan_now: u32,
     scan_cursor: usize,
     scan_left: usize,
@@ -90,18 +104,18 @@ pub(crate) struct Reclaim {
 
 impl Reclaim {
     pub fn new(page_count: usize, eviction: Eviction) -> Self {
-        let low_water = SPARE_PAGES + 1 + page_count / LOW_WATER_ONE_IN;
-        let ahead = if eviction == Eviction::S3Fifo {
-            AHEAD_PAGES
-        } else {
-            0
+        let (ahead, chains_of_one) = match eviction {
+            Eviction::S3Fifo => (AHEAD_PAGES, 2),
+            _ => (0, 1),
         };
+        let low_water = SPARE_PAGES + 1 + page_count / LOW_WATER_ONE_IN + ahead;
         Self {
             sweep: None,
             target: None,
             cutoff: Cutoff::default(),
-            low_water: low_water + ahead,
-            short_below: low_water + ahead / 2,
+            low_water_of_one: low_water,
+            low_water,
+            chains_of_one,
             scan_now: 0,
             scan_cursor: 0,
             scan_left: 0,
@@ -112,6 +126,12 @@ impl Reclaim {
 
     pub fn is_sweeping(&self, page: u32) -> bool {
         self.sweep.is_some_and(|sweep| sweep.source == page)
+    }
+
+    /// A segment was opened, and now so many chains have one.
+    pub fn count_open(&mut self, open_count: usize) {
+        let further = open_count.saturating_sub(self.chains_of_one);
+        self.low_water = self.low_water_of_one + further.min(LOW_WATER_CHAINS_MAX);
     }
 
     /// Makes the search for dead segments start over.
