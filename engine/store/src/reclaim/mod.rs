@@ -6,6 +6,10 @@
 //! calls only the cursor is remembered, so anything may happen to the items meanwhile: those deleted or replaced are
 //! marked dead and passed over, those moved are in the target like in any other segment.
 //!
+//! Above its memory limit a shard is short of memory however much is free: it sweeps, and lets the free pages go beyond
+//! its reserve, one at a time, until it is within the limit. Nothing else is different from eviction, so what goes is
+//! what would be evicted next.
+//!
 //! Always true: a swept segment takes no new items; an item keeps its exact deadline wherever it moves; a call does a
 //! bounded number of items, unless a store is out of pages altogether.
 
@@ -68,8 +72,12 @@ pub(crate) struct Reclaim {
     sweep: Option<Sweep>,
     target: Option<Target>,
     cutoff: Cutoff,
-    /// Free pages below which stores pay for merge.
+    /// Free pages below which memory is short.
     low_water: usize,
+    /// Free pages below which stores pay for merge: the same, but without bound above the memory limit.
+    pay_below: usize,
+    /// Sweeps begun since a page last left, above the memory limit.
+    fruitless: usize,
     scan_now: u32,
     scan_cursor: usize,
     scan_left: usize,
@@ -81,11 +89,14 @@ pub(crate) struct Reclaim {
 
 impl Reclaim {
     pub fn new(page_count: usize) -> Self {
+        let low_water = low_water(page_count);
         Self {
             sweep: None,
             target: None,
             cutoff: Cutoff::default(),
-            low_water: SPARE_PAGES + 2 + page_count / 256,
+            low_water,
+            pay_below: low_water,
+            fruitless: 0,
             scan_now: 0,
             scan_cursor: 0,
             scan_left: 0,
@@ -98,10 +109,15 @@ impl Reclaim {
         self.sweep.is_some_and(|sweep| sweep.source == page)
     }
 
-    /// Makes the search for dead segments start over.
-    pub fn look_again(&mut self, page_count: usize) {
-        self.scan_left = page_count;
+    /// Makes the search for dead segments among `noted_count` pages start over.
+    pub fn look_again(&mut self, noted_count: usize) {
+        self.scan_left = noted_count;
     }
+}
+
+/// Free pages wanted of so many.
+fn low_water(page_count: usize) -> usize {
+    SPARE_PAGES + 2 + page_count / 256
 }
 
 /// How a step ended.
@@ -138,9 +154,20 @@ impl<M: Memory> Shard<M> {
     /// Makes a store of `bytes` pay its share of the reclaim, if pages are short.
     #[inline(always)]
     pub(crate) fn keep_pace(&mut self, bytes: usize, now: u32) {
-        if self.arena.free_count() < self.reclaim.low_water {
+        if self.arena.free_count() < self.reclaim.pay_below {
             self.pay(bytes, now);
         }
+    }
+
+    /// Adapts to another number of pages, or another limit of them.
+    pub(crate) fn follow_limit(&mut self) {
+        let low_water = low_water(self.arena.page_count());
+        self.reclaim.low_water = low_water;
+        self.reclaim.pay_below = match self.arena.surplus() {
+            0 => low_water,
+            _ => usize::MAX,
+        };
+        self.reclaim.fruitless = 0;
     }
 
     /// Debt is counted in bytes, so that a store that only adds to it divides nothing.
@@ -167,7 +194,7 @@ impl<M: Memory> Shard<M> {
         self.counters.forced_reclaims += 1;
         // Each source frees a page or, at worst, turns it into a target. After one round of all pages nothing new can
         // come of going on, and whole segments are dropped; after two rounds the rest is lent.
-        let rounds = self.arena.page_count();
+        let rounds = self.arena.present_count();
         let mut started = 0;
         while !self.may_take(need) {
             if self.reclaim.sweep.is_none() {
@@ -201,21 +228,49 @@ impl<M: Memory> Shard<M> {
             return Step::Did(work);
         }
         if !force && self.arena.free_count() >= self.reclaim.low_water {
-            return Step::Idle;
+            return self.dismiss_page();
         }
         if self.table.could_shrink() && self.table.shrink(&mut self.arena) {
             return Step::Did(2);
         }
-        if self.start_merge(force) {
+        if self.start_merge(force) || !force && self.start_merge_to_leave() {
             Step::Did(1)
         } else {
             Step::Idle
         }
     }
 
+    /// Lets a free page go, if there are more than the memory limit allows. A store that is collecting pages by force
+    /// comes first, or it might never have enough.
+    fn dismiss_page(&mut self) -> Step {
+        if self.arena.dismiss() {
+            self.follow_limit();
+            Step::Did(1)
+        } else {
+            Step::Idle
+        }
+    }
+
+    /// Chooses what to sweep above the memory limit when nothing is worth merging. As long as sweeps get pages free,
+    /// open segments and lonely ones are packed together too; then whole segments are dropped where that is allowed.
+    fn start_merge_to_leave(&mut self) -> bool {
+        if self.arena.surplus() == 0 {
+            return false;
+        }
+        let packed = self.reclaim.fruitless > self.arena.present_count();
+        if packed && self.eviction == Eviction::None || !self.start_merge(true) {
+            return false;
+        }
+        self.reclaim.fruitless += 1;
+        if packed && let Some(sweep) = &mut self.reclaim.sweep {
+            sweep.keep = Keep::Nothing;
+        }
+        true
+    }
+
     /// Looks at some pages for a segment in which nothing is visible any more. Once round at each new second.
     fn scan_for_dead(&mut self, now: u32) -> Step {
-        let count = self.arena.page_count();
+        let count = self.arena.pages.list.len();
         if now != self.reclaim.scan_now {
             self.reclaim.scan_now = now;
             self.reclaim.scan_left = count;
@@ -265,8 +320,8 @@ impl<M: Memory> Shard<M> {
     fn start_merge(&mut self, force: bool) -> bool {
         // While the living fill little of the memory, what is short is only room between the dead, and nothing has to
         // be dropped to get it.
-        let capacity =
-            (self.arena.page_count() - self.table.chunk_count()) * self.arena.page_bytes();
+        let pages = self.arena.page_count();
+        let capacity = pages.saturating_sub(self.table.chunk_count()) * self.arena.page_bytes();
         let may_drop = self.eviction == Eviction::Merge;
         let compact = !may_drop
             || (self.counters.bytes as usize) < capacity / policy::ROOMY_OF * policy::ROOMY_BELOW;
