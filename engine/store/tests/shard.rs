@@ -409,27 +409,6 @@ fn popular_items_survive_eviction() {
 }
 
 #[test]
-fn many_ttls_hold_nearly_as_much_as_one() {
-    let fill = |ttls: u32| {
-        let mut bench = Bench::new(16 * MIB, 10 << 10, Eviction::Merge);
-        for i in 0..400_000u32 {
-            bench.set(
-                &format!("key{i:013}"),
-                &[1; 64],
-                at(3600 + i % ttls * 86),
-                0,
-            );
-        }
-        bench.counters().items
-    };
-    let (one, thousand) = (fill(1), fill(1000));
-    assert!(
-        thousand * 10 > one * 8,
-        "{thousand} items with a thousand ttls, {one} with one"
-    );
-}
-
-#[test]
 fn flush_forgets_what_was_and_not_what_comes() {
     let mut bench = Bench::roomy();
     bench.set("old", b"1", Deadline::Never, 5);

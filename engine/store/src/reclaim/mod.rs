@@ -197,16 +197,13 @@ impl<M: Memory> Shard<M> {
         let rounds = self.arena.present_count();
         let mut started = 0;
         while !self.may_take(need) {
-            if self.reclaim.sweep.is_none() {
-                started += 1;
-                if started > 2 * rounds + 2 {
-                    return Err(NoMemory);
-                }
-            }
+            let sweeping = self.reclaim.sweep.is_some();
             let drop_all = self.eviction == Eviction::Merge && started > rounds;
-            if self.reclaim_step_by_force(now, drop_all) == Step::Idle {
+            if started > 2 * rounds + 2 || self.reclaim_step_by_force(now, drop_all) == Step::Idle {
                 return Err(NoMemory);
             }
+            // Other work comes to its end by itself.
+            started += usize::from(!sweeping && self.reclaim.sweep.is_some());
         }
         Ok(())
     }
@@ -228,27 +225,37 @@ impl<M: Memory> Shard<M> {
             return Step::Did(work);
         }
         if !force && self.arena.free_count() >= self.reclaim.low_water {
-            return self.dismiss_page();
+            if self.arena.surplus() == 0 {
+                return Step::Idle;
+            }
+            // What stays is the full reserve, or a store and a target that open at a time would use it up.
+            if self.arena.free_count() > self.reclaim.low_water {
+                return self.dismiss_page();
+            }
         }
-        if self.table.could_shrink() && self.table.shrink(&mut self.arena) {
-            return Step::Did(2);
-        }
-        if self.start_merge(force) || !force && self.start_merge_to_leave() {
+        // A page of the table is gained only after hundreds of buckets, so it is the last resort of a store in need.
+        if !force && self.shrink_table() {
+            Step::Did(2)
+        } else if self.start_merge(force) || !force && self.start_merge_to_leave() {
             Step::Did(1)
+        } else if force && self.shrink_table() {
+            Step::Did(2)
         } else {
             Step::Idle
         }
     }
 
-    /// Lets a free page go, if there are more than the memory limit allows. A store that is collecting pages by force
-    /// comes first, or it might never have enough.
+    /// Takes one bucket from a table that is far too large.
+    fn shrink_table(&mut self) -> bool {
+        self.table.could_shrink() && self.table.shrink(&mut self.arena)
+    }
+
+    /// Lets a free page go that the memory limit does not allow. Not while a store is collecting pages by force, or it
+    /// might never have enough.
     fn dismiss_page(&mut self) -> Step {
-        if self.arena.dismiss() {
-            self.follow_limit();
-            Step::Did(1)
-        } else {
-            Step::Idle
-        }
+        self.arena.dismiss();
+        self.follow_limit();
+        Step::Did(1)
     }
 
     /// Chooses what to sweep above the memory limit when nothing is worth merging. As long as sweeps get pages free,

@@ -53,6 +53,12 @@ impl<M: Memory> Shard<M> {
         needed.min(self.first_limit_bytes)..=self.arena.memory().as_ref().len()
     }
 
+    /// All the memory, in use or not.
+    #[must_use]
+    pub fn memory(&self) -> &M {
+        self.arena.memory()
+    }
+
     /// The memory limit in whole pages. While the shard grows or shrinks it has less or more; see [`Shard::usage`].
     #[must_use]
     pub fn memory_limit(&self) -> usize {
