@@ -53,6 +53,12 @@ impl<M: Memory> Shard<M> {
         needed.min(self.first_limit_bytes)..=self.arena.memory().as_ref().len()
     }
 
+    /// Bytes of one page: memory comes into use and leaves it by so many.
+    #[must_use]
+    pub fn page_bytes(&self) -> usize {
+        self.arena.page_bytes()
+    }
+
     /// All the memory, in use or not.
     #[must_use]
     pub fn memory(&self) -> &M {
