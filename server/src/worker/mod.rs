@@ -264,6 +264,14 @@ impl Worker {
         }
     }
 
+    /// The shard's memory limit and the memory it has in use, in bytes.
+    #[must_use]
+    pub fn memory(&self) -> (usize, usize) {
+        let usage = self.keeper.shard.usage();
+        let present_bytes = usage.pages_total * usage.page_bytes;
+        (self.keeper.shard.memory_limit(), present_bytes)
+    }
+
     /// The shard's recount of itself; see `Shard::audit`.
     ///
     /// # Errors
