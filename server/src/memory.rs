@@ -8,6 +8,8 @@
 //! The map is larger than what is in use, so that a shard can grow in place. Growth is touched
 //! page by page before it comes into use; what leaves use is given back to the system.
 //!
+//! What is taken up after it was given up stands on small pages until the kernel joins them.
+//!
 //! Always true: memory is behind what is in use, and behind the room only where a huge page
 //! reaches over the border.
 
@@ -102,7 +104,7 @@ impl Memory {
         let bytes = &mut self.map[range];
         let (start, len) = (bytes.as_mut_ptr().cast(), bytes.len());
         // A huge page with a hole in it would be kept whole until memory is scarce everywhere; this
-        // has the kernel cut it up, which it does not do for locked memory.
+        // has the kernel cut it up, though not if it is locked: perf/notes/memory-limit.md
         // SAFETY: `bytes` is all of the range, borrowed mutably for the time of the call, of a
         // private anonymous map: the most that can happen to them is that they become zero.
         let _ = unsafe { libc::madvise(start, len, libc::MADV_FREE) };
