@@ -30,6 +30,11 @@ const BATCH_DEAD_ITEMS: usize = 64;
 const SCAN_PAGES: usize = 64;
 /// Free pages kept so that a sweep always finds a target.
 const SPARE_PAGES: usize = 1;
+/// One page in so many is kept free besides, because many TTL buckets may open segments at the same time. What a store
+/// owes to the sweep frees three pages in the time it takes to fill one, so a single chain needs no more than one.
+const LOW_WATER_ONE_IN: usize = 1024;
+/// Free pages that stay beyond the reserve while others leave: a store and a target that open at a time would use it up.
+const LEAVING_SPARE_PAGES: usize = 2;
 /// Most segments packed into one target before the choice of chain is made anew.
 const SOURCES_MAX: u32 = 8;
 /// What a store owes for each item's worth of bytes, in items to sweep. A merge that keeps a quarter has to walk four
@@ -117,7 +122,7 @@ impl Reclaim {
 
 /// Free pages wanted of so many.
 fn low_water(page_count: usize) -> usize {
-    SPARE_PAGES + 2 + page_count / 256
+    SPARE_PAGES + 1 + page_count / LOW_WATER_ONE_IN
 }
 
 /// How a step ended.
@@ -228,8 +233,7 @@ impl<M: Memory> Shard<M> {
             if self.arena.surplus() == 0 {
                 return Step::Idle;
             }
-            // What stays is the full reserve, or a store and a target that open at a time would use it up.
-            if self.arena.free_count() > self.reclaim.low_water {
+            if self.arena.free_count() > self.reclaim.low_water + LEAVING_SPARE_PAGES {
                 return self.dismiss_page();
             }
         }
