@@ -97,9 +97,9 @@ pub struct NewItem<'a> {
 /// Whether a lookup hands out the CAS unique. One that is handed out may cost the item eight bytes later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unique {
-    /// [`Hit::cas`] is zero.
+    /// [`crate::Hit::cas`] is zero.
     Unasked,
-    /// [`Hit::cas`] is the unique.
+    /// [`crate::Hit::cas`] is the unique.
     Wanted,
 }
 
