@@ -932,7 +932,7 @@ impl Rig {
             }
             _ => {
                 // Far jumps take a share of the time left, so that time does not run out.
-                let far = u64::from((1 << 31) - now) / 16;
+                let far = u64::from((1u32 << 31).saturating_sub(now)) / 16;
                 let step = if source.below(30)? == 0 {
                     any_ttl(source)?.min(far)
                 } else {
