@@ -14,9 +14,10 @@
 //! bounded number of items, unless a store is out of pages altogether.
 
 pub(crate) mod policy;
+mod queues;
 
 use crate::item::{self, Header};
-use crate::segment::arena::{Kind, Memory, NO_PAGE};
+use crate::segment::arena::{Kind, Memory, NO_PAGE, Queue};
 use crate::shard::{Eviction, NoMemory, Reason, Shard, delta_of, moved_size};
 use crate::table::{Entry, Table, bucket};
 use crate::ttl::{GROUP_COUNT, Seconds, TtlBuckets};
@@ -35,6 +36,8 @@ const SPARE_PAGES: usize = 1;
 const LOW_WATER_ONE_IN: usize = 1024;
 /// Free pages that stay beyond the reserve while others leave: a store and a target that open at a time would use it up.
 const LEAVING_SPARE_PAGES: usize = 2;
+/// More free pages are kept where a sweep may free nothing, since all in the segment was fetched.
+const AHEAD_PAGES: usize = 2;
 /// Most segments packed into one target before the choice of chain is made anew.
 const SOURCES_MAX: u32 = 8;
 /// What a store owes for each item's worth of bytes, in items to sweep. A merge that keeps a quarter has to walk four
@@ -49,6 +52,7 @@ const PACE_MAX_ITEMS: usize = 160;
 #[derive(Clone, Copy)]
 struct Sweep {
     source: u32,
+    queue: Queue,
     /// Offset of the next item in the arena.
     at: usize,
     keep: Keep,
@@ -83,6 +87,8 @@ pub(crate) struct Reclaim {
     pay_below: usize,
     /// Sweeps begun since a page last left, above the memory limit.
     fruitless: usize,
+    /// Free pages below which a policy that keeps what is fetched keeps less.
+    short_below: usize,
     scan_now: u32,
     scan_cursor: usize,
     scan_left: usize,
@@ -93,8 +99,8 @@ pub(crate) struct Reclaim {
 }
 
 impl Reclaim {
-    pub fn new(page_count: usize) -> Self {
-        let low_water = low_water(page_count);
+    pub fn new(page_count: usize, eviction: Eviction) -> Self {
+        let (short_below, low_water) = waters(page_count, eviction);
         Self {
             sweep: None,
             target: None,
@@ -102,6 +108,7 @@ impl Reclaim {
             low_water,
             pay_below: low_water,
             fruitless: 0,
+            short_below,
             scan_now: 0,
             scan_cursor: 0,
             scan_left: 0,
@@ -120,9 +127,15 @@ impl Reclaim {
     }
 }
 
-/// Free pages wanted of so many.
-fn low_water(page_count: usize) -> usize {
-    SPARE_PAGES + 1 + page_count / LOW_WATER_ONE_IN
+/// Of so many pages, how many must be free for a policy to keep all it would like to, and how many are wanted.
+fn waters(page_count: usize, eviction: Eviction) -> (usize, usize) {
+    let needed = SPARE_PAGES + 1 + page_count / LOW_WATER_ONE_IN;
+    let ahead = if eviction == Eviction::S3Fifo {
+        AHEAD_PAGES
+    } else {
+        0
+    };
+    (needed + ahead / 2, needed + ahead)
 }
 
 /// How a step ended.
@@ -166,7 +179,8 @@ impl<M: Memory> Shard<M> {
 
     /// Adapts to another number of pages, or another limit of them.
     pub(crate) fn follow_limit(&mut self) {
-        let low_water = low_water(self.arena.page_count());
+        let (short_below, low_water) = waters(self.arena.page_count(), self.eviction);
+        self.reclaim.short_below = short_below;
         self.reclaim.low_water = low_water;
         self.reclaim.pay_below = match self.arena.surplus() {
             0 => low_water,
@@ -203,7 +217,7 @@ impl<M: Memory> Shard<M> {
         let mut started = 0;
         while !self.may_take(need) {
             let sweeping = self.reclaim.sweep.is_some();
-            let drop_all = self.eviction == Eviction::Merge && started > rounds;
+            let drop_all = self.eviction != Eviction::None && started > rounds;
             if started > 2 * rounds + 2 || self.reclaim_step_by_force(now, drop_all) == Step::Idle {
                 return Err(NoMemory);
             }
@@ -240,7 +254,7 @@ impl<M: Memory> Shard<M> {
         // A page of the table is gained only after hundreds of buckets, so it is the last resort of a store in need.
         if !force && self.shrink_table() {
             Step::Did(2)
-        } else if self.start_merge(force) || !force && self.start_merge_to_leave() {
+        } else if self.start_eviction(force) || !force && self.start_merge_to_leave() {
             Step::Did(1)
         } else if force && self.shrink_table() {
             Step::Did(2)
@@ -269,7 +283,7 @@ impl<M: Memory> Shard<M> {
             return false;
         }
         let packed = self.reclaim.fruitless > self.arena.present_count();
-        if packed && self.eviction == Eviction::None || !self.start_merge(true) {
+        if packed && self.eviction == Eviction::None || !self.start_eviction(true) {
             return false;
         }
         self.reclaim.fruitless += 1;
@@ -320,6 +334,7 @@ impl<M: Memory> Shard<M> {
         let at = self.arena.start_of(page);
         self.reclaim.sweep = Some(Sweep {
             source: page,
+            queue: self.arena.page(page).queue,
             at,
             keep,
             seen_bytes: 0,
@@ -327,13 +342,13 @@ impl<M: Memory> Shard<M> {
         });
     }
 
-    /// Chooses the next segment to merge or compact.
-    fn start_merge(&mut self, force: bool) -> bool {
+    /// Chooses the next segment to compact or evict from, as the policy has it.
+    fn start_eviction(&mut self, force: bool) -> bool {
         // While the living fill little of the memory, what is short is only room between the dead, and nothing has to
         // be dropped to get it.
         let pages = self.arena.page_count();
         let capacity = pages.saturating_sub(self.table.chunk_count()) * self.arena.page_bytes();
-        let may_drop = self.eviction == Eviction::Merge;
+        let may_drop = self.eviction != Eviction::None;
         let compact = !may_drop
             || (self.counters.bytes as usize) < capacity / policy::ROOMY_OF * policy::ROOMY_BELOW;
         let compacted = if compact {
@@ -341,23 +356,16 @@ impl<M: Memory> Shard<M> {
         } else {
             None
         };
-        let merged = || {
-            if may_drop {
-                self.choose_for_merge(force)
-            } else {
-                None
-            }
-        };
         let chosen = compacted.map(|page| (page, Keep::All));
-        let chosen = chosen.or_else(|| {
-            let page = merged()?;
-            Some((
-                page,
-                Keep::of_merge(
-                    self.arena.page_bytes(),
-                    self.arena.page(page).live_bytes as usize,
-                ),
-            ))
+        let chosen = chosen.or_else(|| match self.eviction {
+            Eviction::Merge => {
+                let page = self.choose_for_merge(force)?;
+                let live_bytes = self.arena.page(page).live_bytes as usize;
+                Some((page, Keep::of_merge(self.arena.page_bytes(), live_bytes)))
+            }
+            Eviction::Fifo => Some((self.oldest_of(Queue::Main, force)?, Keep::Nothing)),
+            Eviction::S3Fifo => self.choose_of_queues(force),
+            Eviction::None => None,
         });
         let Some((page, keep)) = chosen else {
             return false;
@@ -386,7 +394,8 @@ impl<M: Memory> Shard<M> {
             }
         }
         let mut best: Option<(bool, u64, u32)> = None;
-        for (index, chain) in self.chains.chains.iter().enumerate() {
+        let main = self.chains.of_queue(Queue::Main);
+        for (index, chain) in self.chains.chains[main].iter().enumerate() {
             if chain.head == NO_PAGE {
                 continue;
             }
@@ -407,13 +416,28 @@ impl<M: Memory> Shard<M> {
         {
             return Some(page);
         }
-        if !force {
-            return None;
+        if force {
+            self.oldest_open(Queue::Main)
+        } else {
+            None
         }
-        self.chains
+    }
+
+    /// The oldest segment of a queue. One that still takes new items only under force and when there is no other.
+    fn oldest_of(&self, queue: Queue, force: bool) -> Option<u32> {
+        let sealed = self
             .chains
-            .iter()
-            .map(|chain| chain.open)
+            .of_queue(queue)
+            .filter_map(|chain| self.oldest_sealed(chain));
+        let sealed = sealed.min_by_key(|&page| self.arena.page(page).epoch);
+        sealed.or_else(|| if force { self.oldest_open(queue) } else { None })
+    }
+
+    /// The oldest segment of a queue that takes new items.
+    fn oldest_open(&self, queue: Queue) -> Option<u32> {
+        self.chains
+            .of_queue(queue)
+            .map(|chain| self.chains.chains[chain].open)
             .filter(|&open| open != NO_PAGE && self.arena.page(open).loans == 0)
             .min_by_key(|&open| self.arena.page(open).epoch)
     }
@@ -435,10 +459,12 @@ impl<M: Memory> Shard<M> {
     /// space, if compacting that group frees a page at all. Under force open segments count too.
     fn choose_for_compaction(&self, force: bool) -> Option<u32> {
         let page_bytes = self.arena.page_bytes();
-        let mut groups = [(0usize, usize::MAX, NO_PAGE); GROUP_COUNT];
+        let mut groups = [(0usize, usize::MAX, NO_PAGE); 2 * GROUP_COUNT];
         for (page, notes) in self.arena.pages.list.iter().enumerate() {
+            // What is packed together stays in its queue.
+            let queue = GROUP_COUNT * usize::from(notes.queue == Queue::Small);
             let (dead_bytes, emptiest, emptiest_page) =
-                &mut groups[self.ttl.group(usize::from(notes.ttl_bucket))];
+                &mut groups[queue + self.ttl.group(usize::from(notes.ttl_bucket))];
             // Each item may grow by its unique when it moves.
             let moved = notes.live_bytes as usize + notes.live_items as usize * item::UNIQUE_BYTES;
             match notes.kind {
@@ -553,19 +579,49 @@ impl<M: Memory> Shard<M> {
             Keep::Nothing => false,
             Keep::All => true,
             Keep::Popular { .. } => self.reclaim.cutoff.keeps(frequency, size),
+            Keep::Fetched { least, most_bytes } => {
+                // Those fetched no more than they had to be leave room for the others.
+                let most_bytes = if frequency == least {
+                    most_bytes / 2
+                } else {
+                    most_bytes
+                };
+                frequency >= least && sweep.kept_bytes + size <= most_bytes
+            }
         };
+        let queue = sweep.queue;
         if keep {
             let moved = moved_size(header, deadline, now);
-            if let Some(page) = self.target_for(sweep.source, sweep.keep, moved, deadline, now) {
+            let judged = matches!(sweep.keep, Keep::Fetched { .. });
+            let page = if judged {
+                self.main_segment_for(sweep.source, moved, deadline, now)
+            } else {
+                self.target_for(sweep.source, sweep.keep, moved, deadline, now)
+            };
+            if let Some(page) = page {
                 self.relocate(place, at, header, page, deadline, now);
                 // An item has to be fetched again to survive again.
+                let frequency = if judged {
+                    queues::frequency_after(queue, frequency)
+                } else if self.eviction == Eviction::S3Fifo {
+                    // It has only been packed, and its turn to be judged is still to come.
+                    frequency
+                } else {
+                    frequency / 2
+                };
                 bucket::set_frequency(
                     self.arena.bytes_mut(),
                     place.bucket_at,
                     place.slot,
-                    frequency / 2,
+                    frequency,
                 );
                 self.counters.moved += 1;
+                if judged {
+                    match queue {
+                        Queue::Small => self.counters.promotions += 1,
+                        Queue::Main => self.counters.reinsertions += 1,
+                    }
+                }
                 sweep.kept_bytes += size;
                 return true;
             }
@@ -574,15 +630,29 @@ impl<M: Memory> Shard<M> {
             return false;
         }
         self.bury(entry, header, Reason::Evicted);
+        if queue == Queue::Small {
+            self.table
+                .leave_ghost(self.arena.bytes_mut(), place, item.tag);
+        }
         true
+    }
+
+    /// Whether a segment takes an item that moves: there is room, and the item's deadline can be told there.
+    fn fits(&self, page: u32, size: usize, deadline: u32, now: u32) -> bool {
+        let notes = self.arena.page(page);
+        notes.used as usize + size <= self.arena.page_bytes()
+            && (TtlBuckets::is_far(deadline, now) || delta_of(notes.base, deadline).is_some())
     }
 
     /// Whether items of one TTL bucket may go to a target of another. The survivors of full segments stay among their
     /// like, so that they expire together; what little lives in sparse ones is packed more loosely, or sparse TTL
     /// buckets would fill memory with nearly empty segments.
-    fn may_share(&self, target: u16, source: u16, keep: Keep) -> bool {
+    fn may_share(&self, target: u32, source: u32, keep: Keep) -> bool {
+        let (target, source) = (self.arena.page(target), self.arena.page(source));
         let group = |ttl_bucket| self.ttl.group(usize::from(ttl_bucket));
-        target == source || keep == Keep::All && group(target) == group(source)
+        target.queue == source.queue
+            && (target.ttl_bucket == source.ttl_bucket
+                || keep == Keep::All && group(target.ttl_bucket) == group(source.ttl_bucket))
     }
 
     /// The target segment for an item from `source`, opened if need be.
@@ -595,17 +665,16 @@ impl<M: Memory> Shard<M> {
         now: u32,
     ) -> Option<u32> {
         if let Some(target) = self.reclaim.target {
-            let notes = self.arena.page(target.page);
-            if self.may_share(notes.ttl_bucket, self.arena.page(source).ttl_bucket, keep)
-                && notes.used as usize + size <= self.arena.page_bytes()
-                && (TtlBuckets::is_far(deadline, now) || delta_of(notes.base, deadline).is_some())
+            if self.may_share(target.page, source, keep)
+                && self.fits(target.page, size, deadline, now)
             {
                 return Some(target.page);
             }
             self.end_target();
         }
-        let chain = usize::from(self.arena.page(source).ttl_bucket);
-        let page = self.open_segment(Kind::Target, chain, now)?;
+        let notes = self.arena.page(source);
+        let (queue, ttl_bucket) = (notes.queue, usize::from(notes.ttl_bucket));
+        let page = self.open_segment(Kind::Target, queue, ttl_bucket, now)?;
         self.reclaim.target = Some(Target { page, sources: 1 });
         Some(page)
     }
