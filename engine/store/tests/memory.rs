@@ -8,6 +8,9 @@ use strata_store::{
 
 const MIB: usize = 1 << 20;
 
+/// The policies that make room by dropping items.
+const EVICTING: [Eviction; 1] = [Eviction::Merge];
+
 /// What one call may sweep at most: what a store pays at once, and what is left of its last batch.
 const SWEPT_MAX: u64 = 160 + 16;
 /// What a server gives each upkeep.
@@ -117,8 +120,8 @@ fn fetch_popular(bench: &mut Bench, number: u32) {
 }
 
 /// Fills a shard of 64 MiB; some items are fetched again and again meanwhile.
-fn full_of_64_mib() -> Bench {
-    let mut bench = Bench::new(64, 64, Eviction::Merge);
+fn full_of_64_mib(eviction: Eviction) -> Bench {
+    let mut bench = Bench::new(64, 64, eviction);
     for number in 0..FILL {
         bench.set(number, &[1; 64], Deadline::Never);
         fetch_popular(&mut bench, number);
@@ -136,117 +139,123 @@ fn popular_and_others(bench: &mut Bench) -> (usize, usize) {
 
 #[test]
 fn stores_alone_shrink_memory_in_small_steps_and_are_never_refused() {
-    let mut bench = full_of_64_mib();
-    let forced = bench.counters().forced_reclaims;
-    bench.limit(16);
-    assert_eq!(bench.present(), 64 * MIB, "nothing happens at once");
-    let (mut sets, mut longest, mut given_up) = (0, 0, 0);
-    while bench.present() > 16 * MIB {
-        let swept = bench.swept();
-        let outcome = bench.set(FILL + sets, &[1; 64], Deadline::Never);
-        assert_eq!(outcome, SetOutcome::Stored);
-        longest = longest.max(bench.swept() - swept);
-        fetch_popular(&mut bench, FILL + sets);
-        sets += 1;
-        while bench.shard.discard_page(|_, range| given_up += range.len()) {}
-        // Each store sweeps five times what it writes, and three quarters of that are gained.
-        assert!(sets < 300_000, "{} MiB present", bench.present() / MIB);
+    for eviction in EVICTING {
+        let mut bench = full_of_64_mib(eviction);
+        let forced = bench.counters().forced_reclaims;
+        bench.limit(16);
+        assert_eq!(bench.present(), 64 * MIB, "nothing happens at once");
+        let (mut sets, mut longest, mut given_up) = (0, 0, 0);
+        while bench.present() > 16 * MIB {
+            let swept = bench.swept();
+            let outcome = bench.set(FILL + sets, &[1; 64], Deadline::Never);
+            assert_eq!(outcome, SetOutcome::Stored);
+            longest = longest.max(bench.swept() - swept);
+            fetch_popular(&mut bench, FILL + sets);
+            sets += 1;
+            while bench.shard.discard_page(|_, range| given_up += range.len()) {}
+            // Each store sweeps five times what it writes, and three quarters of that are gained.
+            assert!(sets < 300_000, "{} MiB present", bench.present() / MIB);
+        }
+        assert!(longest <= SWEPT_MAX, "one store swept {longest} items");
+        assert_eq!(given_up, 48 * MIB);
+        assert_eq!(bench.counters().forced_reclaims, forced);
+        // What stays is what a shard of that size would hold, and the popular before all.
+        let items = bench.counters().items as usize;
+        assert!(items * 130 > 16 * MIB, "{items} items are left in 16 MiB");
+        let (after, all) = (popular_and_others(&mut bench), (FILL / POPULAR_OF) as usize);
+        assert!(
+            after.0 * 10 > all * 9 && after.1 * 3 < after.0,
+            "{after:?} of {all}"
+        );
+        let newest = FILL + sets - 20_000..FILL + sets;
+        assert_eq!(bench.held(newest), 20_000);
     }
-    assert!(longest <= SWEPT_MAX, "one store swept {longest} items");
-    assert_eq!(given_up, 48 * MIB);
-    assert_eq!(bench.counters().forced_reclaims, forced);
-    // What stays is what a shard of that size would hold, and the popular before all.
-    let items = bench.counters().items as usize;
-    assert!(items * 130 > 16 * MIB, "{items} items are left in 16 MiB");
-    let (after, all) = (popular_and_others(&mut bench), (FILL / POPULAR_OF) as usize);
-    println!("{sets} sets, {longest} swept at most; popular and others {after:?}, {items} items");
-    assert!(
-        after.0 * 10 > all * 9 && after.1 * 3 < after.0,
-        "{after:?} of {all}"
-    );
-    let newest = FILL + sets - 20_000..FILL + sets;
-    assert_eq!(bench.held(newest), 20_000);
 }
 
 #[test]
 fn upkeep_alone_shrinks_memory_within_its_budget() {
-    let mut bench = full_of_64_mib();
-    let items = bench.counters().items;
-    bench.limit(16);
-    let (mut calls, mut longest) = (0, 0);
-    loop {
-        let swept = bench.swept();
-        let more = bench.shard.upkeep(Seconds(0), UPKEEP_ITEMS);
-        longest = longest.max(bench.swept() - swept);
-        calls += 1;
-        assert!(
-            calls < items as u32,
-            "{} MiB present",
-            bench.present() / MIB
-        );
-        if !more {
-            break;
+    for eviction in EVICTING {
+        let mut bench = full_of_64_mib(eviction);
+        let items = bench.counters().items;
+        bench.limit(16);
+        let (mut calls, mut longest) = (0, 0);
+        loop {
+            let swept = bench.swept();
+            let more = bench.shard.upkeep(Seconds(0), UPKEEP_ITEMS);
+            longest = longest.max(bench.swept() - swept);
+            calls += 1;
+            assert!(
+                calls < items as u32,
+                "{} MiB present",
+                bench.present() / MIB
+            );
+            if !more {
+                break;
+            }
         }
+        assert_eq!(bench.present(), 16 * MIB);
+        assert!(longest <= u64::from(UPKEEP_ITEMS) + 16, "{longest} swept");
+        let (after, all) = (popular_and_others(&mut bench), (FILL / POPULAR_OF) as usize);
+        assert!(
+            after.0 * 10 > all * 9 && after.1 * 3 < after.0,
+            "{after:?} of {all}"
+        );
+        assert!(!bench.shard.upkeep(Seconds(0), UPKEEP_ITEMS), "it rests");
     }
-    assert_eq!(bench.present(), 16 * MIB);
-    assert!(longest <= u64::from(UPKEEP_ITEMS) + 16, "{longest} swept");
-    let (after, all) = (popular_and_others(&mut bench), (FILL / POPULAR_OF) as usize);
-    println!("{calls} calls, {longest} swept at most; popular and others {after:?}");
-    assert!(
-        after.0 * 10 > all * 9 && after.1 * 3 < after.0,
-        "{after:?} of {all}"
-    );
-    assert!(!bench.shard.upkeep(Seconds(0), UPKEEP_ITEMS), "it rests");
 }
 
 #[test]
 fn memory_that_has_grown_holds_more() {
-    let mut bench = Bench::new(64, 16, Eviction::Merge);
-    let fill = |bench: &mut Bench, from: u32| {
-        for number in from..from + 900_000 {
-            assert_eq!(
-                bench.set(number, &[1; 64], Deadline::Never),
-                SetOutcome::Stored
-            );
-        }
-        bench.counters().items
-    };
-    let small = fill(&mut bench, 0);
-    bench.limit(64);
-    assert_eq!(bench.present(), 16 * MIB, "pages are admitted one by one");
-    let mut prepared = Vec::new();
-    while bench.shard.admit_page(|_, range| prepared.push(range)) {}
-    assert_eq!(prepared.first().map(|range| range.start), Some(16 * MIB));
-    assert_eq!(
-        prepared.iter().map(|range| range.len()).sum::<usize>(),
-        48 * MIB
-    );
-    let grown = fill(&mut bench, 1_000_000);
-    assert!(grown * 10 > small * 39, "{small} items, then {grown}");
-    bench.limit(16);
-    while bench.shard.upkeep(Seconds(0), UPKEEP_ITEMS) {}
-    assert_eq!(bench.present(), 16 * MIB);
-    let again = fill(&mut bench, 2_000_000);
-    assert!(again * 20 > small * 19, "{small} items, then {again}");
-    assert_eq!(bench.counters().forced_reclaims, 0);
+    for eviction in EVICTING {
+        let mut bench = Bench::new(64, 16, eviction);
+        let fill = |bench: &mut Bench, from: u32| {
+            for number in from..from + 900_000 {
+                assert_eq!(
+                    bench.set(number, &[1; 64], Deadline::Never),
+                    SetOutcome::Stored
+                );
+            }
+            bench.counters().items
+        };
+        let small = fill(&mut bench, 0);
+        bench.limit(64);
+        assert_eq!(bench.present(), 16 * MIB, "pages are admitted one by one");
+        let mut prepared = Vec::new();
+        while bench.shard.admit_page(|_, range| prepared.push(range)) {}
+        assert_eq!(prepared.first().map(|range| range.start), Some(16 * MIB));
+        assert_eq!(
+            prepared.iter().map(|range| range.len()).sum::<usize>(),
+            48 * MIB
+        );
+        let grown = fill(&mut bench, 1_000_000);
+        assert!(grown * 10 > small * 39, "{small} items, then {grown}");
+        bench.limit(16);
+        while bench.shard.upkeep(Seconds(0), UPKEEP_ITEMS) {}
+        assert_eq!(bench.present(), 16 * MIB);
+        let again = fill(&mut bench, 2_000_000);
+        assert!(again * 20 > small * 19, "{small} items, then {again}");
+        assert_eq!(bench.counters().forced_reclaims, 0);
+    }
 }
 
 #[test]
 fn a_change_of_mind_needs_no_memory_twice() {
-    let mut bench = Bench::new(64, 64, Eviction::Merge);
-    bench.limit(16);
-    while bench.shard.upkeep(Seconds(0), UPKEEP_ITEMS) {}
-    bench.limit(64);
-    while bench
-        .shard
-        .admit_page(|_, range| panic!("{range:?} was never given up"))
-    {}
-    assert_eq!(bench.present(), 64 * MIB);
-    assert!(
-        !bench
+    for eviction in EVICTING {
+        let mut bench = Bench::new(64, 64, eviction);
+        bench.limit(16);
+        while bench.shard.upkeep(Seconds(0), UPKEEP_ITEMS) {}
+        bench.limit(64);
+        while bench
             .shard
-            .discard_page(|_, range| panic!("{range:?} is in use"))
-    );
+            .admit_page(|_, range| panic!("{range:?} was never given up"))
+        {}
+        assert_eq!(bench.present(), 64 * MIB);
+        assert!(
+            !bench
+                .shard
+                .discard_page(|_, range| panic!("{range:?} is in use"))
+        );
+    }
 }
 
 #[test]
@@ -268,29 +277,31 @@ fn limits_out_of_range_are_refused_and_change_nothing() {
 
 #[test]
 fn the_least_memory_is_reached_and_works_with_many_ttls() {
-    let mut bench = Bench::new(64, 64, Eviction::Merge);
-    let mut number = 0;
-    let mut fill = |bench: &mut Bench| {
-        for _ in 0..300_000u32 {
-            let deadline = Deadline::At(Seconds(1 + (number % 1000) * 2593));
-            assert_eq!(bench.set(number, &[1; 64], deadline), SetOutcome::Stored);
-            number += 1;
+    for eviction in EVICTING {
+        let mut bench = Bench::new(64, 64, eviction);
+        let mut number = 0;
+        let mut fill = |bench: &mut Bench| {
+            for _ in 0..300_000u32 {
+                let deadline = Deadline::At(Seconds(1 + (number % 1000) * 2593));
+                assert_eq!(bench.set(number, &[1; 64], deadline), SetOutcome::Stored);
+                number += 1;
+            }
+        };
+        fill(&mut bench);
+        let least = *bench.shard.memory_limits().start();
+        assert_eq!(least, ((32 + 2) * 128) << 10);
+        bench.shard.set_memory_limit(least).expect("in range");
+        let mut calls = 0;
+        while bench.shard.upkeep(Seconds(0), UPKEEP_ITEMS) {
+            calls += 1;
+            assert!(calls < 100_000, "{} bytes present", bench.present());
         }
-    };
-    fill(&mut bench);
-    let least = *bench.shard.memory_limits().start();
-    assert_eq!(least, ((32 + 2) * 128) << 10);
-    bench.shard.set_memory_limit(least).expect("in range");
-    let mut calls = 0;
-    while bench.shard.upkeep(Seconds(0), UPKEEP_ITEMS) {
-        calls += 1;
-        assert!(calls < 100_000, "{} bytes present", bench.present());
+        assert_eq!(bench.present(), least);
+        fill(&mut bench);
+        assert_eq!(bench.present(), least);
+        let items = bench.counters().items;
+        assert!(items > 10_000, "{items} items");
     }
-    assert_eq!(bench.present(), least);
-    fill(&mut bench);
-    assert_eq!(bench.present(), least);
-    let items = bench.counters().items;
-    assert!(items > 10_000, "{items} items");
 }
 
 #[test]
@@ -327,31 +338,33 @@ fn without_eviction_memory_shrinks_as_far_as_nothing_is_lost() {
 
 #[test]
 fn a_loan_delays_shrinking_and_keeps_its_bytes() {
-    let mut bench = Bench::new(8, 8, Eviction::Merge);
-    let value: Vec<u8> = (0..500_000u32).map(|i| (i >> 3) as u8).collect();
-    bench.set(0, &value, Deadline::Never);
-    let item = bench.with_key(0, |shard, key| {
-        let hit = shard.get(key, Seconds(0), Unique::Unasked);
-        hit.expect("there").item
-    });
-    let loan = bench.shard.lend(item).expect("few pages are lent");
-    for number in 1..100_000 {
-        bench.set(number, &[1; 64], Deadline::Never);
+    for eviction in EVICTING {
+        let mut bench = Bench::new(8, 8, eviction);
+        let value: Vec<u8> = (0..500_000u32).map(|i| (i >> 3) as u8).collect();
+        bench.set(0, &value, Deadline::Never);
+        let item = bench.with_key(0, |shard, key| {
+            let hit = shard.get(key, Seconds(0), Unique::Unasked);
+            hit.expect("there").item
+        });
+        let loan = bench.shard.lend(item).expect("few pages are lent");
+        for number in 1..100_000 {
+            bench.set(number, &[1; 64], Deadline::Never);
+        }
+        bench.limit(2);
+        while bench.shard.upkeep(Seconds(0), UPKEEP_ITEMS) {}
+        while bench
+            .shard
+            .discard_page(|memory, range| memory[range].fill(0xdb))
+        {}
+        let mut read = Vec::new();
+        while read.len() < loan.len() {
+            read.extend_from_slice(bench.shard.loan_bytes(&loan, read.len()));
+        }
+        assert!(read == value);
+        bench.shard.give_back(loan);
+        while bench.shard.upkeep(Seconds(0), UPKEEP_ITEMS) {}
+        assert_eq!(bench.present(), 2 * MIB);
     }
-    bench.limit(2);
-    while bench.shard.upkeep(Seconds(0), UPKEEP_ITEMS) {}
-    while bench
-        .shard
-        .discard_page(|memory, range| memory[range].fill(0xdb))
-    {}
-    let mut read = Vec::new();
-    while read.len() < loan.len() {
-        read.extend_from_slice(bench.shard.loan_bytes(&loan, read.len()));
-    }
-    assert!(read == value);
-    bench.shard.give_back(loan);
-    while bench.shard.upkeep(Seconds(0), UPKEEP_ITEMS) {}
-    assert_eq!(bench.present(), 2 * MIB);
 }
 
 #[test]
