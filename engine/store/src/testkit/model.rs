@@ -181,7 +181,7 @@ fn memory_that_grows_and_shrinks_forgets_only_what_it_evicts() {
         grow_times: 4,
         ..ROOMY
     };
-    drive(rules, 60_000, |rig| {
+    drive_each(rules, 60_000, |rig| {
         assert!(rig.limit_changes() > 100, "{} changes", rig.limit_changes());
         let counters = rig.shard.counters();
         assert!(counters.evictions > 1000, "{counters:?}");
@@ -205,7 +205,7 @@ fn small_items_are_never_refused_while_memory_shrinks() {
         grow_times: 5,
         ..ROOMY
     };
-    drive(rules, 100_000, |rig| {
+    drive_each(rules, 100_000, |rig| {
         assert!(rig.limit_changes() > 100, "{} changes", rig.limit_changes());
         assert!(rig.shard.counters().evictions > 1000);
     });
@@ -244,5 +244,5 @@ fn audit_agrees_after_each_operation_while_memory_changes() {
         grow_times: 2,
         ..ROOMY
     };
-    drive(rules, 2_000, |rig| assert!(rig.limit_changes() > 0));
+    drive_each(rules, 2_000, |rig| assert!(rig.limit_changes() > 0));
 }
