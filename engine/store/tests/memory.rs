@@ -301,6 +301,12 @@ fn the_least_memory_is_reached_and_works_with_many_ttls() {
         assert_eq!(bench.present(), least);
         let items = bench.counters().items;
         assert!(items > 10_000, "{items} items");
+        let most = vec![1; bench.shard.item_max_value(16, 0)];
+        for number in 0..20 {
+            let stored = bench.set(number, &most, Deadline::Never);
+            assert_eq!(stored, SetOutcome::Stored, "the largest item");
+        }
+        assert!(bench.has(19));
     }
 }
 
