@@ -17,8 +17,8 @@
 //! Always true: an item changes from the small to the main queue and never back, and is evicted or moved at each look.
 //! When pages run short, each sweep gains at least a quarter of a page although everything was fetched.
 
+use super::PACE_ITEMS;
 use super::policy::Keep;
-use super::{AHEAD_PAGES, PACE_ITEMS};
 use crate::item::{self, Header};
 use crate::key::Key;
 use crate::segment::arena::{Kind, Memory, NO_PAGE, Queue};
@@ -82,7 +82,10 @@ impl<M: Memory> Shard<M> {
 
     /// The segment to sweep next and what to keep of it.
     pub(super) fn choose_of_queues(&self, force: bool) -> Option<(u32, Keep)> {
-        let pages = self.arena.page_count() - self.table.chunk_count();
+        let pages = self
+            .arena
+            .page_count()
+            .saturating_sub(self.table.chunk_count());
         let order = if self.chains.small_pages * SMALL_ONE_IN > pages {
             [Queue::Small, Queue::Main]
         } else {
@@ -100,8 +103,7 @@ impl<M: Memory> Shard<M> {
             Queue::Small => PROMOTE_AT,
             Queue::Main => REINSERT_AT,
         };
-        let short_below = self.reclaim.low_water - AHEAD_PAGES / 2;
-        let most_bytes = if self.arena.free_count() < short_below {
+        let most_bytes = if self.arena.free_count() < self.reclaim.short_below {
             self.arena.page_bytes() / 4 * SHORT_KEEPS_QUARTERS
         } else {
             usize::MAX
