@@ -19,6 +19,9 @@ use crate::trace::{KEY_BYTES_MAX, Trace, key_room};
 /// Limit of an item, beyond all values of the workloads with their keys.
 const ITEM_BYTES_MAX: u32 = 64 << 10;
 
+/// Calls for upkeep in a second at most: far fewer than the ticks of a server with nothing else to do.
+const CALLS_A_SECOND: usize = 128;
+
 /// A shard and what it is asked with.
 pub struct Strata {
     trace: Arc<Trace>,
@@ -95,7 +98,10 @@ impl Strata {
 impl Cache for Strata {
     fn begin_second(&mut self, now: u32) {
         self.now = Seconds(now);
-        while self.shard.upkeep(self.now, UPKEEP_ITEMS) {}
+        let mut calls = 1;
+        while self.shard.upkeep(self.now, UPKEEP_ITEMS) && calls < CALLS_A_SECOND {
+            calls += 1;
+        }
     }
 
     fn tick(&mut self) {
