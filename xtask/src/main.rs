@@ -4,11 +4,14 @@
 //! tool that is too slow for it. This crate depends on none of the others: it builds them and looks at them from
 //! outside, as a client and as a reader.
 
+mod bench;
 mod clients;
 mod conformance;
 mod fuzz;
+mod held;
 mod perf;
 mod process;
+mod record_file;
 mod setup;
 mod stage;
 mod test;
@@ -44,6 +47,10 @@ enum Command {
     Fuzz(fuzz::Options),
     /// Measure Strata beside its peers and the floor, in interleaved rounds, and write the record.
     Perf(perf::Options),
+    /// Run the store's benchmarks beside the segcache crate, and write the record.
+    Bench(bench::Options),
+    /// Count what a server holds in its memory beside a real memcached, and write the record.
+    Held(held::Options),
     /// Install what conformance and clients need: Debian packages and a Python environment.
     Setup,
 }
@@ -57,6 +64,8 @@ fn main() -> ExitCode {
         Command::Clients(options) => clients::run(&workspace, &options).map(Outcome::print),
         Command::Fuzz(options) => fuzz::run(&workspace, &options),
         Command::Perf(options) => perf::run(&workspace, &options),
+        Command::Bench(options) => bench::run(&workspace, &options),
+        Command::Held(options) => held::run(&workspace, &options),
         Command::Setup => setup::run(&workspace),
     });
     match result {

@@ -12,13 +12,14 @@ mod usage;
 mod workload;
 
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use serde_json::Value;
 
+use crate::record_file::{self, Origin};
 use crate::workspace::{Workspace, find_program, run as run_command};
 use record::{PERCENTILES, Record, Section, Series, Shot};
 use subject::{Running, Subject};
@@ -105,10 +106,10 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let load = build(workspace, "strata-load", "strata-load")?;
     let bench = Bench { load, options };
     let mut record = Record {
-        machine: machine()?,
-        date: output("date", &["-u", "+%F"])?,
-        commit: commit(workspace),
-        command: command_line(),
+        origin: Origin {
+            folder: options.machine.clone(),
+            ..Origin::here(workspace)?
+        },
         rounds: options.rounds,
         seconds: options.seconds,
         cores: format!(
@@ -123,12 +124,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let text = record::markdown(&record);
     println!("{text}");
     if !options.no_record {
-        let name = options
-            .machine
-            .clone()
-            .unwrap_or_else(|| slug(&record.machine));
-        let folder = workspace.root.join("perf/records").join(name);
-        write(&folder, &record, &text)?;
+        record_file::write(workspace, &record.origin, None, &record, &text)?;
     }
     Ok(())
 }
@@ -446,100 +442,6 @@ fn say(workload: &Workload, subject: &Subject, shot: &Shot) {
     );
 }
 
-fn machine() -> Result<String> {
-    let cpu = std::fs::read_to_string("/proc/cpuinfo")?;
-    let model = cpu
-        .lines()
-        .find_map(|line| line.strip_prefix("model name"))
-        .map_or("unknown processor", |rest| {
-            rest.trim_start_matches([' ', '\t', ':'])
-        });
-    let cores = std::thread::available_parallelism()?;
-    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
-    // Behind the numbers stands the name of whoever built the kernel.
-    let kernel = kernel.trim().split('-').next().unwrap_or_default();
-    Ok(format!("{model}, {cores} cores, Linux {kernel}"))
-}
-
-/// A folder's name for a machine's.
-fn slug(machine: &str) -> String {
-    let letters = machine.chars().map(|letter| match letter {
-        letter if letter.is_ascii_alphanumeric() || letter == '.' => letter.to_ascii_lowercase(),
-        _ => ' ',
-    });
-    let spaced: String = letters.collect();
-    let words: Vec<&str> = spaced.split_whitespace().collect();
-    words.join("-")
-}
-
-fn commit(workspace: &Workspace) -> String {
-    let root = workspace.root.to_string_lossy().into_owned();
-    output(
-        "git",
-        &[
-            "-C",
-            &root,
-            "describe",
-            "--always",
-            "--dirty",
-            "--abbrev=12",
-        ],
-    )
-    .unwrap_or_else(|_| "unknown".into())
-}
-
-/// Our own command line as somebody else would type it.
-fn command_line() -> String {
-    let mut words = vec!["cargo xtask".to_owned()];
-    words.extend(std::env::args().skip(1).map(|word| {
-        let shown = match word.split_once('=') {
-            Some((name, command)) => format!("{name}={}", without_folder(command)),
-            None => without_folder(&word),
-        };
-        if shown.contains(' ') {
-            format!("'{shown}'")
-        } else {
-            shown
-        }
-    }));
-    words.join(" ")
-}
-
-/// A command or path without the folder it begins with.
-fn without_folder(text: &str) -> String {
-    let (program, rest) = text.split_once(' ').unwrap_or((text, ""));
-    let name = program.rsplit('/').next().unwrap_or_default();
-    format!("{name} {rest}").trim_end().to_owned()
-}
-
-fn output(program: &str, arguments: &[&str]) -> Result<String> {
-    let output = Command::new(program)
-        .args(arguments)
-        .output()
-        .with_context(|| format!("cannot start {program}"))?;
-    ensure!(
-        output.status.success(),
-        "{program} ended with {}",
-        output.status
-    );
-    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
-}
-
-/// Writes the record beside earlier ones of the machine; one of the same day and commit is
-/// replaced.
-fn write(folder: &Path, record: &Record, text: &str) -> Result<()> {
-    std::fs::create_dir_all(folder)?;
-    let stem = format!("{}-{}", record.date, record.commit);
-    let file = folder.join(&stem);
-    let json = serde_json::to_string_pretty(record)?;
-    for (ending, text) in [("json", &format!("{json}\n")), ("md", &text.to_owned())] {
-        let path = file.with_file_name(format!("{stem}.{ending}"));
-        std::fs::write(&path, text).with_context(|| path.display().to_string())?;
-        eprintln!("wrote {}", path.display());
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -596,16 +498,5 @@ mod tests {
     fn the_clients_own_verdict_is_kept() {
         let shot = assess(&report(0.5, &["It lied."]), used(), Pace::Closed).expect("figures");
         assert_eq!(shot.invalid, ["It lied."]);
-    }
-
-    #[test]
-    fn machines_become_folders_and_commands_lose_theirs() {
-        assert_eq!(
-            slug("Intel(R) Xeon(R) Processor, 2 cores, Linux 6.18.44"),
-            "intel-r-xeon-r-processor-2-cores-linux-6.18.44"
-        );
-        assert_eq!(without_folder("/a/b/memcached"), "memcached");
-        assert_eq!(without_folder("/a/b/otherd -p {port}"), "otherd -p {port}");
-        assert_eq!(without_folder("get_depth_1"), "get_depth_1");
     }
 }

@@ -88,8 +88,8 @@ impl Server {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
-    /// How much of it is in memory, in MiB.
-    pub fn memory_mib(&self) -> Result<u64> {
+    /// How much of it is in memory, in KiB.
+    pub fn resident_kib(&self) -> Result<u64> {
         let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))
             .context("its status")?;
         let line = text
@@ -100,7 +100,7 @@ impl Server {
             .split_whitespace()
             .next()
             .and_then(|number| number.parse::<u64>().ok());
-        Ok(kib.with_context(|| format!("VmRSS is {line}"))? / 1024)
+        kib.with_context(|| format!("VmRSS is {line}"))
     }
 
     /// How it ended, if it did by itself.

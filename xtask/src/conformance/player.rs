@@ -136,7 +136,10 @@ impl Player {
                 }
             }
             Action::MemoryBelow(limit) => {
-                let found = server.memory_mib().map_err(|error| format!("{error:#}"))?;
+                let found = server
+                    .resident_kib()
+                    .map_err(|error| format!("{error:#}"))?
+                    / 1024;
                 if found < *limit {
                     Ok(())
                 } else {

@@ -9,6 +9,7 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use super::workload::Workload;
+use crate::record_file::Origin;
 
 /// One run of one subject.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -84,14 +85,9 @@ pub struct Section {
 /// A whole record.
 #[derive(Clone, Debug, Serialize)]
 pub struct Record {
-    /// Processor, cores, kernel.
-    pub machine: String,
-    /// Day of the measurement.
-    pub date: String,
-    /// The commit measured; says so when the tree was not clean.
-    pub commit: String,
-    /// What to type to repeat it.
-    pub command: String,
+    /// Where, when, what and how.
+    #[serde(flatten)]
+    pub origin: Origin,
     /// Rounds of each.
     pub rounds: usize,
     /// Seconds of each run.
@@ -178,9 +174,7 @@ pub fn markdown(record: &Record) -> String {
 }
 
 fn write_record(record: &Record, out: &mut String) -> std::fmt::Result {
-    writeln!(out, "# {}, {}\n", record.machine, record.date)?;
-    writeln!(out, "Commit {}. Repeat with:\n", record.commit)?;
-    writeln!(out, "    {}\n", record.command)?;
+    out.push_str(&record.origin.heading());
     writeln!(
         out,
         "Medians of {} interleaved rounds of {} s, least and most in parentheses; {}. Each run has \
@@ -370,10 +364,7 @@ mod tests {
     #[test]
     fn an_invalid_run_is_named_with_its_reason() {
         let record = Record {
-            machine: "m".into(),
-            date: "d".into(),
-            commit: "c".into(),
-            command: "x".into(),
+            origin: Origin::default(),
             rounds: 1,
             seconds: 1.0,
             cores: "cores".into(),

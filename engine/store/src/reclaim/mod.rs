@@ -26,6 +26,9 @@ const BATCH_DEAD_ITEMS: usize = 64;
 const SCAN_PAGES: usize = 64;
 /// Free pages kept so that a sweep always finds a target.
 const SPARE_PAGES: usize = 1;
+/// One page in so many is kept free besides, because many TTL buckets may open segments at the same time. What a store
+/// owes to the sweep frees three pages in the time it takes to fill one, so a single chain needs no more than one.
+const LOW_WATER_ONE_IN: usize = 1024;
 /// Most segments packed into one target before the choice of chain is made anew.
 const SOURCES_MAX: u32 = 8;
 /// What a store owes for each item's worth of bytes, in items to sweep. A merge that keeps a quarter has to walk four
@@ -85,7 +88,7 @@ impl Reclaim {
             sweep: None,
             target: None,
             cutoff: Cutoff::default(),
-            low_water: SPARE_PAGES + 2 + page_count / 256,
+            low_water: SPARE_PAGES + 1 + page_count / LOW_WATER_ONE_IN,
             scan_now: 0,
             scan_cursor: 0,
             scan_left: 0,

@@ -25,7 +25,7 @@ use crate::key::{KEY_BYTES_MAX, KeyHasher};
 use crate::reclaim::Reclaim;
 use crate::segment::arena::{Arena, Kind, LOCATION_BITS, Memory, PAGE_BYTES_MIN};
 use crate::segment::chains::Chains;
-use crate::table::Table;
+use crate::table::{LINE_BYTES, Table};
 use crate::ttl::{Deadline, NEVER, TtlBuckets};
 
 pub(crate) use deadline::delta_of;
@@ -189,8 +189,8 @@ pub struct Shard<M> {
     /// When a delayed flush comes due; `NEVER` when none is pending.
     flush_at: u32,
     random: u64,
-    /// Cache lines an item of average size reaches into at most, for prefetching.
-    prefetch_lines: usize,
+    /// Bytes a prefetch of an item asks for: those of an average one.
+    prefetch_bytes: usize,
 }
 
 impl<M: Memory> Shard<M> {
@@ -231,7 +231,7 @@ impl<M: Memory> Shard<M> {
             flush_epoch: 0,
             flush_at: NEVER,
             random: config.seed | 1,
-            prefetch_lines: 2,
+            prefetch_bytes: LINE_BYTES,
             arena,
         })
     }

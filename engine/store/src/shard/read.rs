@@ -26,7 +26,7 @@ impl<M: Memory> Shard<M> {
     #[inline]
     pub fn prefetch_item(&self, hash: crate::KeyHash) {
         self.table
-            .prefetch_item(self.arena.bytes(), hash, self.prefetch_lines);
+            .prefetch_item(self.arena.bytes(), hash, self.prefetch_bytes);
     }
 
     /// Looks a key up and counts the fetch.

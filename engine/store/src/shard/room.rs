@@ -5,8 +5,8 @@ use crate::segment::arena::{Kind, Memory, NO_PAGE};
 use crate::table::LINE_BYTES;
 use crate::ttl::NEVER;
 
-/// Cache lines of an item a prefetch asks for at most; the processor itself follows a longer run.
-const PREFETCH_LINES_MAX: usize = 4;
+/// Bytes of an item a prefetch asks for at most; the processor itself follows a longer run.
+const PREFETCH_BYTES_MAX: usize = 4 * LINE_BYTES;
 
 impl<M: Memory> Shard<M> {
     /// Whether an open segment takes an item of `size` bytes with this deadline.
@@ -78,7 +78,7 @@ impl<M: Memory> Shard<M> {
         self.next_epoch += 1;
         // Sizes change slowly, so a look at each new segment is enough.
         let average = (self.counters.bytes / self.counters.items.max(1)) as usize;
-        self.prefetch_lines = (1 + (average + LINE_BYTES - 2) / LINE_BYTES).min(PREFETCH_LINES_MAX);
+        self.prefetch_bytes = average.clamp(1, PREFETCH_BYTES_MAX);
         self.chains.push(&mut self.arena, page);
         Some(page)
     }

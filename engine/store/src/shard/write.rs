@@ -9,7 +9,7 @@ use crate::item::{self, Header};
 use crate::key::{KEY_BYTES_MAX, Key};
 use crate::number;
 use crate::segment::arena::{Kind, Memory, NO_PAGE};
-use crate::table::{Entry, bucket};
+use crate::table::{Entry, Pair, bucket};
 use crate::ttl::{Seconds, TtlBuckets};
 use crate::value::{self, Placement};
 
@@ -78,7 +78,7 @@ impl<M: Memory> Shard<M> {
         );
         let now = now.0;
         // The buckets arrive while the item is being written.
-        self.table.prefetch_buckets(self.arena.bytes(), key.hash);
+        let pair = self.table.prefetch_pair(self.arena.bytes(), key.hash);
         self.pass_time(now);
         let outcome = if item.value.len() > self.item_max_value(key_len, item.flags) {
             self.counters.too_large += 1;
@@ -119,7 +119,7 @@ impl<M: Memory> Shard<M> {
             match self.write(&draft, now) {
                 Ok(written) => {
                     value::write(&mut self.arena, &written.placement, 0, item.value);
-                    match self.publish(key, written.location) {
+                    match self.publish(key, pair, written.location) {
                         Ok(()) => SetOutcome::Stored,
                         Err(NoMemory) => SetOutcome::NoMemory,
                     }
@@ -227,7 +227,8 @@ impl<M: Memory> Shard<M> {
             value_len,
             digits,
         );
-        match self.publish(key, written.location) {
+        let pair = self.table.prefetch_pair(self.arena.bytes(), key.hash);
+        match self.publish(key, pair, written.location) {
             Ok(()) => ArithOutcome::Value(new),
             Err(NoMemory) => ArithOutcome::NoMemory,
         }
@@ -325,8 +326,8 @@ impl<M: Memory> Shard<M> {
 
     /// Leads the table to a new item and removes the old one of the same key.
     #[inline]
-    fn publish(&mut self, key: Key<'_>, location: usize) -> Result<(), NoMemory> {
-        let places = self.table.candidates(self.arena.bytes(), key.hash);
+    fn publish(&mut self, key: Key<'_>, pair: Pair, location: usize) -> Result<(), NoMemory> {
+        let places = self.table.candidates_of(self.arena.bytes(), pair, key.hash);
         if let Some(entry) = self.table.find_among(self.arena.bytes(), places, key.bytes) {
             self.replace_entry(entry, location);
             return Ok(());

@@ -54,7 +54,6 @@ fn grow_above(columns: usize) -> usize {
         1 => 70,
         2 => 84,
         3 => 92,
-        4..8 => 100,
         _ => 109,
     }
 }
@@ -100,6 +99,14 @@ impl Candidates {
     }
 }
 
+/// The two buckets of a key, found once for several steps.
+#[derive(Clone, Copy)]
+pub(crate) struct Pair {
+    at: (usize, usize),
+    /// The table's shape when they were found.
+    shape: u32,
+}
+
 /// An entry found.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Entry {
@@ -133,6 +140,10 @@ pub(crate) struct Table {
     /// The buckets in a page less one.
     chunk_mask: usize,
     entries: usize,
+    /// Entries above which the table grows.
+    grow_above: usize,
+    /// Changes whenever a bucket is added or taken away, and with it where keys may be.
+    shape: u32,
 }
 
 impl Table {
@@ -166,6 +177,8 @@ impl Table {
             row_mask: (1 << row_shift) - 1,
             chunk_mask: (1 << chunk_shift) - 1,
             entries: 0,
+            grow_above: (grow_above(1) << row_shift) / 16,
+            shape: 0,
         }
     }
 
@@ -295,15 +308,32 @@ impl Table {
         (first, second)
     }
 
-    /// Starts loading the first `line_count` cache lines of the items a lookup of this hash would compare. Reads both
-    /// buckets.
+    /// As `prefetch_buckets`, for a caller that may make the table grow or shrink before it asks for the candidates.
     #[inline(always)]
-    pub fn prefetch_item(&self, memory: &[u8], hash: KeyHash, line_count: usize) {
+    pub fn prefetch_pair(&self, memory: &[u8], hash: KeyHash) -> Pair {
+        Pair {
+            at: self.prefetch_buckets(memory, hash),
+            shape: self.shape,
+        }
+    }
+
+    /// As `candidates`, of a key whose buckets were found before.
+    #[inline(always)]
+    pub fn candidates_of(&self, memory: &[u8], pair: Pair, hash: KeyHash) -> Candidates {
+        let at = if pair.shape == self.shape {
+            pair.at
+        } else {
+            self.both(hash)
+        };
+        Self::candidates_in(memory, at, hash.tag())
+    }
+
+    /// Starts loading the first `item_bytes` bytes of the items a lookup of this hash would compare. Reads both buckets.
+    #[inline(always)]
+    pub fn prefetch_item(&self, memory: &[u8], hash: KeyHash, item_bytes: usize) {
         self.candidates(memory, hash).find(|place| {
             let location = bucket::location(bucket::view(memory, place.bucket_at), place.slot);
-            for line in 0..line_count {
-                prefetch::line(memory, location + line * LINE_BYTES);
-            }
+            prefetch_bytes(memory, location, item_bytes);
             None::<()>
         });
     }
@@ -453,9 +483,7 @@ impl Table {
     #[inline]
     pub fn grow<M: Memory>(&mut self, arena: &mut Arena<M>, may_take_page: bool) {
         for _ in 0..STEPS_PER_INSERT {
-            if self.entries * 16 <= self.bucket_count() * grow_above(self.columns)
-                || !self.expand_row(arena, may_take_page)
-            {
+            if self.entries <= self.grow_above || !self.expand_row(arena, may_take_page) {
                 return;
             }
         }
@@ -514,11 +542,18 @@ impl Table {
         }
         self.cursor += 1;
         self.finish_column();
+        self.reshaped();
         // Some insertions pass before the next row's turn.
         for column in 0..self.columns.min(ROW_PREFETCH) {
             prefetch::line(memory, self.bucket_at(self.cursor, column));
         }
         true
+    }
+
+    /// A bucket was added or taken away.
+    fn reshaped(&mut self) {
+        self.shape = self.shape.wrapping_add(1);
+        self.grow_above = self.bucket_count() * grow_above(self.columns) / 16;
     }
 
     /// The entries of a row that a new column owns, and how many there are: those beyond the eighth are only counted.
@@ -599,6 +634,7 @@ impl Table {
             self.columns -= 1;
             self.cursor = 1 << self.row_shift;
             self.owners.retreat();
+            self.reshaped();
         }
         let (row, column) = (self.cursor - 1, self.columns);
         let from_at = self.bucket_at(row, column);
@@ -638,6 +674,7 @@ impl Table {
             }
         }
         self.cursor -= 1;
+        self.reshaped();
         if row & self.chunk_mask == 0 {
             let start = self
                 .directory
@@ -646,6 +683,20 @@ impl Table {
             arena.release(arena.page_of(start));
         }
         true
+    }
+}
+
+/// Starts loading the lines of `count` bytes from `location` on.
+#[inline(always)]
+fn prefetch_bytes(memory: &[u8], location: usize, count: usize) {
+    let last = location + count - 1;
+    // Where an item begins in its line decides how many lines it reaches into. That cannot be guessed, so the last line
+    // may be asked for twice rather than counted.
+    let mut at = location;
+    prefetch::line(memory, at);
+    for _ in 0..count.div_ceil(LINE_BYTES) {
+        at = (at + LINE_BYTES).min(last);
+        prefetch::line(memory, at);
     }
 }
 
