@@ -20,7 +20,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
-use strata_store::{Eviction, HASH_SEED_WORDS, KeyHasher, Shard, ShardConfig};
+use strata_store::{HASH_SEED_WORDS, KeyHasher, Shard, ShardConfig};
 
 use crate::clock::Clock;
 use crate::config::{
@@ -604,11 +604,7 @@ fn work(start: Start) {
     };
     let config = ShardConfig {
         item_max_bytes: settings.item_max_bytes,
-        eviction: if settings.evict {
-            Eviction::Merge
-        } else {
-            Eviction::None
-        },
+        eviction: settings.eviction,
         seed,
     };
     let shard = match Shard::new(memory, hasher.clone(), config) {

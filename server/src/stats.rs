@@ -12,6 +12,7 @@ use nix::sys::socket::{SockaddrStorage, getpeername, getsockname};
 use nix::sys::time::TimeValLike;
 use strata_protocol::reply::{self, Sink};
 use strata_store as store;
+use strata_store::Eviction;
 
 use crate::clock::Now;
 use crate::config::Settings;
@@ -347,6 +348,10 @@ pub fn general(sum: &Snapshot, process: &Process, now: &Now) -> Vec<(&'static st
         ("moves_within_lru", zero.clone()),
         ("direct_reclaims", zero.clone()),
         ("lru_bumps_dropped", zero),
+        // Not memcached's.
+        ("ghost_hits", Count(items.ghost_hits)),
+        ("promotions", Count(items.promotions)),
+        ("reinsertions", Count(items.reinsertions)),
     ]
 }
 
@@ -491,7 +496,8 @@ pub fn settings(process: &Process, verbosity: u8, out: &mut impl Sink) {
     line(out, "inter", inter);
     line(out, "verbosity", verbosity);
     line(out, "oldest", 0);
-    line(out, "evictions", if settings.evict { "on" } else { "off" });
+    let evicts = settings.eviction != Eviction::None;
+    line(out, "evictions", if evicts { "on" } else { "off" });
     line(out, "domain_socket", unix);
     line(out, "umask", format_args!("{:o}", settings.unix_mask));
     line(out, "shutdown_command", yes_no(settings.shutdown));
@@ -539,6 +545,8 @@ pub fn settings(process: &Process, verbosity: u8, out: &mut impl Sink) {
     line(out, "num_napi_ids", 0);
     line(out, "memory_file", "(null)");
     line(out, "client_flags_size", 4);
+    // Not memcached's.
+    line(out, "eviction_policy", settings.eviction_name());
     out.put(reply::END);
 }
 
@@ -548,14 +556,15 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn stats_has_memcacheds_93_figures() {
+    fn stats_has_memcacheds_93_figures_and_then_ours() {
         let process = Process {
             settings: Settings::for_tests(1),
             bound: Vec::new(),
         };
         let now = Now::after(1_700_000_000, Duration::from_secs(5));
         let figures = general(&Snapshot::default(), &process, &now);
-        assert_eq!(figures.len(), 93);
         assert_eq!(figures[92].0, "lru_bumps_dropped");
+        let own: Vec<&str> = figures[93..].iter().map(|(name, _)| *name).collect();
+        assert_eq!(own, ["ghost_hits", "promotions", "reinsertions"]);
     }
 }

@@ -22,6 +22,8 @@ use strata_server::stats::Process;
 use strata_server::worker::{Ask, Leftovers, Parts, Worker};
 use strata_store::{Eviction, KeyHasher, Shard, ShardConfig};
 
+/// The seed chooses among them.
+const POLICIES: [Eviction; 3] = [Eviction::Merge, Eviction::S3Fifo, Eviction::Fifo];
 const ITEM_MAX_BYTES: u32 = 256 << 10;
 
 struct Server {
@@ -41,6 +43,7 @@ impl Server {
         settings.item_max_bytes = ITEM_MAX_BYTES;
         settings.requests_per_tick = 20;
         settings.conns_max = 64;
+        settings.eviction = POLICIES[seed as usize % POLICIES.len()];
         let process = Process {
             settings,
             bound: Vec::new(),
@@ -70,7 +73,7 @@ impl Server {
             let memory = Memory::reserve(memory_bytes, false).expect("memory");
             let config = ShardConfig {
                 item_max_bytes: ITEM_MAX_BYTES,
-                eviction: Eviction::Merge,
+                eviction: shared.process.settings.eviction,
                 seed,
             };
             let shard = Shard::new(memory, hasher.clone(), config).expect("large enough");

@@ -12,7 +12,8 @@ const OPERATIONS_MAX: u64 = 1 << 20;
 
 /// What kind of shard it is. `None` when the input is too short to say.
 fn rules(source: &mut impl Source) -> Option<Rules> {
-    let eviction = if source.below(3)? == 0 { Eviction::None } else { Eviction::Merge };
+    let policies = [Eviction::None, Eviction::Merge, Eviction::S3Fifo, Eviction::Fifo];
+    let eviction = policies[source.below(policies.len() as u32)? as usize];
     Some(Rules {
         memory_bytes: (1 << 20) + source.below(1 << 16)? as usize,
         item_max_bytes: 1024 << source.below(10)?,
@@ -20,7 +21,7 @@ fn rules(source: &mut impl Source) -> Option<Rules> {
         keys: [3, 40, 500, 5000][source.below(4)? as usize],
         value_bytes: [20, 300, 4000][source.below(3)? as usize],
         large_one_in: [0, 2, 20][source.below(3)? as usize],
-        may_forget: eviction == Eviction::Merge,
+        may_forget: eviction != Eviction::None,
         may_refuse: true,
         audit_every: 64,
         lasting_of_four: source.below(5)?,

@@ -1,8 +1,9 @@
 //! Recounts everything from the bytes and compares it with what is noted.
 
 use crate::item::{self, Header};
-use crate::segment::arena::{Kind, Memory, NO_PAGE};
-use crate::shard::Shard;
+use crate::segment::arena::{Kind, Memory, NO_PAGE, Queue};
+use crate::segment::chains::Chains;
+use crate::shard::{Eviction, Shard};
 use crate::table::bucket::{self, SLOTS};
 
 macro_rules! ensure {
@@ -14,7 +15,7 @@ macro_rules! ensure {
 }
 
 impl<M: Memory> Shard<M> {
-    /// Recounts items, bytes, pages, chains, loans and table entries, and compares. For tests: it walks all memory and
+    /// Recounts items, bytes, pages, chains, loans, table entries and ghosts, and compares. For tests: it walks all memory and
     /// allocates.
     ///
     /// # Errors
@@ -68,8 +69,9 @@ impl<M: Memory> Shard<M> {
                     notes.kind
                 );
                 ensure!(
-                    usize::from(notes.ttl_bucket) == index,
-                    "page {page} of {} in chain {index}",
+                    Chains::index_of(notes) == index,
+                    "page {page} of {:?} {} in chain {index}",
+                    notes.queue,
                     notes.ttl_bucket
                 );
                 ensure!(
@@ -100,6 +102,7 @@ impl<M: Memory> Shard<M> {
 
         let (mut items, mut bytes) = (0u64, 0u64);
         let mut extension_seen = vec![false; page_count];
+        let mut small_pages = 0;
         for (index, notes) in self.arena.pages.list.iter().enumerate() {
             ensure!(
                 notes.is_segment() == chained[index],
@@ -110,6 +113,8 @@ impl<M: Memory> Shard<M> {
             if !notes.is_segment() {
                 continue;
             }
+            let small = usize::from(notes.queue == Queue::Small);
+            small_pages += small;
             let start = self.arena.start_of(index as u32);
             let (mut at, mut live_items, mut live_bytes) = (start, 0u32, 0u32);
             while at < start + notes.used as usize {
@@ -134,6 +139,7 @@ impl<M: Memory> Shard<M> {
                                 "page {page} belongs to two items"
                             );
                             extension_seen[page as usize] = true;
+                            small_pages += small;
                             bytes += self.arena.page_bytes() as u64;
                             len += self.arena.page_bytes();
                             page = extension.next;
@@ -169,6 +175,12 @@ impl<M: Memory> Shard<M> {
             self.counters.items,
             self.counters.bytes
         );
+        ensure!(
+            small_pages == self.chains.small_pages
+                && (small_pages == 0 || self.eviction == Eviction::S3Fifo),
+            "{small_pages} pages of the small queue, {} noted",
+            self.chains.small_pages
+        );
         self.audit_table(items)
     }
 
@@ -189,7 +201,7 @@ impl<M: Memory> Shard<M> {
     }
 
     fn audit_table(&self, items: u64) -> Result<(), String> {
-        let mut entries = 0;
+        let (mut entries, mut ghosts) = (0, 0);
         let mut locations = Vec::new();
         ensure!(
             self.table.buckets().count() == self.table.bucket_count(),
@@ -197,6 +209,9 @@ impl<M: Memory> Shard<M> {
         );
         for index in self.table.buckets() {
             let bucket = bucket::view(self.arena.bytes(), index);
+            ghosts += (0..SLOTS)
+                .filter(|&slot| bucket::ghost(bucket, slot).is_some())
+                .count();
             for slot in (0..SLOTS).filter(|&slot| bucket::tag(bucket, slot) != 0) {
                 entries += 1;
                 let location = bucket::location(bucket, slot);
@@ -224,6 +239,11 @@ impl<M: Memory> Shard<M> {
             entries == self.table.entries() && entries as u64 == items,
             "{entries} entries, {} noted, {items} items",
             self.table.entries()
+        );
+        ensure!(
+            ghosts == self.table.ghosts() && (ghosts == 0 || self.eviction == Eviction::S3Fifo),
+            "{ghosts} ghosts, {} noted",
+            self.table.ghosts()
         );
         let chunks = self
             .arena

@@ -12,7 +12,7 @@
 //! What always holds:
 //! - a value is returned only for its own key, only before its deadline, and only if it was written after the last
 //!   flush that has come due;
-//! - in [`Eviction::None`] an item goes away only by a command, its deadline or a flush; in [`Eviction::Merge`] also by
+//! - in [`Eviction::None`] an item goes away only by a command, its deadline or a flush; in the other policies also by
 //!   an eviction, which is counted;
 //! - the CAS unique of a key never repeats with another value.
 //!

@@ -16,6 +16,9 @@ use crate::{
     KeyHasher, Loan, NewItem, Seconds, SetOutcome, Shard, ShardConfig, TouchOutcome, Unique,
 };
 
+/// Lookups of one batch at most.
+const BATCH_KEYS_MAX: u32 = 20;
+
 /// Where the choices come from.
 pub trait Source {
     /// The next choice; `None` when there are no more.
@@ -639,7 +642,32 @@ impl Rig {
         Some(())
     }
 
+    /// Lookups in a batch, whose loads a caller makes overlap.
+    fn step_batch(&mut self, source: &mut impl Source) -> Option<()> {
+        let keys: Option<Vec<_>> = (0..source.below(BATCH_KEYS_MAX)?)
+            .map(|_| self.any_key(source))
+            .collect();
+        let keys = keys?;
+        let hashes: Vec<_> = keys.iter().map(|key| self.hasher.hash(key)).collect();
+        for &hash in &hashes {
+            self.shard.prefetch_buckets(hash);
+        }
+        for &hash in &hashes {
+            self.shard.prefetch_item(hash);
+        }
+        let now = Seconds(self.model.now);
+        for (bytes, hash) in keys.iter().zip(hashes) {
+            let hit = self.shard.get(Key { hash, bytes }, now, Unique::Unasked);
+            self.model
+                .check_hit(bytes, Unique::Unasked, hit, "get of a batch");
+        }
+        Some(())
+    }
+
     fn step_read(&mut self, source: &mut impl Source, choice: u32) -> Option<()> {
+        if choice == 40 {
+            return self.step_batch(source);
+        }
         let key_bytes = self.any_key(source)?;
         let key = Key {
             hash: self.hasher.hash(&key_bytes),

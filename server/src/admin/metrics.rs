@@ -101,6 +101,21 @@ const COUNTERS: &[(&str, &str, &str)] = &[
         "Items dropped to make room that nobody had fetched.",
     ),
     (
+        "ghost_hits",
+        "ghost_hits_total",
+        "Items stored whose key was dropped from the small queue not long ago.",
+    ),
+    (
+        "promotions",
+        "promotions_total",
+        "Items moved from the small queue to the main one because they were fetched.",
+    ),
+    (
+        "reinsertions",
+        "reinsertions_total",
+        "Items kept in the main queue because they were fetched.",
+    ),
+    (
         "expired_unfetched",
         "expired_unfetched_total",
         "Items expired that nobody had fetched.",

@@ -10,9 +10,10 @@
 //! bounded number of items, unless a store is out of pages altogether.
 
 pub(crate) mod policy;
+mod queues;
 
 use crate::item::{self, Header};
-use crate::segment::arena::{Kind, Memory, NO_PAGE};
+use crate::segment::arena::{Kind, Memory, NO_PAGE, Queue};
 use crate::shard::{Eviction, NoMemory, Reason, Shard, delta_of, moved_size};
 use crate::table::{Entry, Table, bucket};
 use crate::ttl::{GROUP_COUNT, Seconds, TtlBuckets};
@@ -29,6 +30,8 @@ const SPARE_PAGES: usize = 1;
 /// One page in so many is kept free besides, because many TTL buckets may open segments at the same time. What a store
 /// owes to the sweep frees three pages in the time it takes to fill one, so a single chain needs no more than one.
 const LOW_WATER_ONE_IN: usize = 1024;
+/// More free pages are kept where a sweep may free nothing, since all in the segment was fetched.
+const AHEAD_PAGES: usize = 2;
 /// Most segments packed into one target before the choice of chain is made anew.
 const SOURCES_MAX: u32 = 8;
 /// What a store owes for each item's worth of bytes, in items to sweep. A merge that keeps a quarter has to walk four
@@ -43,6 +46,7 @@ const PACE_MAX_ITEMS: usize = 160;
 #[derive(Clone, Copy)]
 struct Sweep {
     source: u32,
+    queue: Queue,
     /// Offset of the next item in the arena.
     at: usize,
     keep: Keep,
@@ -73,6 +77,8 @@ pub(crate) struct Reclaim {
     cutoff: Cutoff,
     /// Free pages below which stores pay for merge.
     low_water: usize,
+    /// Free pages below which a policy that keeps what is fetched keeps less.
+    short_below: usize,
     scan_now: u32,
     scan_cursor: usize,
     scan_left: usize,
@@ -83,12 +89,19 @@ pub(crate) struct Reclaim {
 }
 
 impl Reclaim {
-    pub fn new(page_count: usize) -> Self {
+    pub fn new(page_count: usize, eviction: Eviction) -> Self {
+        let low_water = SPARE_PAGES + 1 + page_count / LOW_WATER_ONE_IN;
+        let ahead = if eviction == Eviction::S3Fifo {
+            AHEAD_PAGES
+        } else {
+            0
+        };
         Self {
             sweep: None,
             target: None,
             cutoff: Cutoff::default(),
-            low_water: SPARE_PAGES + 1 + page_count / LOW_WATER_ONE_IN,
+            low_water: low_water + ahead,
+            short_below: low_water + ahead / 2,
             scan_now: 0,
             scan_cursor: 0,
             scan_left: 0,
@@ -179,7 +192,7 @@ impl<M: Memory> Shard<M> {
                     return Err(NoMemory);
                 }
             }
-            let drop_all = self.eviction == Eviction::Merge && started > rounds;
+            let drop_all = self.eviction != Eviction::None && started > rounds;
             if self.reclaim_step_by_force(now, drop_all) == Step::Idle {
                 return Err(NoMemory);
             }
@@ -209,7 +222,7 @@ impl<M: Memory> Shard<M> {
         if self.table.could_shrink() && self.table.shrink(&mut self.arena) {
             return Step::Did(2);
         }
-        if self.start_merge(force) {
+        if self.start_eviction(force) {
             Step::Did(1)
         } else {
             Step::Idle
@@ -257,6 +270,7 @@ impl<M: Memory> Shard<M> {
         let at = self.arena.start_of(page);
         self.reclaim.sweep = Some(Sweep {
             source: page,
+            queue: self.arena.page(page).queue,
             at,
             keep,
             seen_bytes: 0,
@@ -264,13 +278,13 @@ impl<M: Memory> Shard<M> {
         });
     }
 
-    /// Chooses the next segment to merge or compact.
-    fn start_merge(&mut self, force: bool) -> bool {
+    /// Chooses the next segment to compact or evict from, as the policy has it.
+    fn start_eviction(&mut self, force: bool) -> bool {
         // While the living fill little of the memory, what is short is only room between the dead, and nothing has to
         // be dropped to get it.
         let capacity =
             (self.arena.page_count() - self.table.chunk_count()) * self.arena.page_bytes();
-        let may_drop = self.eviction == Eviction::Merge;
+        let may_drop = self.eviction != Eviction::None;
         let compact = !may_drop
             || (self.counters.bytes as usize) < capacity / policy::ROOMY_OF * policy::ROOMY_BELOW;
         let compacted = if compact {
@@ -278,23 +292,16 @@ impl<M: Memory> Shard<M> {
         } else {
             None
         };
-        let merged = || {
-            if may_drop {
-                self.choose_for_merge(force)
-            } else {
-                None
-            }
-        };
         let chosen = compacted.map(|page| (page, Keep::All));
-        let chosen = chosen.or_else(|| {
-            let page = merged()?;
-            Some((
-                page,
-                Keep::of_merge(
-                    self.arena.page_bytes(),
-                    self.arena.page(page).live_bytes as usize,
-                ),
-            ))
+        let chosen = chosen.or_else(|| match self.eviction {
+            Eviction::Merge => {
+                let page = self.choose_for_merge(force)?;
+                let live_bytes = self.arena.page(page).live_bytes as usize;
+                Some((page, Keep::of_merge(self.arena.page_bytes(), live_bytes)))
+            }
+            Eviction::Fifo => Some((self.oldest_of(Queue::Main, force)?, Keep::Nothing)),
+            Eviction::S3Fifo => self.choose_of_queues(force),
+            Eviction::None => None,
         });
         let Some((page, keep)) = chosen else {
             return false;
@@ -323,7 +330,8 @@ impl<M: Memory> Shard<M> {
             }
         }
         let mut best: Option<(bool, u64, u32)> = None;
-        for (index, chain) in self.chains.chains.iter().enumerate() {
+        let main = self.chains.of_queue(Queue::Main);
+        for (index, chain) in self.chains.chains[main].iter().enumerate() {
             if chain.head == NO_PAGE {
                 continue;
             }
@@ -344,13 +352,28 @@ impl<M: Memory> Shard<M> {
         {
             return Some(page);
         }
-        if !force {
-            return None;
+        if force {
+            self.oldest_open(Queue::Main)
+        } else {
+            None
         }
-        self.chains
+    }
+
+    /// The oldest segment of a queue. One that still takes new items only under force and when there is no other.
+    fn oldest_of(&self, queue: Queue, force: bool) -> Option<u32> {
+        let sealed = self
             .chains
-            .iter()
-            .map(|chain| chain.open)
+            .of_queue(queue)
+            .filter_map(|chain| self.oldest_sealed(chain));
+        let sealed = sealed.min_by_key(|&page| self.arena.page(page).epoch);
+        sealed.or_else(|| if force { self.oldest_open(queue) } else { None })
+    }
+
+    /// The oldest segment of a queue that takes new items.
+    fn oldest_open(&self, queue: Queue) -> Option<u32> {
+        self.chains
+            .of_queue(queue)
+            .map(|chain| self.chains.chains[chain].open)
             .filter(|&open| open != NO_PAGE && self.arena.page(open).loans == 0)
             .min_by_key(|&open| self.arena.page(open).epoch)
     }
@@ -372,10 +395,12 @@ impl<M: Memory> Shard<M> {
     /// space, if compacting that group frees a page at all. Under force open segments count too.
     fn choose_for_compaction(&self, force: bool) -> Option<u32> {
         let page_bytes = self.arena.page_bytes();
-        let mut groups = [(0usize, usize::MAX, NO_PAGE); GROUP_COUNT];
+        let mut groups = [(0usize, usize::MAX, NO_PAGE); 2 * GROUP_COUNT];
         for (page, notes) in self.arena.pages.list.iter().enumerate() {
+            // What is packed together stays in its queue.
+            let queue = GROUP_COUNT * usize::from(notes.queue == Queue::Small);
             let (dead_bytes, emptiest, emptiest_page) =
-                &mut groups[self.ttl.group(usize::from(notes.ttl_bucket))];
+                &mut groups[queue + self.ttl.group(usize::from(notes.ttl_bucket))];
             // Each item may grow by its unique when it moves.
             let moved = notes.live_bytes as usize + notes.live_items as usize * item::UNIQUE_BYTES;
             match notes.kind {
@@ -490,19 +515,49 @@ impl<M: Memory> Shard<M> {
             Keep::Nothing => false,
             Keep::All => true,
             Keep::Popular { .. } => self.reclaim.cutoff.keeps(frequency, size),
+            Keep::Fetched { least, most_bytes } => {
+                // Those fetched no more than they had to be leave room for the others.
+                let most_bytes = if frequency == least {
+                    most_bytes / 2
+                } else {
+                    most_bytes
+                };
+                frequency >= least && sweep.kept_bytes + size <= most_bytes
+            }
         };
+        let queue = sweep.queue;
         if keep {
             let moved = moved_size(header, deadline, now);
-            if let Some(page) = self.target_for(sweep.source, sweep.keep, moved, deadline, now) {
+            let judged = matches!(sweep.keep, Keep::Fetched { .. });
+            let page = if judged {
+                self.main_segment_for(sweep.source, moved, deadline, now)
+            } else {
+                self.target_for(sweep.source, sweep.keep, moved, deadline, now)
+            };
+            if let Some(page) = page {
                 self.relocate(place, at, header, page, deadline, now);
                 // An item has to be fetched again to survive again.
+                let frequency = if judged {
+                    queues::frequency_after(queue, frequency)
+                } else if self.eviction == Eviction::S3Fifo {
+                    // It has only been packed, and its turn to be judged is still to come.
+                    frequency
+                } else {
+                    frequency / 2
+                };
                 bucket::set_frequency(
                     self.arena.bytes_mut(),
                     place.bucket_at,
                     place.slot,
-                    frequency / 2,
+                    frequency,
                 );
                 self.counters.moved += 1;
+                if judged {
+                    match queue {
+                        Queue::Small => self.counters.promotions += 1,
+                        Queue::Main => self.counters.reinsertions += 1,
+                    }
+                }
                 sweep.kept_bytes += size;
                 return true;
             }
@@ -511,15 +566,29 @@ impl<M: Memory> Shard<M> {
             return false;
         }
         self.bury(entry, header, Reason::Evicted);
+        if queue == Queue::Small {
+            self.table
+                .leave_ghost(self.arena.bytes_mut(), place, item.tag);
+        }
         true
+    }
+
+    /// Whether a segment takes an item that moves: there is room, and the item's deadline can be told there.
+    fn fits(&self, page: u32, size: usize, deadline: u32, now: u32) -> bool {
+        let notes = self.arena.page(page);
+        notes.used as usize + size <= self.arena.page_bytes()
+            && (TtlBuckets::is_far(deadline, now) || delta_of(notes.base, deadline).is_some())
     }
 
     /// Whether items of one TTL bucket may go to a target of another. The survivors of full segments stay among their
     /// like, so that they expire together; what little lives in sparse ones is packed more loosely, or sparse TTL
     /// buckets would fill memory with nearly empty segments.
-    fn may_share(&self, target: u16, source: u16, keep: Keep) -> bool {
+    fn may_share(&self, target: u32, source: u32, keep: Keep) -> bool {
+        let (target, source) = (self.arena.page(target), self.arena.page(source));
         let group = |ttl_bucket| self.ttl.group(usize::from(ttl_bucket));
-        target == source || keep == Keep::All && group(target) == group(source)
+        target.queue == source.queue
+            && (target.ttl_bucket == source.ttl_bucket
+                || keep == Keep::All && group(target.ttl_bucket) == group(source.ttl_bucket))
     }
 
     /// The target segment for an item from `source`, opened if need be.
@@ -532,17 +601,16 @@ impl<M: Memory> Shard<M> {
         now: u32,
     ) -> Option<u32> {
         if let Some(target) = self.reclaim.target {
-            let notes = self.arena.page(target.page);
-            if self.may_share(notes.ttl_bucket, self.arena.page(source).ttl_bucket, keep)
-                && notes.used as usize + size <= self.arena.page_bytes()
-                && (TtlBuckets::is_far(deadline, now) || delta_of(notes.base, deadline).is_some())
+            if self.may_share(target.page, source, keep)
+                && self.fits(target.page, size, deadline, now)
             {
                 return Some(target.page);
             }
             self.end_target();
         }
-        let chain = usize::from(self.arena.page(source).ttl_bucket);
-        let page = self.open_segment(Kind::Target, chain, now)?;
+        let notes = self.arena.page(source);
+        let (queue, ttl_bucket) = (notes.queue, usize::from(notes.ttl_bucket));
+        let page = self.open_segment(Kind::Target, queue, ttl_bucket, now)?;
         self.reclaim.target = Some(Target { page, sources: 1 });
         Some(page)
     }

@@ -47,6 +47,18 @@ pub(crate) enum Kind {
     Zombie,
 }
 
+/// Which queue a segment stands in. Where a policy admits through a small queue, new items wait in `Small` until they
+/// are judged; everywhere else all segments are in `Main`. Its number is where its chains begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+pub(crate) enum Queue {
+    Main = 0,
+    Small = QUEUE_CHAINS as u16,
+}
+
+/// Chains of a queue at most: a constant, so that stores need not look up where a queue begins.
+pub(crate) const QUEUE_CHAINS: usize = 256;
+
 /// The notes about one page: one cache line, so a lookup pays for one.
 #[derive(Clone, Debug)]
 #[repr(align(64))]
@@ -73,6 +85,8 @@ pub(crate) struct Page {
     pub loans: u32,
     /// Whose chain the segment is in.
     pub ttl_bucket: u16,
+    /// And in which queue of that TTL bucket.
+    pub queue: Queue,
     pub kind: Kind,
 }
 
@@ -91,6 +105,7 @@ impl Page {
         opened_at: 0,
         loans: 0,
         ttl_bucket: 0,
+        queue: Queue::Main,
         kind: Kind::Free,
     };
 

@@ -43,6 +43,11 @@ const ITEM_MAX_BYTES: u32 = 1 << 30;
 pub enum Eviction {
     /// The popular items of old segments are packed together and the others dropped; a store always finds room.
     Merge,
+    /// New items wait in a small queue; those fetched there move to the main queue, where they stay as long as they are
+    /// fetched; the others are dropped, and remembered for a while. A store always finds room.
+    S3Fifo,
+    /// The oldest segment is dropped whole, whatever was fetched of it; a store always finds room.
+    Fifo,
     /// Nothing is dropped; a store that finds no room answers [`SetOutcome::NoMemory`].
     None,
 }
@@ -225,7 +230,7 @@ impl<M: Memory> Shard<M> {
             hasher,
             eviction: config.eviction,
             counters: Counters::default(),
-            reclaim: Reclaim::new(arena.page_count()),
+            reclaim: Reclaim::new(arena.page_count(), config.eviction),
             item_max_bytes: config.item_max_bytes as usize,
             next_epoch: 1,
             flush_epoch: 0,
@@ -268,6 +273,8 @@ impl<M: Memory> Shard<M> {
             bytes: self.counters.bytes,
             hash_buckets: self.table.bucket_count(),
             hash_entries: self.table.entries(),
+            ghosts: self.table.ghosts(),
+            pages_small: self.chains.small_pages,
             side_bytes: size_of_val(&self.arena.pages.list[..])
                 + size_of_val(&self.chains.chains[..])
                 + self.table.side_bytes(),

@@ -12,20 +12,33 @@ fn from_env(name: &str) -> Option<u64> {
     })
 }
 
+/// The policies that make room by dropping items.
+const EVICTING: [Eviction; 3] = [Eviction::Merge, Eviction::S3Fifo, Eviction::Fifo];
+
+/// Runs each policy with each seed; a panic is preceded by the seed that repeats it.
+fn drive_each(rules: Rules, operations: u64, check: impl Fn(&mut Rig)) {
+    for eviction in EVICTING {
+        drive(Rules { eviction, ..rules }, operations, &check);
+    }
+}
+
 /// Runs each seed; a panic is preceded by the seed that repeats it.
 fn drive(rules: Rules, operations: u64, check: impl Fn(&mut Rig)) {
-    struct Telling(u64);
+    struct Telling(u64, Eviction);
     impl Drop for Telling {
         fn drop(&mut self) {
             if std::thread::panicking() {
-                eprintln!("repeat this run with STRATA_SEED={}", self.0);
+                eprintln!(
+                    "repeat this run with STRATA_SEED={}; the policy is {:?}",
+                    self.0, self.1
+                );
             }
         }
     }
     let operations = from_env("STRATA_OPERATIONS").unwrap_or(operations);
     let seeds = from_env("STRATA_SEED").map_or(1..5, |seed| seed..seed + 1);
     for seed in seeds {
-        let _telling = Telling(seed);
+        let _telling = Telling(seed, rules.eviction);
         let mut rig = Rig::new(rules, seed);
         rig.run(&mut Seeded::new(seed), operations);
         assert_eq!(rig.operations(), operations);
@@ -50,7 +63,7 @@ const ROOMY: Rules = Rules {
 
 #[test]
 fn roomy_memory_forgets_nothing() {
-    drive(ROOMY, 40_000, |rig| {
+    drive_each(ROOMY, 40_000, |rig| {
         assert!(rig.hits() > 2_000, "{} hits", rig.hits())
     });
 }
@@ -65,7 +78,7 @@ fn audit_agrees_after_each_operation() {
         may_refuse: true,
         ..ROOMY
     };
-    drive(rules, 4_000, |_| ());
+    drive_each(rules, 4_000, |_| ());
 }
 
 #[test]
@@ -78,7 +91,7 @@ fn many_small_items_grow_the_table() {
         audit_every: 5_000,
         ..ROOMY
     };
-    drive(rules, 150_000, |rig| {
+    drive_each(rules, 150_000, |rig| {
         let usage = rig.shard.usage();
         assert!(usage.pages_table > 1, "{usage:?}");
     });
@@ -98,7 +111,7 @@ fn tight_memory_forgets_only_what_it_evicts() {
         audit_every: 200,
         ..ROOMY
     };
-    drive(rules, 100_000, |rig| {
+    drive_each(rules, 100_000, |rig| {
         assert!(
             rig.shard.counters().evictions > 1000,
             "{:?}",
@@ -123,7 +136,7 @@ fn tight_memory_of_small_items_never_refuses() {
         audit_every: 1000,
         ..ROOMY
     };
-    drive(rules, 200_000, |rig| {
+    drive_each(rules, 200_000, |rig| {
         assert!(
             rig.shard.counters().evictions > 1000,
             "{:?}",
