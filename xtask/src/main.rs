@@ -9,6 +9,7 @@ mod clients;
 mod conformance;
 mod fuzz;
 mod held;
+mod missratio;
 mod perf;
 mod process;
 mod record_file;
@@ -51,6 +52,8 @@ enum Command {
     Bench(bench::Options),
     /// Count what a server holds in its memory beside a real memcached, and write the record.
     Held(held::Options),
+    /// Replay synthetic workloads through the eviction policies and other stores, and write the record.
+    Missratio(missratio::Options),
     /// Install what conformance and clients need: Debian packages and a Python environment.
     Setup,
 }
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
         Command::Perf(options) => perf::run(&workspace, &options),
         Command::Bench(options) => bench::run(&workspace, &options),
         Command::Held(options) => held::run(&workspace, &options),
+        Command::Missratio(options) => missratio::run(&workspace, &options),
         Command::Setup => setup::run(&workspace),
     });
     match result {

@@ -37,6 +37,12 @@ use workload::Workload;
 const REQUESTS: usize = 8_000_000;
 /// The same with `--quick`.
 const REQUESTS_QUICK: usize = 600_000;
+/// Memory sizes, as shares of the live bytes.
+const SHARES: [f64; 5] = [1.0 / 32.0, 1.0 / 16.0, 1.0 / 8.0, 1.0 / 4.0, 1.0 / 2.0];
+/// The same with `--quick`.
+const SHARES_QUICK: [f64; 3] = [1.0 / 32.0, 1.0 / 8.0, 1.0 / 2.0];
+/// Ranks that change their object in an hour, in percent.
+const DRIFTS: [f64; 2] = [0.0, 5.0];
 /// How often a store that waits for ever is tried; the peer's hash has another seed each time.
 const TRIES: usize = 3;
 /// No store is asked to work in less; smaller sizes are left out.
@@ -54,15 +60,11 @@ struct Args {
     /// Requests of a workload of length 1
     #[arg(long)]
     requests: Option<usize>,
-    /// Memory sizes, as shares of the live bytes
-    #[arg(
-        long,
-        value_delimiter = ',',
-        default_value = "0.03125,0.0625,0.125,0.25,0.5"
-    )]
+    /// Memory sizes, as shares of the live bytes [default: five from 1/32 to 1/2]
+    #[arg(long, value_delimiter = ',')]
     shares: Vec<f64>,
-    /// Drifts to run, in percent of the ranks an hour
-    #[arg(long, value_delimiter = ',', default_value = "0,5")]
+    /// Drifts to run, in percent of the ranks an hour [default: 0,5]
+    #[arg(long, value_delimiter = ',')]
     drift: Vec<f64>,
     /// Short runs without drift at three sizes: a look, not a record
     #[arg(long)]
@@ -97,8 +99,17 @@ fn main() -> ExitCode {
     let mut args = Args::parse();
     if args.quick {
         args.requests.get_or_insert(REQUESTS_QUICK);
-        args.shares = vec![0.03125, 0.125, 0.5];
-        args.drift = vec![0.0];
+    }
+    if args.shares.is_empty() {
+        args.shares = if args.quick {
+            &SHARES_QUICK[..]
+        } else {
+            &SHARES
+        }
+        .to_vec();
+    }
+    if args.drift.is_empty() {
+        args.drift = if args.quick { &DRIFTS[..1] } else { &DRIFTS }.to_vec();
     }
     let result = match &args.alone {
         Some(store) => alone(&args, store),

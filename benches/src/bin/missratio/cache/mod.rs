@@ -58,6 +58,8 @@ pub enum Policy {
 /// All of them with the names they have on the command line and in the record; the first is this project's default.
 pub const POLICIES: &[(&str, Policy)] = &[
     ("strata", Policy::Strata(Eviction::Merge)),
+    ("strata-s3fifo", Policy::Strata(Eviction::S3Fifo)),
+    ("strata-fifo", Policy::Strata(Eviction::Fifo)),
     ("segcache", Policy::Segcache),
     ("lru", Policy::Lru),
     ("s3fifo", Policy::S3Fifo),
