@@ -102,6 +102,14 @@ pub const SPARE_KEEP_BYTES: usize = 4 * PIECE_BYTES;
 /// Items the upkeep of the store looks at in one tick.
 pub const UPKEEP_ITEMS: u32 = 48;
 
+/// Memory that one tick brings into use or gives back, but at least one page of the store (up to
+/// 1 MiB): the kernel clears it meanwhile.
+pub const MEMORY_STEP_BYTES: usize = 256 << 10;
+
+/// `cache_memlimit` can raise the memory to so many times `-m`, if the machine has that much.
+/// Until then it costs addresses.
+pub const MEMORY_ROOM_TIMES: usize = 16;
+
 /// Questions from the control plane that wait for one worker.
 pub const ASKS_MAX: usize = 16;
 
@@ -150,7 +158,7 @@ pub struct Settings {
     pub unix_path: Option<PathBuf>,
     /// Access mask of the unix socket (`-a`).
     pub unix_mask: u32,
-    /// Memory for items and table of all shards, in bytes (`-m`).
+    /// Memory for items and table of all shards at the start, in bytes (`-m`).
     pub memory_bytes: usize,
     /// What a full store drops (`--eviction`, or nothing by `-M`).
     pub eviction: Eviction,

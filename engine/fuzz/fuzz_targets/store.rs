@@ -26,6 +26,7 @@ fn rules(source: &mut impl Source) -> Option<Rules> {
         audit_every: 64,
         lasting_of_four: source.below(5)?,
         flushes: source.below(2)? == 0,
+        grow_times: source.below(4)? + 1,
     })
 }
 

@@ -21,8 +21,8 @@ impl<M: Memory> Shard<M> {
     /// # Errors
     /// The first disagreement, with numbers.
     pub fn audit(&self) -> Result<(), String> {
-        let page_count = self.arena.page_count();
-        let free = self.arena.walk_free_list()?;
+        let page_count = self.arena.pages.list.len();
+        let (free, absent) = self.arena.walk_lists()?;
         let kinds = |kind| {
             self.arena
                 .pages
@@ -36,6 +36,18 @@ impl<M: Memory> Shard<M> {
             "{free} pages on the free list, {} noted, {} of that kind",
             self.arena.free_count(),
             kinds(Kind::Free)
+        );
+        ensure!(
+            absent == kinds(Kind::Absent) && self.arena.present_count() + absent == page_count,
+            "{absent} pages on the lists of absent ones, {} of that kind, {} of {page_count} present",
+            kinds(Kind::Absent),
+            self.arena.present_count()
+        );
+        ensure!(
+            page_count <= self.arena.most() && self.arena.limit() <= self.arena.most(),
+            "{page_count} pages noted, {} allowed, there is room for {}",
+            self.arena.limit(),
+            self.arena.most()
         );
         let lent = self
             .arena

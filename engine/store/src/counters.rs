@@ -50,8 +50,10 @@ pub struct Counters {
 pub struct Usage {
     /// Bytes of one page.
     pub page_bytes: usize,
-    /// All pages. `page_bytes * pages_total` is the memory a shard works in.
+    /// All pages present. `page_bytes * pages_total` is the memory a shard works in.
     pub pages_total: usize,
+    /// Pages of the memory passed in that are not in use, because of the memory limit.
+    pub pages_absent: usize,
     /// Pages nobody uses.
     pub pages_free: usize,
     /// Pages that are segments.
@@ -140,6 +142,7 @@ impl Usage {
     pub fn add(&mut self, other: &Usage) {
         self.page_bytes = self.page_bytes.max(other.page_bytes);
         self.pages_total += other.pages_total;
+        self.pages_absent += other.pages_absent;
         self.pages_free += other.pages_free;
         self.pages_segment += other.pages_segment;
         self.pages_table += other.pages_table;

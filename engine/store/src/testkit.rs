@@ -91,6 +91,8 @@ pub struct Rules {
     pub lasting_of_four: u32,
     /// Whether flushes are drawn: they empty everything, so a run that is to fill memory goes without.
     pub flushes: bool,
+    /// The shard is given so many times its memory, and its limit is changed now and then; 1 for neither.
+    pub grow_times: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -225,6 +227,10 @@ impl Model {
     }
 }
 
+/// What the bytes of a page are set to when the shard has no use for them. It is looked at again later: nobody may have
+/// written there.
+const UNUSED: u8 = 0xdb;
+
 /// A shard, its model, and the comparison.
 pub struct Rig {
     /// The shard under test.
@@ -234,6 +240,9 @@ pub struct Rig {
     model: Model,
     loans: Vec<(Loan, Vec<u8>)>,
     page_bytes: u32,
+    /// By page: whether the shard has no use for it, as far as it has told.
+    unused: Vec<bool>,
+    limit_changes: u64,
     operations: u64,
     refused: u64,
 }
@@ -299,10 +308,17 @@ impl Rig {
             seed,
         };
         // Memory that is not zero at the start, as nothing promises that it is.
-        let shard = Shard::new(vec![0xa5; rules.memory_bytes], hasher.clone(), config)
+        let mut memory = vec![0xa5; rules.memory_bytes];
+        memory.resize(rules.memory_bytes * rules.grow_times as usize, UNUSED);
+        let shard = Shard::with_limit(memory, rules.memory_bytes, hasher.clone(), config)
             .expect("the rules give enough memory");
+        let usage = shard.usage();
+        let mut unused = vec![false; usage.pages_total];
+        unused.resize(usage.pages_total + usage.pages_absent, true);
         Self {
-            page_bytes: shard.usage().page_bytes as u32,
+            page_bytes: usage.page_bytes as u32,
+            unused,
+            limit_changes: 0,
             shard,
             hasher,
             rules,
@@ -339,6 +355,12 @@ impl Rig {
     #[must_use]
     pub fn forgotten(&self) -> u64 {
         self.model.forgotten
+    }
+
+    /// Times the memory limit was changed.
+    #[must_use]
+    pub fn limit_changes(&self) -> u64 {
+        self.limit_changes
     }
 
     /// Stores refused for lack of memory.
@@ -464,6 +486,27 @@ impl Rig {
         }
         for (loan, bytes) in &self.loans {
             self.check_loan(loan, bytes);
+        }
+        if self.rules.grow_times > 1 {
+            self.check_unused();
+        }
+    }
+
+    /// Pages the shard has no use for are as they were left.
+    fn check_unused(&self) {
+        let memory = self.shard.memory();
+        let page_bytes = self.page_bytes as usize;
+        for (page, _) in self
+            .unused
+            .iter()
+            .enumerate()
+            .filter(|(_, unused)| **unused)
+        {
+            let bytes = &memory[page * page_bytes..][..page_bytes];
+            assert!(
+                bytes.iter().all(|&byte| byte == UNUSED),
+                "page {page} is touched, though it is not in use"
+            );
         }
     }
 
@@ -840,10 +883,64 @@ impl Rig {
         Some(())
     }
 
+    /// Changes the memory limit now and then, and lets some pages come and go.
+    fn step_limit(&mut self, source: &mut impl Source) -> Option<()> {
+        if source.below(30)? == 0 {
+            let limits = self.shard.memory_limits();
+            let (least, most) = (*limits.start(), *limits.end());
+            let bytes = match source.below(8)? {
+                0 => least,
+                1 => most,
+                2 => most + 1,
+                3 => least - 1,
+                _ => least + source.below((most - least) as u32 + 1)? as usize,
+            };
+            let before = self.shard.memory_limit();
+            let set = self.shard.set_memory_limit(bytes);
+            assert_eq!(set.is_ok(), limits.contains(&bytes), "{set:?}");
+            let now = self.shard.memory_limit();
+            match set {
+                Ok(()) => assert!(now <= bytes && bytes - now < self.page_bytes as usize),
+                Err(_) => assert_eq!(now, before),
+            }
+            self.limit_changes += 1;
+            self.audit();
+        }
+        let page_bytes = self.page_bytes as usize;
+        let unused = &mut self.unused;
+        for _ in 0..source.below(6)? {
+            let admitted = self.shard.admit_page(|memory, range| {
+                assert!(range.start.is_multiple_of(page_bytes) && range.len() == page_bytes);
+                let page = range.start / page_bytes;
+                assert!(unused[page], "page {page} comes into use twice");
+                unused[page] = false;
+                assert!(memory[range].iter().all(|&byte| byte == UNUSED));
+            });
+            let usage = self.shard.usage();
+            let present_bytes = usage.pages_total * page_bytes;
+            let limit = self.shard.memory_limit();
+            assert!(present_bytes <= limit || !admitted);
+            assert!(present_bytes >= limit || admitted);
+        }
+        for _ in 0..source.below(6)? {
+            self.shard.discard_page(|memory, range| {
+                assert!(range.start.is_multiple_of(page_bytes) && range.len() == page_bytes);
+                let page = range.start / page_bytes;
+                assert!(!unused[page], "page {page} leaves use twice");
+                unused[page] = true;
+                memory[range].fill(UNUSED);
+            });
+        }
+        Some(())
+    }
+
     fn step_time(&mut self, source: &mut impl Source, choice: u32) -> Option<()> {
         let now = self.model.now;
         match choice {
             87..95 => {
+                if self.rules.grow_times > 1 {
+                    self.step_limit(source)?;
+                }
                 let budget = if source.below(4)? == 0 {
                     source.below(2000)?
                 } else {
@@ -863,7 +960,7 @@ impl Rig {
             }
             _ => {
                 // Far jumps take a share of the time left, so that time does not run out.
-                let far = u64::from((1 << 31) - now) / 16;
+                let far = u64::from((1u32 << 31).saturating_sub(now)) / 16;
                 let step = if source.below(30)? == 0 {
                     any_ttl(source)?.min(far)
                 } else {

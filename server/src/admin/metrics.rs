@@ -160,7 +160,7 @@ const GAUGES: &[(&str, &str, &str)] = &[
 /// The whole page.
 pub fn render(sum: &Snapshot, control: &Control) -> String {
     let now = control.clock.now();
-    let figures = stats::general(sum, &control.shared.process, &now);
+    let figures = stats::general(sum, &control.shared, &now);
     let value_of = |name: &str| {
         figures
             .iter()

@@ -6,6 +6,10 @@
 //! calls only the cursor is remembered, so anything may happen to the items meanwhile: those deleted or replaced are
 //! marked dead and passed over, those moved are in the target like in any other segment.
 //!
+//! Above its memory limit a shard is short of memory however much is free: it sweeps, and lets the free pages go beyond
+//! its reserve, one at a time, until it is within the limit. Nothing else is different from eviction, so what goes is
+//! what would be evicted next.
+//!
 //! Always true: a swept segment takes no new items; an item keeps its exact deadline wherever it moves; a call does a
 //! bounded number of items, unless a store is out of pages altogether.
 
@@ -30,6 +34,8 @@ const SPARE_PAGES: usize = 1;
 /// One page in so many is kept free besides, because many TTL buckets may open segments at the same time. What a store
 /// owes to the sweep frees three pages in the time it takes to fill one, so a single chain needs no more than one.
 const LOW_WATER_ONE_IN: usize = 1024;
+/// Free pages that stay beyond the reserve while others leave: a store and a target that open at a time would use it up.
+const LEAVING_SPARE_PAGES: usize = 2;
 /// More free pages are kept where a sweep may free nothing, since all in the segment was fetched.
 const AHEAD_PAGES: usize = 2;
 /// Most segments packed into one target before the choice of chain is made anew.
@@ -75,8 +81,12 @@ pub(crate) struct Reclaim {
     sweep: Option<Sweep>,
     target: Option<Target>,
     cutoff: Cutoff,
-    /// Free pages below which stores pay for merge.
+    /// Free pages below which memory is short.
     low_water: usize,
+    /// Free pages below which stores pay for merge: the same, but without bound above the memory limit.
+    pay_below: usize,
+    /// Sweeps begun since a page last left, above the memory limit.
+    fruitless: usize,
     /// Free pages below which a policy that keeps what is fetched keeps less.
     short_below: usize,
     scan_now: u32,
@@ -90,18 +100,15 @@ pub(crate) struct Reclaim {
 
 impl Reclaim {
     pub fn new(page_count: usize, eviction: Eviction) -> Self {
-        let low_water = SPARE_PAGES + 1 + page_count / LOW_WATER_ONE_IN;
-        let ahead = if eviction == Eviction::S3Fifo {
-            AHEAD_PAGES
-        } else {
-            0
-        };
+        let (short_below, low_water) = waters(page_count, eviction);
         Self {
             sweep: None,
             target: None,
             cutoff: Cutoff::default(),
-            low_water: low_water + ahead,
-            short_below: low_water + ahead / 2,
+            low_water,
+            pay_below: low_water,
+            fruitless: 0,
+            short_below,
             scan_now: 0,
             scan_cursor: 0,
             scan_left: 0,
@@ -114,10 +121,21 @@ impl Reclaim {
         self.sweep.is_some_and(|sweep| sweep.source == page)
     }
 
-    /// Makes the search for dead segments start over.
-    pub fn look_again(&mut self, page_count: usize) {
-        self.scan_left = page_count;
+    /// Makes the search for dead segments among `noted_count` pages start over.
+    pub fn look_again(&mut self, noted_count: usize) {
+        self.scan_left = noted_count;
     }
+}
+
+/// Of so many pages, how many must be free for a policy to keep all it would like to, and how many are wanted.
+fn waters(page_count: usize, eviction: Eviction) -> (usize, usize) {
+    let needed = SPARE_PAGES + 1 + page_count / LOW_WATER_ONE_IN;
+    let ahead = if eviction == Eviction::S3Fifo {
+        AHEAD_PAGES
+    } else {
+        0
+    };
+    (needed + ahead / 2, needed + ahead)
 }
 
 /// How a step ended.
@@ -154,9 +172,21 @@ impl<M: Memory> Shard<M> {
     /// Makes a store of `bytes` pay its share of the reclaim, if pages are short.
     #[inline(always)]
     pub(crate) fn keep_pace(&mut self, bytes: usize, now: u32) {
-        if self.arena.free_count() < self.reclaim.low_water {
+        if self.arena.free_count() < self.reclaim.pay_below {
             self.pay(bytes, now);
         }
+    }
+
+    /// Adapts to another number of pages, or another limit of them.
+    pub(crate) fn follow_limit(&mut self) {
+        let (short_below, low_water) = waters(self.arena.page_count(), self.eviction);
+        self.reclaim.short_below = short_below;
+        self.reclaim.low_water = low_water;
+        self.reclaim.pay_below = match self.arena.surplus() {
+            0 => low_water,
+            _ => usize::MAX,
+        };
+        self.reclaim.fruitless = 0;
     }
 
     /// Debt is counted in bytes, so that a store that only adds to it divides nothing.
@@ -183,19 +213,16 @@ impl<M: Memory> Shard<M> {
         self.counters.forced_reclaims += 1;
         // Each source frees a page or, at worst, turns it into a target. After one round of all pages nothing new can
         // come of going on, and whole segments are dropped; after two rounds the rest is lent.
-        let rounds = self.arena.page_count();
+        let rounds = self.arena.present_count();
         let mut started = 0;
         while !self.may_take(need) {
-            if self.reclaim.sweep.is_none() {
-                started += 1;
-                if started > 2 * rounds + 2 {
-                    return Err(NoMemory);
-                }
-            }
+            let sweeping = self.reclaim.sweep.is_some();
             let drop_all = self.eviction != Eviction::None && started > rounds;
-            if self.reclaim_step_by_force(now, drop_all) == Step::Idle {
+            if started > 2 * rounds + 2 || self.reclaim_step_by_force(now, drop_all) == Step::Idle {
                 return Err(NoMemory);
             }
+            // Other work comes to its end by itself.
+            started += usize::from(!sweeping && self.reclaim.sweep.is_some());
         }
         Ok(())
     }
@@ -217,21 +244,58 @@ impl<M: Memory> Shard<M> {
             return Step::Did(work);
         }
         if !force && self.arena.free_count() >= self.reclaim.low_water {
-            return Step::Idle;
+            if self.arena.surplus() == 0 {
+                return Step::Idle;
+            }
+            if self.arena.free_count() > self.reclaim.low_water + LEAVING_SPARE_PAGES {
+                return self.dismiss_page();
+            }
         }
-        if self.table.could_shrink() && self.table.shrink(&mut self.arena) {
-            return Step::Did(2);
-        }
-        if self.start_eviction(force) {
+        // A page of the table is gained only after hundreds of buckets, so it is the last resort of a store in need.
+        if !force && self.shrink_table() {
+            Step::Did(2)
+        } else if self.start_eviction(force) || !force && self.start_merge_to_leave() {
             Step::Did(1)
+        } else if force && self.shrink_table() {
+            Step::Did(2)
         } else {
             Step::Idle
         }
     }
 
+    /// Takes one bucket from a table that is far too large.
+    fn shrink_table(&mut self) -> bool {
+        self.table.could_shrink() && self.table.shrink(&mut self.arena)
+    }
+
+    /// Lets a free page go that the memory limit does not allow. Not while a store is collecting pages by force, or it
+    /// might never have enough.
+    fn dismiss_page(&mut self) -> Step {
+        self.arena.dismiss();
+        self.follow_limit();
+        Step::Did(1)
+    }
+
+    /// Chooses what to sweep above the memory limit when nothing is worth merging. As long as sweeps get pages free,
+    /// open segments and lonely ones are packed together too; then whole segments are dropped where that is allowed.
+    fn start_merge_to_leave(&mut self) -> bool {
+        if self.arena.surplus() == 0 {
+            return false;
+        }
+        let packed = self.reclaim.fruitless > self.arena.present_count();
+        if packed && self.eviction == Eviction::None || !self.start_eviction(true) {
+            return false;
+        }
+        self.reclaim.fruitless += 1;
+        if packed && let Some(sweep) = &mut self.reclaim.sweep {
+            sweep.keep = Keep::Nothing;
+        }
+        true
+    }
+
     /// Looks at some pages for a segment in which nothing is visible any more. Once round at each new second.
     fn scan_for_dead(&mut self, now: u32) -> Step {
-        let count = self.arena.page_count();
+        let count = self.arena.pages.list.len();
         if now != self.reclaim.scan_now {
             self.reclaim.scan_now = now;
             self.reclaim.scan_left = count;
@@ -282,8 +346,8 @@ impl<M: Memory> Shard<M> {
     fn start_eviction(&mut self, force: bool) -> bool {
         // While the living fill little of the memory, what is short is only room between the dead, and nothing has to
         // be dropped to get it.
-        let capacity =
-            (self.arena.page_count() - self.table.chunk_count()) * self.arena.page_bytes();
+        let pages = self.arena.page_count();
+        let capacity = pages.saturating_sub(self.table.chunk_count()) * self.arena.page_bytes();
         let may_drop = self.eviction != Eviction::None;
         let compact = !may_drop
             || (self.counters.bytes as usize) < capacity / policy::ROOMY_OF * policy::ROOMY_BELOW;

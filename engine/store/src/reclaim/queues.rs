@@ -82,7 +82,10 @@ impl<M: Memory> Shard<M> {
 
     /// The segment to sweep next and what to keep of it.
     pub(super) fn choose_of_queues(&self, force: bool) -> Option<(u32, Keep)> {
-        let pages = self.arena.page_count() - self.table.chunk_count();
+        let pages = self
+            .arena
+            .page_count()
+            .saturating_sub(self.table.chunk_count());
         let order = if self.chains.small_pages * SMALL_ONE_IN > pages {
             [Queue::Small, Queue::Main]
         } else {

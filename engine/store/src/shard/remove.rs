@@ -56,7 +56,7 @@ impl<M: Memory> Shard<M> {
             }
         }
         self.flush_epoch = self.next_epoch;
-        self.reclaim.look_again(self.arena.page_count());
+        self.reclaim.look_again(self.arena.pages.list.len());
     }
 
     /// Takes an item out of the table and marks it dead.

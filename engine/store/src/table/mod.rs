@@ -17,6 +17,12 @@
 //!
 //! A column is some pages of the arena, or one. The table starts with one column, about a 256th of the memory.
 //!
+//! The rows are made for the memory at the start and there are at most 255 columns. So the table leads to 0.85 * 255 * 8
+//! entries a row, or one for every 10 to 20 bytes of the memory at the start (10 when that is a power of two, 20 just
+//! below one). Smaller items there cannot be, or hardly; but when a shard grows to eight times that memory, items of
+//! less than 75 to 150 bytes fill the table before they fill the memory, and then each new one evicts another
+//! (`table_evictions`).
+//!
 //! Always true: an entry stands in one of the two buckets its key addresses; no location stands in two entries;
 //! `entries` counts the slots in use. An empty slot may hold a ghost (`ghosts`), which nothing here but the choice among
 //! empty slots takes notice of.
@@ -163,9 +169,11 @@ impl Table {
         let chunk_shift = (page_bytes / BUCKET_BYTES).trailing_zeros();
         let wanted = (arena.page_count() * page_bytes / MEMORY_TO_ROW).max(1);
         let row_shift = (usize::BITS - 1 - wanted.leading_zeros()).clamp(chunk_shift, 32);
-        // The table can have no more pages than there are, so the directory never reallocates.
-        let mut directory = Vec::with_capacity(arena.page_count());
-        for _ in 0..1usize << (row_shift - chunk_shift) {
+        // The table can have no more pages than there is room for, so the directory never reallocates; and no more than
+        // its columns have.
+        let column_shift = row_shift - chunk_shift;
+        let mut directory = Vec::with_capacity(arena.most().min(COLUMNS_MAX << column_shift));
+        for _ in 0..1usize << column_shift {
             let page = arena
                 .take(Kind::Table)
                 .expect("a new arena has pages for the table");
@@ -177,7 +185,7 @@ impl Table {
             directory,
             owners: Owners::new(),
             row_shift,
-            column_shift: row_shift - chunk_shift,
+            column_shift,
             columns: 1,
             cursor: 0,
             chunk_shift,
@@ -206,11 +214,16 @@ impl Table {
 
     /// Bytes of what is noted beside the arena.
     pub fn side_bytes(&self) -> usize {
-        self.directory.capacity() * size_of::<usize>() + size_of::<Owners>() + owners::PAIRS_BYTES
+        size_of_val(&self.directory[..]) + size_of::<Owners>() + self.owners.side_bytes()
     }
 
     pub fn chunk_count(&self) -> usize {
         self.directory.len()
+    }
+
+    /// Pages of one column: the least the table is ever made of.
+    pub fn column_pages(&self) -> usize {
+        1 << self.column_shift
     }
 
     /// Offsets of all buckets.

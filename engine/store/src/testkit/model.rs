@@ -59,6 +59,7 @@ const ROOMY: Rules = Rules {
     audit_every: 50,
     lasting_of_four: 1,
     flushes: true,
+    grow_times: 1,
 };
 
 #[test]
@@ -163,4 +164,85 @@ fn without_eviction_nothing_is_forgotten() {
         assert!(rig.refused() > 100, "{} refused", rig.refused());
         assert_eq!(rig.shard.counters().evictions, 0);
     });
+}
+
+#[test]
+fn memory_that_grows_and_shrinks_forgets_only_what_it_evicts() {
+    let rules = Rules {
+        memory_bytes: 1 << 20,
+        item_max_bytes: 60 << 10,
+        keys: 20_000,
+        may_forget: true,
+        may_refuse: true,
+        large_one_in: 200,
+        flushes: false,
+        lasting_of_four: 3,
+        audit_every: 500,
+        grow_times: 4,
+        ..ROOMY
+    };
+    drive_each(rules, 60_000, |rig| {
+        assert!(rig.limit_changes() > 100, "{} changes", rig.limit_changes());
+        let counters = rig.shard.counters();
+        assert!(counters.evictions > 1000, "{counters:?}");
+        assert!(rig.hits() > 1000, "{} hits", rig.hits());
+    });
+}
+
+#[test]
+fn small_items_are_never_refused_while_memory_shrinks() {
+    let rules = Rules {
+        memory_bytes: 1 << 20,
+        item_max_bytes: 10 << 10,
+        keys: 60_000,
+        value_bytes: 100,
+        may_forget: true,
+        may_refuse: false,
+        large_one_in: 0,
+        flushes: false,
+        lasting_of_four: 3,
+        audit_every: 2000,
+        grow_times: 5,
+        ..ROOMY
+    };
+    drive_each(rules, 100_000, |rig| {
+        assert!(rig.limit_changes() > 100, "{} changes", rig.limit_changes());
+        assert!(rig.shard.counters().evictions > 1000);
+    });
+}
+
+#[test]
+fn without_eviction_shrinking_forgets_nothing() {
+    let rules = Rules {
+        memory_bytes: 1 << 20,
+        item_max_bytes: 60 << 10,
+        eviction: Eviction::None,
+        keys: 20_000,
+        may_refuse: true,
+        large_one_in: 200,
+        flushes: false,
+        lasting_of_four: 3,
+        audit_every: 500,
+        grow_times: 3,
+        ..ROOMY
+    };
+    drive(rules, 40_000, |rig| {
+        assert!(rig.limit_changes() > 60, "{} changes", rig.limit_changes());
+        assert_eq!(rig.shard.counters().evictions, 0);
+    });
+}
+
+#[test]
+fn audit_agrees_after_each_operation_while_memory_changes() {
+    let rules = Rules {
+        memory_bytes: 1 << 20,
+        item_max_bytes: 60 << 10,
+        keys: 2_000,
+        audit_every: 1,
+        may_forget: true,
+        may_refuse: true,
+        grow_times: 2,
+        ..ROOMY
+    };
+    drive_each(rules, 2_000, |rig| assert!(rig.limit_changes() > 0));
 }
