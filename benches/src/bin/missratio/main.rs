@@ -171,10 +171,14 @@ fn run(args: &Args) -> Result<(), Failure> {
         let section = section(args, workload, drift, requests(workload), &policies, &bar);
         bar.suspend(|| print!("{}", report::lines(&section, &names)));
         record.sections.push(section);
+        // After each workload, so that a long run that is cut short has not been for nothing.
+        if let Some(stem) = &args.record {
+            write(stem, &record, &names)?;
+        }
     }
     bar.finish_and_clear();
     if let Some(stem) = &args.record {
-        write(stem, &record, &names)?;
+        eprintln!("wrote {}.md and beside it JSON and SVG", stem.display());
     }
     Ok(())
 }
@@ -412,6 +416,5 @@ fn write(stem: &std::path::Path, record: &Run, policies: &[&str]) -> Result<(), 
     }
     std::fs::write(file(".md"), report::markdown(record, policies, &pictures))?;
     std::fs::write(file(".json"), serde_json::to_string_pretty(record)? + "\n")?;
-    eprintln!("wrote {} and beside it JSON and SVG", file(".md").display());
     Ok(())
 }

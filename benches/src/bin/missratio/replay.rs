@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn no_store_is_charged_more_than_it_was_given() {
-        let workload = ALL.iter().find(|workload| workload.name == "cluster4");
+        let workload = ALL.iter().find(|workload| workload.name == "ycsb");
         let trace = Arc::new(Trace::draw(workload.expect("a workload"), 0.0, 60_000, 1));
         for (name, policy) in POLICIES {
             let limit_bytes = 6 << 20;

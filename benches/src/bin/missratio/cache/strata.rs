@@ -19,6 +19,8 @@ use crate::trace::{KEY_BYTES_MAX, Trace, key_room};
 /// Limit of an item, beyond all values of the workloads with their keys.
 const ITEM_BYTES_MAX: u32 = 64 << 10;
 
+/// The notes of the table grow with it; this share of the memory is left to them.
+const NOTES_GROW_ONE_IN: usize = 256;
 /// Calls for upkeep in a second at most: far fewer than the ticks of a server with nothing else to do.
 const CALLS_A_SECOND: usize = 128;
 
@@ -53,7 +55,7 @@ impl Strata {
         };
         // The notes outside the memory grow with it, so the first shard tells how much a second has to leave for them.
         let side_bytes = shard(limit_bytes).usage().side_bytes;
-        let memory_bytes = limit_bytes - side_bytes;
+        let memory_bytes = limit_bytes - side_bytes - limit_bytes / NOTES_GROW_ONE_IN;
         Self {
             trace: Arc::clone(trace),
             shard: shard(memory_bytes),
