@@ -14,6 +14,7 @@ mod perf;
 mod process;
 mod record_file;
 mod setup;
+mod soak;
 mod stage;
 mod test;
 mod tidy;
@@ -46,6 +47,8 @@ enum Command {
     Clients(clients::Options),
     /// Fuzz one target of engine/fuzz, or all of them.
     Fuzz(fuzz::Options),
+    /// Drive the store with random operations for hours, beside its reference model.
+    Soak(soak::Options),
     /// Measure Strata beside its peers and the floor, in interleaved rounds, and write the record.
     Perf(perf::Options),
     /// Run the store's benchmarks beside the segcache crate, and write the record.
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
         Command::Conformance(options) => conformance::run(&workspace, &options).map(Outcome::print),
         Command::Clients(options) => clients::run(&workspace, &options).map(Outcome::print),
         Command::Fuzz(options) => fuzz::run(&workspace, &options),
+        Command::Soak(options) => soak::run(&workspace, &options),
         Command::Perf(options) => perf::run(&workspace, &options),
         Command::Bench(options) => bench::run(&workspace, &options),
         Command::Held(options) => held::run(&workspace, &options),

@@ -95,6 +95,33 @@ pub struct Rules {
     pub grow_times: u32,
 }
 
+impl Rules {
+    /// Any kind of small shard. `None` when the source has too few choices left.
+    pub fn draw(source: &mut impl Source) -> Option<Self> {
+        let policies = [
+            Eviction::None,
+            Eviction::Merge,
+            Eviction::S3Fifo,
+            Eviction::Fifo,
+        ];
+        let eviction = policies[source.below(policies.len() as u32)? as usize];
+        Some(Self {
+            memory_bytes: (1 << 20) + source.below(1 << 16)? as usize,
+            item_max_bytes: 1024 << source.below(10)?,
+            eviction,
+            keys: [3, 40, 500, 5000][source.below(4)? as usize],
+            value_bytes: [20, 300, 4000][source.below(3)? as usize],
+            large_one_in: [0, 2, 20][source.below(3)? as usize],
+            may_forget: eviction != Eviction::None,
+            may_refuse: true,
+            audit_every: 64,
+            lasting_of_four: source.below(5)?,
+            flushes: source.below(2)? == 0,
+            grow_times: source.below(4)? + 1,
+        })
+    }
+}
+
 #[derive(Clone, Debug)]
 struct Expected {
     value: Vec<u8>,
@@ -308,8 +335,7 @@ impl Rig {
             seed,
         };
         // Memory that is not zero at the start, as nothing promises that it is.
-        let mut memory = vec![0xa5; rules.memory_bytes];
-        memory.resize(rules.memory_bytes * rules.grow_times as usize, UNUSED);
+        let memory = vec![UNUSED; rules.memory_bytes * rules.grow_times as usize];
         let shard = Shard::with_limit(memory, rules.memory_bytes, hasher.clone(), config)
             .expect("the rules give enough memory");
         let usage = shard.usage();
@@ -337,6 +363,12 @@ impl Rig {
             operations: 0,
             refused: 0,
         }
+    }
+
+    /// What kind of run it is.
+    #[must_use]
+    pub fn rules(&self) -> &Rules {
+        &self.rules
     }
 
     /// Operations done so far.
