@@ -34,7 +34,8 @@ pub fn draw(
     sections: &[&Section],
     policies: &[&str],
 ) -> Result<(), Failure> {
-    let columns = sections.len().clamp(1, COLUMNS);
+    // The legend needs the width of three.
+    let columns = sections.len().clamp(3, COLUMNS);
     let lines = sections.len().div_ceil(columns);
     let size = (
         (PANEL.0 * columns as i32) as u32,
@@ -69,7 +70,7 @@ fn legend(area: &Area<'_>, title: &str, policies: &[&str]) -> Result<(), Failure
         let stroke = colour.stroke_width(if name == crate::report::OURS { 3 } else { 2 });
         area.draw(&PathElement::new([(x, 34), (x + 22, 34)], stroke))?;
         area.draw(&Text::new(name.to_owned(), (x + 28, 34), style.clone()))?;
-        x += 28 + 9 * name.len() as i32 + 24;
+        x += 28 + 8 * name.len() as i32 + 20;
     }
     Ok(())
 }

@@ -44,9 +44,9 @@ pub fn replay(trace: &Trace, cache: &mut dyn Cache, progress: &dyn Fn(usize)) ->
         if index % TICK_REQUESTS == 0 {
             cache.tick();
             let now = 1 + (index as u64 * u64::from(trace.seconds) / count as u64) as u32;
-            while second < now {
-                second += 1;
-                cache.begin_second(second);
+            if second < now {
+                second = now;
+                cache.begin_second(now);
             }
             if index % REPORT_REQUESTS == 0 {
                 progress(REPORT_REQUESTS.min(count - index));

@@ -22,7 +22,7 @@ pub const CLASSIC_ITEM_BYTES: usize = 72;
 
 /// What a store is asked. Objects are numbers in the catalogue of the trace.
 pub trait Cache {
-    /// A new second has begun. A server has spare time in every second, so upkeep may be done to its end.
+    /// A later second has begun, not always the next: nothing was asked in those between. A server has spare time in every second, so upkeep may be done to its end.
     fn begin_second(&mut self, now: u32);
     /// A few more requests have passed, as between two ticks of a server.
     fn tick(&mut self) {}
