@@ -10,6 +10,7 @@ mod conformance;
 mod fuzz;
 mod held;
 mod load;
+mod missratio;
 mod perf;
 mod process;
 mod record_file;
@@ -57,6 +58,8 @@ enum Command {
     Bench(bench::Options),
     /// Count what a server holds in its memory beside a real memcached, and write the record.
     Held(held::Options),
+    /// Replay synthetic workloads through the eviction policies and other stores, and write the record.
+    Missratio(missratio::Options),
     /// Install what conformance and clients need: Debian packages and a Python environment.
     Setup,
 }
@@ -74,6 +77,7 @@ fn main() -> ExitCode {
         Command::Load(options) => load::run(&workspace, &options),
         Command::Bench(options) => bench::run(&workspace, &options),
         Command::Held(options) => held::run(&workspace, &options),
+        Command::Missratio(options) => missratio::run(&workspace, &options),
         Command::Setup => setup::run(&workspace),
     });
     match result {

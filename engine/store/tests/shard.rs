@@ -163,6 +163,21 @@ fn expired_segments_come_back_without_being_read() {
 }
 
 #[test]
+fn upkeep_of_large_items_comes_to_rest() {
+    // Two items to a page and a quarter of it unused: nothing that packing them again could gain.
+    let mut store = Bench::new(1 << 20, 16 << 10, Eviction::None);
+    let mut count = 0;
+    while store.set(&format!("key{count}"), &[7; 6000], Deadline::Never, 1) == SetOutcome::Stored {
+        count += 1;
+    }
+    assert!(count > 80, "{count} items");
+    let moved = store.counters().moved;
+    let calls = (0..1000).take_while(|_| store.shard.upkeep(Seconds(1), 48));
+    assert!(calls.count() < 100, "upkeep found more to do each time");
+    assert!(store.counters().moved - moved < 200);
+}
+
+#[test]
 fn upkeep_does_no_more_than_its_budget() {
     let mut bench = Bench::new(MIB, 10 << 10, Eviction::Merge);
     for i in 0..2000 {

@@ -488,6 +488,10 @@ impl<M: Memory> Shard<M> {
                 &mut groups[queue + self.ttl.group(usize::from(notes.ttl_bucket))];
             // Each item may grow by its unique when it moves.
             let moved = notes.live_bytes as usize + notes.live_items as usize * item::UNIQUE_BYTES;
+            // A tail that the next item did not fit in comes again however often the items are packed. Counting it as
+            // dead would pack them over and over and gain nothing.
+            let tail_bytes = page_bytes - notes.used as usize;
+            let lost_bytes = tail_bytes.min(2 * moved / notes.live_items.max(1) as usize);
             match notes.kind {
                 Kind::Target => *dead_bytes += page_bytes - notes.used as usize,
                 Kind::Sealed | Kind::Open
@@ -495,7 +499,7 @@ impl<M: Memory> Shard<M> {
                         && moved <= page_bytes / 16 * 15
                         && (force || notes.kind == Kind::Sealed) =>
                 {
-                    *dead_bytes += page_bytes - moved;
+                    *dead_bytes += (page_bytes - moved).saturating_sub(lost_bytes);
                     if moved < *emptiest {
                         (*emptiest, *emptiest_page) = (moved, page as u32);
                     }
