@@ -650,13 +650,22 @@ fn work(start: Start) {
 }
 
 /// Ticks until told to end; sleeps in the back end when there is nothing to do.
+///
+/// A tick lasts from one reading of the clock to the next. While ticks follow each other that is
+/// the reading each tick makes anyway, and covers its hand-over to the kernel; only before a sleep
+/// the clock is read once more, so that the sleep does not count.
 fn drive<I: Io>(mut worker: Worker, mut io: I, bell: &Bell, clock: Clock) {
+    let mut now = clock.now();
     while !worker.ended() {
-        let busy = worker.tick(&mut io, &clock.now());
+        let busy = worker.tick(&mut io, &now);
+        let started_us = now.elapsed_us;
         if busy {
             io.submit(false);
+            now = clock.now();
+            worker.ticked(now.elapsed_us - started_us);
             continue;
         }
+        worker.ticked(clock.now().elapsed_us - started_us);
         bell.doze();
         if worker.has_mail() {
             bell.rise();
@@ -665,5 +674,6 @@ fn drive<I: Io>(mut worker: Worker, mut io: I, bell: &Bell, clock: Clock) {
             io.submit(true);
             bell.rise();
         }
+        now = clock.now();
     }
 }

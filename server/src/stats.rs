@@ -89,7 +89,13 @@ counters! {
     total_connections,
     /// Connections refused because there were too many.
     rejected_connections,
-    /// Requests sent to other workers.
+    /// Commands with a key that a client gave to the worker that owns it.
+    commands_local,
+    /// Commands with a key that a client gave to another worker, which sent them to the owner.
+    commands_remote,
+    /// Commands with a key that came from other workers.
+    commands_served,
+    /// Requests sent to other workers: remote commands, pieces of lent values, questions.
     visits_sent,
     /// Requests of other workers served.
     visits_served,
@@ -101,12 +107,83 @@ counters! {
     ticks,
     /// Other workers woken.
     wakes,
+    /// Times it was rung awake, by another worker or by the control plane.
+    rings,
 }
 
 impl Counters {
     /// Sets everything to zero.
     pub fn reset(&mut self) {
         *self = Self::default();
+    }
+}
+
+/// The most that the mailboxes between one worker and one peer have held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueMarks {
+    /// Requests sent to the peer that had not come home.
+    pub to: u64,
+    /// Requests of the peer that waited to be served.
+    pub from: u64,
+}
+
+/// What `stats workers` tells of one worker.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WorkerFigures {
+    /// Which worker.
+    pub index: usize,
+    /// What it counted.
+    pub counters: Counters,
+    /// Connections that live on it.
+    pub connections: u64,
+    /// Its longest tick, in microseconds.
+    pub longest_tick_us: u64,
+    /// Its queues, by peer; its own place is zero.
+    pub queues: Vec<QueueMarks>,
+}
+
+impl WorkerFigures {
+    /// The figures that are one number for each worker: name, what it says, whether it only
+    /// grows, and the number.
+    #[must_use]
+    pub fn numbers(&self) -> [(&'static str, &'static str, bool, u64); 9] {
+        let counters = &self.counters;
+        [
+            ("connections", "Connections.", false, self.connections),
+            (
+                "commands_local",
+                "Commands of its clients whose key it owns.",
+                true,
+                counters.commands_local,
+            ),
+            (
+                "commands_remote",
+                "Commands of its clients that it sent to the key's owner.",
+                true,
+                counters.commands_remote,
+            ),
+            (
+                "commands_served",
+                "Commands of other workers' clients.",
+                true,
+                counters.commands_served,
+            ),
+            ("ticks", "Ticks.", true, counters.ticks),
+            (
+                "longest_tick_us",
+                "Longest tick since the last reset, in microseconds.",
+                false,
+                self.longest_tick_us,
+            ),
+            ("wakes_sent", "Other workers woken.", true, counters.wakes),
+            ("wakes_received", "Times rung awake.", true, counters.rings),
+            (
+                "parked",
+                "Times a connection waited for room at another worker.",
+                true,
+                counters.parked,
+            ),
+        ]
     }
 }
 
@@ -125,6 +202,8 @@ pub struct Snapshot {
     pub loans: u64,
     /// Bytes of half-received large values now.
     pub intake_bytes: u64,
+    /// What is told of each worker by itself, in the order they answered.
+    pub workers: Vec<WorkerFigures>,
 }
 
 impl Snapshot {
@@ -136,6 +215,14 @@ impl Snapshot {
         self.sessions += other.sessions;
         self.loans += other.loans;
         self.intake_bytes += other.intake_bytes;
+        self.workers.extend_from_slice(&other.workers);
+    }
+
+    /// The longest tick of all workers, in microseconds.
+    #[must_use]
+    pub fn longest_tick_us(&self) -> u64 {
+        let longest = self.workers.iter().map(|worker| worker.longest_tick_us);
+        longest.max().unwrap_or(0)
     }
 }
 
@@ -152,6 +239,8 @@ pub enum Question {
     Slabs,
     /// `stats conns`.
     Connections,
+    /// `stats workers`.
+    Workers,
 }
 
 /// A reply that all workers make together.
@@ -205,6 +294,10 @@ pub fn render(gather: &Gather, process: &Process, now: &Now, out: &mut impl Sink
             out.put(&gather.text);
             out.put(reply::END);
         }
+        Question::Workers => {
+            workers(&gather.sum, out);
+            out.put(reply::END);
+        }
     }
 }
 
@@ -230,7 +323,7 @@ fn cpu_seconds(micros: i64) -> Figure {
     Figure::Text(format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000))
 }
 
-/// The figures of `stats`, with memcached 1.6.45's names, in its order.
+/// The figures of `stats`, with memcached 1.6.45's names, in its order, and then Strata's own.
 #[must_use]
 pub fn general(sum: &Snapshot, process: &Process, now: &Now) -> Vec<(&'static str, Figure)> {
     use Figure::{Count, Text};
@@ -347,7 +440,34 @@ pub fn general(sum: &Snapshot, process: &Process, now: &Now) -> Vec<(&'static st
         ("moves_within_lru", zero.clone()),
         ("direct_reclaims", zero.clone()),
         ("lru_bumps_dropped", zero),
+        ("longest_tick_us", Count(sum.longest_tick_us())),
     ]
+}
+
+/// `stats workers`: each worker's figures by its index, and the queues between each two.
+fn workers(sum: &Snapshot, out: &mut impl Sink) {
+    let mut list: Vec<&WorkerFigures> = sum.workers.iter().collect();
+    list.sort_by_key(|worker| worker.index);
+    for worker in list {
+        let index = worker.index;
+        for (name, _, _, number) in worker.numbers() {
+            line(out, &format!("{index}:{name}"), number);
+        }
+        let counters = &worker.counters;
+        let commands = counters.commands_local + counters.commands_remote;
+        let share = |part: u64| part * 100 / commands.max(1);
+        line(
+            out,
+            &format!("{index}:local_percent"),
+            share(counters.commands_local),
+        );
+        for (peer, queue) in worker.queues.iter().enumerate() {
+            if peer != index {
+                line(out, &format!("{index}:queue_to_{peer}_most"), queue.to);
+                line(out, &format!("{index}:queue_from_{peer}_most"), queue.from);
+            }
+        }
+    }
 }
 
 /// `stats items`: one class holds everything, and is there only while it holds something.
@@ -548,14 +668,14 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn stats_has_memcacheds_93_figures() {
+    fn stats_has_memcacheds_93_figures_and_then_its_own() {
         let process = Process {
             settings: Settings::for_tests(1),
             bound: Vec::new(),
         };
         let now = Now::after(1_700_000_000, Duration::from_secs(5));
         let figures = general(&Snapshot::default(), &process, &now);
-        assert_eq!(figures.len(), 93);
         assert_eq!(figures[92].0, "lru_bumps_dropped");
+        assert_eq!(figures[93..].len(), 1);
     }
 }

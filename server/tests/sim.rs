@@ -545,6 +545,69 @@ fn a_client_over_the_limit_is_told_so() {
     );
 }
 
+/// The figures of `stats workers`, asked by a client of its own.
+fn worker_figures(server: &mut Server, client: ClientId) -> HashMap<String, u64> {
+    server.net.write(client, b"stats workers\r\n");
+    server.settle();
+    let text = String::from_utf8(server.net.read(client, usize::MAX)).expect("text");
+    let body = text.strip_suffix("END\r\n").expect("a whole reply");
+    body.lines()
+        .map(|line| {
+            let mut words = line.split(' ').skip(1);
+            let mut word = || words.next().expect("three words").to_owned();
+            (word(), word().parse().expect("a number"))
+        })
+        .collect()
+}
+
+#[test]
+fn the_figures_of_two_workers_add_up_to_what_was_asked() {
+    let mut server = Server::new(2, 16 << 20, 8, 11);
+    let clients: Vec<ClientId> = (0..2).map(|_| server.net.connect(1 << 20)).collect();
+    // Dealt out one to each while there is credit for it.
+    server.settle();
+    for round in 0..100 {
+        for client in &clients {
+            let text = format!("set k{round} 0 0 1\r\nv\r\nget k{round} none{round}\r\nmn\r\n");
+            server.net.write(*client, text.as_bytes());
+        }
+    }
+    server.settle();
+    server.workers[1].ticked(77);
+    server.workers[1].ticked(5);
+    for client in &clients {
+        let _ = server.net.read(*client, usize::MAX);
+    }
+    let figures = worker_figures(&mut server, clients[0]);
+    let both = |name: &str| figures[&format!("0:{name}")] + figures[&format!("1:{name}")];
+    assert_eq!(both("commands_local") + both("commands_remote"), 600);
+    for (worker, peer) in [(0, 1), (1, 0)] {
+        let own = |name: &str| figures[&format!("{worker}:{name}")];
+        assert_eq!(own("connections"), 1);
+        assert_eq!(
+            own("commands_served"),
+            figures[&format!("{peer}:commands_remote")]
+        );
+        assert!(own("commands_served") > 0);
+        let all = own("commands_local") + own("commands_remote");
+        assert_eq!(own("local_percent"), own("commands_local") * 100 / all);
+        // Batches of more requests than the queue has slots.
+        assert_eq!(own(&format!("queue_to_{peer}_most")), 8);
+        assert!((1..=8).contains(&own(&format!("queue_from_{peer}_most"))));
+    }
+    assert_eq!(figures["1:longest_tick_us"], 77);
+    server.net.write(clients[1], b"stats reset\r\n");
+    server.settle();
+    assert_eq!(server.net.read(clients[1], usize::MAX), b"RESET\r\n");
+    let figures = worker_figures(&mut server, clients[0]);
+    for worker in 0..2 {
+        let own = |name: &str| figures[&format!("{worker}:{name}")];
+        let sum = own("commands_local") + own("commands_remote") + own("commands_served");
+        assert_eq!(sum + own("longest_tick_us"), 0);
+        assert!(own(&format!("queue_to_{}_most", 1 - worker)) <= 1);
+    }
+}
+
 /// Clients ask for large values, read little or nothing of them, and vanish.
 #[test]
 fn readers_that_vanish_give_their_loans_back() {

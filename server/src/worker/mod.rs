@@ -46,7 +46,7 @@ use crate::mesh::{Peer, Peers};
 use crate::message::{Homecoming, Op, Ticket, Visit};
 use crate::session::{Intake, IntakeLimits, Intent, Reader, Session, Stream, Tail};
 use crate::shared::Shared;
-use crate::stats::{self, Gather, Question, Snapshot};
+use crate::stats::{self, Gather, Question, QueueMarks, Snapshot, WorkerFigures};
 
 /// What the control plane may ask of a worker.
 #[derive(Debug)]
@@ -114,6 +114,10 @@ pub struct Worker {
     credit_share: usize,
     /// The worker that gets the next accepted connection.
     next_home: usize,
+    /// The longest tick since the start or the last reset, in microseconds.
+    longest_tick_us: u64,
+    /// The most that the mailboxes with each peer have held since then.
+    marks: Vec<QueueMarks>,
     /// No further connections and requests are taken.
     stopping: bool,
     ended: bool,
@@ -156,6 +160,7 @@ impl Worker {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         let cas = parts.shared.process.settings.cas;
+        let marks = vec![QueueMarks::default(); parts.peers.len()];
         Self {
             index: parts.index,
             keeper: Keeper::new(parts.shard, cas),
@@ -180,6 +185,8 @@ impl Worker {
             share: REQUESTS_SHARE_MIN,
             credit_share: usize::MAX,
             next_home: parts.index,
+            longest_tick_us: 0,
+            marks,
             stopping: false,
             ended: false,
         }
@@ -208,6 +215,12 @@ impl Worker {
         // Credits that those let on did not use are for the next ones.
         let more_parked = !self.parked.is_empty() && self.credits() > Some(0);
         more_visitors || more_upkeep || more_parked || !self.queue.is_empty()
+    }
+
+    /// Tells how long the last tick took.
+    #[inline]
+    pub fn ticked(&mut self, took_us: u64) {
+        self.longest_tick_us = self.longest_tick_us.max(took_us);
     }
 
     /// Whether a peer has published something since the last tick.
@@ -290,6 +303,7 @@ impl Worker {
                 self.shared.gate.leave();
             }
             Event::Rung => {
+                self.keeper.counters.rings += 1;
                 while let Ok(ask) = self.asks.try_recv() {
                     match ask {
                         Ask::Snapshot(answer) => {
@@ -312,7 +326,21 @@ impl Worker {
             sessions: self.session_count() as u64,
             loans: self.keeper.loans() as u64,
             intake_bytes: self.intake_bytes as u64,
+            workers: vec![WorkerFigures {
+                index: self.index,
+                counters: self.keeper.counters,
+                connections: self.session_count() as u64,
+                longest_tick_us: self.longest_tick_us,
+                queues: self.marks.clone(),
+            }],
         }
+    }
+
+    /// Sets to zero what `stats reset` sets to zero and the keeper does not count. What the queues
+    /// hold at present counts again at once.
+    fn reset_marks(&mut self) {
+        self.longest_tick_us = 0;
+        self.marks.fill(QueueMarks::default());
     }
 
     fn list_connections(&self, now: &Now, text: &mut Vec<u8>) {

@@ -215,6 +215,7 @@ impl Worker {
             StatsSubject::Conns => {
                 self.ask_all(now, conn, Op::Connections, Question::Connections);
             }
+            StatsSubject::Workers => self.ask_all(now, conn, Op::Snapshot, Question::Workers),
             StatsSubject::Reset => {
                 self.ask_all(now, conn, Op::ResetStats, Question::Done(reply::RESET));
             }
@@ -258,9 +259,11 @@ impl Worker {
     ) {
         let owner = self.owner(hash);
         if owner == self.index {
+            self.keeper.counters.commands_local += 1;
             self.command_here(now, conn, op, hash, key, value, quiet);
             return;
         }
+        self.keeper.counters.commands_remote += 1;
         let ticket = self.ticket(conn);
         self.visit(owner, |visit| {
             visit.ticket = ticket;
@@ -328,9 +331,11 @@ impl Worker {
         let owner = self.owner(hash);
         if owner == self.index {
             let (key, value) = bytes.split_at(key_bytes);
+            self.keeper.counters.commands_local += 1;
             self.command_here(now, conn, op, hash, key, value, noreply);
             return;
         }
+        self.keeper.counters.commands_remote += 1;
         let ticket = self.ticket(conn);
         self.visit(owner, |visit| {
             visit.ticket = ticket;

@@ -46,6 +46,9 @@ impl Worker {
             Op::Snapshot => gather.sum.add(&self.snapshot()),
             Op::Connections => self.list_connections(now, &mut gather.text),
             _ => {
+                if op == Op::ResetStats {
+                    self.reset_marks();
+                }
                 let key = Key {
                     hash: KeyHash::default(),
                     bytes: b"",
@@ -88,6 +91,8 @@ impl Worker {
             let Some(mut peer) = self.peers[at].take() else {
                 continue;
             };
+            let marks = &mut self.marks[at];
+            marks.from = marks.from.max(peer.visitors.waiting() as u64);
             let mut served = 0;
             while served < VISITORS_PER_TICK {
                 let visited = peer.visitors.take(|visit| {
@@ -123,6 +128,11 @@ impl Worker {
             }
             Op::Adopt => self.adopted.extend(visit.fd.take()),
             op => {
+                if op == Op::ResetStats {
+                    self.reset_marks();
+                }
+                // Errands have no key.
+                self.keeper.counters.commands_served += u64::from(visit.key_bytes > 0);
                 let (key, value) = visit.parcel.bytes().split_at(usize::from(visit.key_bytes));
                 let key = Key {
                     hash: visit.hash,
@@ -146,6 +156,10 @@ impl Worker {
             let Some(mut peer) = self.peers[owner].take() else {
                 continue;
             };
+            // Visits are made before the homecoming and after it, so the most that are out is seen
+            // here and where they are published.
+            let marks = &mut self.marks[owner];
+            marks.to = marks.to.max(peer.visits_out() as u64);
             while peer
                 .come_home(|home| self.welcome(now, owner, home))
                 .is_some()
@@ -300,7 +314,9 @@ impl Worker {
     }
 
     pub(super) fn publish(&mut self) {
-        for peer in self.peers.iter_mut().flatten() {
+        for (peer, marks) in self.peers.iter_mut().zip(&mut self.marks) {
+            let Some(peer) = peer else { continue };
+            marks.to = marks.to.max(peer.visits_out() as u64);
             if peer.publish() {
                 self.keeper.counters.wakes += 1;
             }

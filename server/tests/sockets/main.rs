@@ -11,3 +11,4 @@ mod client;
 mod server;
 mod sharing;
 mod start_stop;
+mod workers;
