@@ -77,6 +77,16 @@ pub struct Args {
     #[arg(short = 'b', long = "listen-backlog", value_name = "NUM", default_value_t = BACKLOG_DEFAULT)]
     listen_backlog: i32,
 
+    /// Of memcached's extended options, idle_timeout=SECONDS: close TCP connections that make no
+    /// request for longer; 0 never does
+    #[arg(
+        short = 'o',
+        long = "extended",
+        value_name = "OPTION",
+        value_delimiter = ','
+    )]
+    extended: Vec<String>,
+
     /// Keep no CAS uniques
     #[arg(short = 'C', long = "disable-cas")]
     disable_cas: bool,
@@ -193,6 +203,22 @@ fn addresses(text: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
     Ok(found.collect())
 }
 
+/// The number of seconds of `idle_timeout`, the only one of the extended options.
+fn idle_timeout(options: &[String]) -> Result<u32, String> {
+    let mut seconds = 0;
+    for option in options {
+        let Some(digits) = option.strip_prefix("idle_timeout=") else {
+            return Err(format!(
+                "-o {option}: of the extended options only idle_timeout=SECONDS is there"
+            ));
+        };
+        seconds = digits
+            .parse()
+            .map_err(|_| format!("-o {option}: {digits} is no number of seconds"))?;
+    }
+    Ok(seconds)
+}
+
 impl Args {
     /// Checks the options against each other and against the machine.
     ///
@@ -257,6 +283,7 @@ impl Args {
             conns_max: self.conn_limit,
             item_max_bytes: self.max_item_size,
             requests_per_tick: self.max_reqs_per_event,
+            idle_timeout_s: idle_timeout(&self.extended)?,
             backlog: self.listen_backlog,
             cas: !self.disable_cas,
             flush: !self.disable_flush_all,
@@ -311,10 +338,19 @@ mod tests {
             ("-a 999", "octal"),
             ("-p 0", "-s"),
             ("-l 127.0.0.1:x", "-l"),
+            ("-o idle_timeout=x", "idle_timeout=x"),
+            ("-o modern", "-o modern"),
         ] {
             let error = settings(words).expect_err(words);
             assert!(error.contains(part), "{words}: {error}");
         }
+    }
+
+    #[test]
+    fn connections_may_idle_for_ever_unless_told_otherwise() {
+        assert_eq!(settings("").expect("valid").idle_timeout_s, 0);
+        let settings = settings("-o idle_timeout=90").expect("valid");
+        assert_eq!(settings.idle_timeout_s, 90);
     }
 
     #[test]

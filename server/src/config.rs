@@ -59,6 +59,19 @@ pub const CARRY_STORE_BYTES: usize = 8 << 10;
 /// memory.
 pub const INTAKE_MAX_BYTES: usize = 32 << 20;
 
+/// How long a large value may take to arrive while others lack the room it takes up. It has a
+/// second more for each [`INTAKE_PACE_BYTES`] that are here.
+pub const INTAKE_PATIENCE_S: u32 = 2;
+
+/// A large value that arrives at this many bytes a second is never cut off.
+pub const INTAKE_PACE_BYTES: usize = 1 << 20;
+
+/// Half-received large values that are looked at, oldest first, for one that may be cut off.
+pub const INTAKE_LOOK_MAX: usize = 64;
+
+/// Sessions that one tick looks at in search of those that have been idle for too long.
+pub const IDLE_LOOK_MAX: usize = 256;
+
 /// Reply bytes that one worker holds for all its sessions, in `out`, `held` and in the kernel's
 /// hands. Beyond it a session makes its next request only when its last reply is sent.
 pub const REPLIES_MAX_BYTES: usize = 32 << 20;
@@ -151,6 +164,9 @@ pub struct Settings {
     pub item_max_bytes: u32,
     /// Requests of one session in one tick (`-R`).
     pub requests_per_tick: u32,
+    /// Seconds without a request after which a TCP connection is closed; 0 never
+    /// (`-o idle_timeout=`).
+    pub idle_timeout_s: u32,
     /// Listen backlog (`-b`).
     pub backlog: i32,
     /// Whether uniques are kept (`-C` turns it off).
@@ -195,6 +211,7 @@ impl Settings {
             conns_max: 1024,
             item_max_bytes: 1 << 20,
             requests_per_tick: REQUESTS_PER_TICK_DEFAULT,
+            idle_timeout_s: 0,
             backlog: BACKLOG_DEFAULT,
             cas: true,
             flush: true,

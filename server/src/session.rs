@@ -97,6 +97,8 @@ pub struct Reader {
     /// Bytes of a refused data block that are still to come.
     swallow: u64,
     intake: Option<Box<Intake>>,
+    /// Large values begun so far; wraps.
+    intakes: u32,
 }
 
 impl Reader {
@@ -137,6 +139,13 @@ impl Reader {
         self.intake.as_ref().map_or(0, |intake| intake.bytes.len())
     }
 
+    /// The number of the large value that is being taken in, if one is: no other of this
+    /// session's has it.
+    #[must_use]
+    pub fn intake_number(&self) -> Option<u32> {
+        self.intake.as_ref().map(|_| self.intakes)
+    }
+
     #[inline]
     fn store<'a>(
         &mut self,
@@ -166,6 +175,7 @@ impl Reader {
         }
         let mut bytes = Vec::with_capacity(store.key.len() + block.len());
         bytes.extend_from_slice(store.key);
+        self.intakes = self.intakes.wrapping_add(1);
         self.intake = Some(Box::new(Intake {
             verb: store.verb,
             flags: store.flags,
@@ -562,6 +572,10 @@ pub struct Session {
     pub held_back: bool,
     /// When it last sent something, in seconds on the server's clock.
     pub active_s: u32,
+    /// When it last made a request.
+    pub asked_s: u32,
+    /// The number of its large value that is in the worker's list of those.
+    pub listed_intake: Option<u32>,
     /// The number of its descriptor, which names it in `stats conns`.
     pub fd: RawFd,
 }

@@ -6,6 +6,7 @@
 
 use std::fmt::Display;
 use std::io::Write;
+use std::os::fd::RawFd;
 
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::socket::{SockaddrStorage, getpeername, getsockname};
@@ -89,6 +90,10 @@ counters! {
     total_connections,
     /// Connections refused because there were too many.
     rejected_connections,
+    /// Connections closed because they made no request for too long.
+    idle_kicks,
+    /// Connections closed in the middle of a large value that took up room for too long.
+    intake_cuts,
     /// Commands with a key that a client gave to the worker that owns it.
     commands_local,
     /// Commands with a key that a client gave to another worker, which sent them to the owner.
@@ -146,7 +151,7 @@ impl WorkerFigures {
     /// The figures that are one number for each worker: name, what it says, whether it only
     /// grows, and the number.
     #[must_use]
-    pub fn numbers(&self) -> [(&'static str, &'static str, bool, u64); 9] {
+    pub fn numbers(&self) -> [(&'static str, &'static str, bool, u64); 11] {
         let counters = &self.counters;
         [
             ("connections", "Connections.", false, self.connections),
@@ -182,6 +187,18 @@ impl WorkerFigures {
                 "Times a connection waited for room at another worker.",
                 true,
                 counters.parked,
+            ),
+            (
+                "idle_kicks",
+                "Connections closed for want of requests.",
+                true,
+                counters.idle_kicks,
+            ),
+            (
+                "intake_cuts",
+                "Connections closed in the middle of a large value that took up room for too long.",
+                true,
+                counters.intake_cuts,
             ),
         ]
     }
@@ -337,7 +354,7 @@ pub fn general(sum: &Snapshot, process: &Process, now: &Now) -> Vec<(&'static st
     });
     let zero = Count(0);
     let yes_no = |flag: bool| Count(u64::from(flag));
-    vec![
+    let mut figures = vec![
         ("pid", Count(u64::from(std::process::id()))),
         ("uptime", Count(u64::from(now.uptime_s()))),
         ("time", Count(now.unix_s)),
@@ -441,7 +458,13 @@ pub fn general(sum: &Snapshot, process: &Process, now: &Now) -> Vec<(&'static st
         ("direct_reclaims", zero.clone()),
         ("lru_bumps_dropped", zero),
         ("longest_tick_us", Count(sum.longest_tick_us())),
-    ]
+    ];
+    if settings.idle_timeout_s > 0 {
+        let after = figures.iter().position(|(name, _)| *name == "auth_errors");
+        let at = after.map_or(figures.len(), |at| at + 1);
+        figures.insert(at, ("idle_kicks", Count(counters.idle_kicks)));
+    }
+    figures
 }
 
 /// `stats workers`: each worker's figures by its index, and the queues between each two.
@@ -564,6 +587,12 @@ fn address(name: Option<SockaddrStorage>) -> String {
     }
 }
 
+/// Whether a connection came over the unix socket.
+#[must_use]
+pub fn is_unix(fd: RawFd) -> bool {
+    getsockname::<SockaddrStorage>(fd).is_ok_and(|name| name.as_unix_addr().is_some())
+}
+
 /// The lines of `stats conns` about one session of `worker`.
 pub fn connection(session: &Session, idle_s: u32, text: &mut Vec<u8>) {
     let fd = session.fd;
@@ -650,7 +679,7 @@ pub fn settings(process: &Process, verbosity: u8, out: &mut impl Sink) {
     line(out, "warm_max_factor", "2.00");
     line(out, "temp_lru", "no");
     line(out, "temporary_ttl", 61);
-    line(out, "idle_timeout", 0);
+    line(out, "idle_timeout", settings.idle_timeout_s);
     line(out, "watcher_logbuf_size", 262_144);
     line(out, "worker_logbuf_size", 65_536);
     line(out, "read_buf_mem_limit", 0);

@@ -41,6 +41,13 @@ impl Server {
         settings.item_max_bytes = ITEM_MAX_BYTES;
         settings.requests_per_tick = 20;
         settings.conns_max = 64;
+        Self::with(settings, slots, seed)
+    }
+
+    fn with(settings: Settings, slots: usize, seed: u64) -> Self {
+        let workers = settings.workers;
+        let memory_bytes = settings.memory_bytes / workers;
+        let item_max_bytes = settings.item_max_bytes;
         let process = Process {
             settings,
             bound: Vec::new(),
@@ -69,7 +76,7 @@ impl Server {
         for (index, peers) in mesh_of(&wakers, slots).into_iter().enumerate() {
             let memory = Memory::reserve(memory_bytes, false).expect("memory");
             let config = ShardConfig {
-                item_max_bytes: ITEM_MAX_BYTES,
+                item_max_bytes,
                 eviction: Eviction::Merge,
                 seed,
             };
@@ -606,6 +613,121 @@ fn the_figures_of_two_workers_add_up_to_what_was_asked() {
         assert_eq!(sum + own("longest_tick_us"), 0);
         assert!(own(&format!("queue_to_{}_most", 1 - worker)) <= 1);
     }
+}
+
+/// Values of a mebibyte that arrive half and then no further, in more connections than there is
+/// room for.
+#[test]
+fn half_sent_values_give_way_to_whole_ones_oldest_first() {
+    let mut settings = Settings::for_tests(1);
+    settings.conns_max = 64;
+    let mut server = Server::with(settings, 8, 21);
+    let watcher = server.net.connect(1 << 20);
+    let half = [b"set half 0 0 1000000\r\n".to_vec(), vec![b'h'; 900_000]].concat();
+    let mut halves = Vec::new();
+    for at in 0..38 {
+        let client = server.net.connect(1 << 20);
+        server.net.write(client, &half);
+        server.settle();
+        halves.push(client);
+        if at == 20 {
+            server.elapsed += Duration::from_secs(1);
+        }
+    }
+    let whole = [
+        b"set k 0 0 1000000\r\n".to_vec(),
+        vec![b'w'; 1_000_000],
+        b"\r\n".to_vec(),
+    ]
+    .concat();
+    let (no, yes) = (
+        &b"SERVER_ERROR out of memory storing object\r\n"[..],
+        &b"STORED\r\n"[..],
+    );
+    let store = |server: &mut Server, reply: &[u8]| {
+        let client = server.net.connect(1 << 20);
+        server.net.write(client, &whole);
+        server.settle();
+        assert_eq!(server.net.read(client, 1000), reply);
+        server.net.end(client);
+        server.settle();
+    };
+    // As long as nobody has taken too long, the newcomer is the one that finds no room.
+    server.elapsed += Duration::from_secs(1);
+    store(&mut server, no);
+    assert_eq!(worker_figures(&mut server, watcher)["0:intake_cuts"], 0);
+    server.elapsed += Duration::from_secs(1);
+    store(&mut server, yes);
+    let cut = |server: &Server| -> Vec<usize> {
+        let closed = |at: &usize| server.net.closed(halves[*at]);
+        (0..halves.len()).filter(closed).collect()
+    };
+    let gone = cut(&server);
+    assert!(gone == [0], "{gone:?}");
+    let cuts = worker_figures(&mut server, watcher)["0:intake_cuts"];
+    assert_eq!(cuts, gone.len() as u64);
+    // The others are whole once their rest has come.
+    for (at, client) in halves.iter().enumerate().skip(gone.len()).take(5) {
+        let rest = [vec![b'h'; 100_000], b"\r\n".to_vec()].concat();
+        server.net.write(*client, &rest);
+        server.settle();
+        assert_eq!(server.net.read(*client, 1000), yes, "half {at}");
+    }
+    for client in halves.iter().chain([&watcher]) {
+        server.net.end(*client);
+    }
+    server.settle();
+    server.assert_nothing_left();
+}
+
+#[test]
+fn connections_without_a_request_are_closed_after_the_idle_timeout() {
+    let mut settings = Settings::for_tests(2);
+    settings.idle_timeout_s = 5;
+    let mut server = Server::with(settings, 64, 31);
+    let busy = server.net.connect(1 << 20);
+    let dripping = server.net.connect(1 << 20);
+    // Sends half a line now and then, which is no request.
+    let mumbling = server.net.connect(1 << 20);
+    // Has asked for more than it takes.
+    let deaf = server.net.connect(10);
+    server.net.write(dripping, b"set drip 0 0 20000\r\n");
+    server.net.write(deaf, b"mn\r\nmn\r\nmn\r\nmn\r\n");
+    let silent: Vec<ClientId> = (0..600).map(|_| server.net.connect(100)).collect();
+    server.settle();
+    for second in 0..6 {
+        let closed = silent.iter().filter(|id| server.net.closed(**id)).count();
+        assert_eq!(closed, 0, "after {second} seconds");
+        server.net.write(busy, b"mn\r\n");
+        server.net.write(dripping, b"x");
+        server.net.write(mumbling, b"g");
+        server.settle();
+        server.elapsed += Duration::from_secs(1);
+    }
+    // A tick looks at a part of them only.
+    server.tick(0);
+    server.tick(0);
+    let open = server.workers[0].leftovers().sessions;
+    assert!(open > 20, "{open} of 300 are open");
+    server.settle();
+    for (name, client, closed) in [
+        ("busy", busy, false),
+        ("dripping", dripping, false),
+        ("mumbling", mumbling, true),
+        ("deaf", deaf, false),
+    ] {
+        assert_eq!(server.net.closed(client), closed, "{name}");
+    }
+    assert!(silent.iter().all(|id| server.net.closed(*id)));
+    server.net.write(busy, b"stats\r\n");
+    server.settle();
+    let text = String::from_utf8(server.net.read(busy, usize::MAX)).expect("text");
+    assert!(text.contains("STAT idle_kicks 601\r\n"), "{text}");
+    for client in [busy, dripping, deaf] {
+        server.net.reset(client);
+    }
+    server.settle();
+    server.assert_nothing_left();
 }
 
 /// Clients ask for large values, read little or nothing of them, and vanish.

@@ -19,6 +19,7 @@
 //! credit. Then its socket is read until [`CARRY_PAUSE_BYTES`] wait, and after that TCP pushes
 //! back on that client alone.
 
+mod overdue;
 mod requests;
 mod sessions;
 mod visits;
@@ -47,6 +48,7 @@ use crate::message::{Homecoming, Op, Ticket, Visit};
 use crate::session::{Intake, IntakeLimits, Intent, Reader, Session, Stream, Tail};
 use crate::shared::Shared;
 use crate::stats::{self, Gather, Question, QueueMarks, Snapshot, WorkerFigures};
+use overdue::{Half, IdleSweep};
 
 /// What the control plane may ask of a worker.
 #[derive(Debug)]
@@ -102,6 +104,10 @@ pub struct Worker {
     spare_bytes: usize,
     /// Bytes of half-received large values of all sessions.
     intake_bytes: usize,
+    /// Those values, oldest first; some of them are done.
+    halves: VecDeque<Half>,
+    /// The search for idle sessions.
+    idle_sweep: IdleSweep,
     /// Room taken by replies of all sessions, also by those being sent.
     reply_bytes: usize,
     /// Room taken by waiting input of all sessions.
@@ -179,6 +185,8 @@ impl Worker {
             spare: Vec::new(),
             spare_bytes: 0,
             intake_bytes: 0,
+            halves: VecDeque::new(),
+            idle_sweep: IdleSweep::default(),
             reply_bytes: 0,
             carry_bytes: 0,
             sipping: false,
@@ -208,13 +216,14 @@ impl Worker {
         self.homecoming(now);
         self.adopt_all(io, now);
         self.serve_sessions(io, now);
+        let more_idle = self.sweep_idle(io, now);
         self.watch_carry(io);
         self.return_orphans();
         self.publish();
         let more_upkeep = self.keeper.shard.upkeep(now.seconds, UPKEEP_ITEMS);
         // Credits that those let on did not use are for the next ones.
         let more_parked = !self.parked.is_empty() && self.credits() > Some(0);
-        more_visitors || more_upkeep || more_parked || !self.queue.is_empty()
+        more_visitors || more_upkeep || more_parked || more_idle || !self.queue.is_empty()
     }
 
     /// Tells how long the last tick took.

@@ -42,12 +42,16 @@ impl Worker {
             if batch == 0 {
                 return (used, Pause::NoCredit);
             }
+            let room = INTAKE_MAX_BYTES + self.shared.process.settings.item_max_bytes as usize;
+            let wanted = input.len() - used;
+            if self.intake_bytes + wanted > room {
+                self.make_intake_room(now, conn, self.intake_bytes + wanted - room);
+            }
             let session = &mut self.sessions[conn as usize];
             let intake_before = session.reader.intake_bytes();
             let limits = IntakeLimits {
                 item_max_bytes: self.shared.process.settings.item_max_bytes,
-                room: (INTAKE_MAX_BYTES + self.shared.process.settings.item_max_bytes as usize)
-                    .saturating_sub(self.intake_bytes),
+                room: room.saturating_sub(self.intake_bytes),
             };
             let mut plan: ArrayVec<Planned<'_>, BATCH_MAX> = ArrayVec::new();
             let mut pause = None;
@@ -71,6 +75,15 @@ impl Worker {
                 }
             }
             self.intake_bytes = self.intake_bytes + session.reader.intake_bytes() - intake_before;
+            let intake = session.reader.intake_number();
+            if !plan.is_empty() {
+                session.asked_s = now.seconds.0;
+            }
+            if intake.is_some() && intake != session.listed_intake {
+                session.listed_intake = intake;
+                let generation = session.generation;
+                self.list_half(Half::new(conn, generation, intake, now));
+            }
             left -= plan.len();
             credits_left -= plan.len();
             if plan.len() > 1 {

@@ -60,6 +60,7 @@ impl Worker {
             parked,
             open: true,
             active_s: now.seconds.0,
+            asked_s: now.seconds.0,
             fd: fd.as_raw_fd(),
             ..Session::default()
         };

@@ -142,6 +142,54 @@ fn half_a_value_then_silence_or_departure_leaves_nothing_behind() {
 }
 
 #[test]
+fn half_sent_values_do_not_keep_others_from_storing_large_ones() {
+    for (io, threads) in variants() {
+        let server = Server::start(&format!("--io {io} -t {threads}"));
+        let workers: usize = threads.parse().expect("a number");
+        let half = [b"set half 0 0 1000000\r\n".to_vec(), value(1, 900_000)].concat();
+        // Each worker has room for 33 MiB of them.
+        let mut silent: Vec<Client> = (0..45 * workers).map(|_| server.client()).collect();
+        for client in &mut silent {
+            client.send_until_stuck(&half);
+        }
+        // Clients in turn belong to each worker.
+        for at in 0..workers {
+            for len in [20_000, 1_000_000] {
+                let mut client = server.client();
+                until("room for a large value", || {
+                    client.send(&set(&format!("whole{at}"), &value(at, len)));
+                    (client.line() == "STORED").then_some(())
+                });
+            }
+        }
+        drop(silent);
+        server.finish();
+    }
+}
+
+#[test]
+fn idle_connections_are_closed_when_they_are_to_be() {
+    for (io, threads) in variants() {
+        let server = Server::start(&format!("--io {io} -t {threads} -o idle_timeout=1"));
+        let mut idle: Vec<Client> = (0..50).map(|_| server.client()).collect();
+        let mut unix = server.unix_client();
+        let mut busy = server.client();
+        until("the idle connections are closed", || {
+            let stats = busy.stats();
+            (stats.get("idle_kicks")? == "50").then_some(())
+        });
+        for client in &mut idle {
+            assert_eq!(client.drain().as_deref(), Some(&b""[..]));
+        }
+        unix.round_trip("k", b"v");
+        let settings = busy.stats_of("settings");
+        assert_eq!(settings["idle_timeout"], "1");
+        drop((unix, busy));
+        server.finish();
+    }
+}
+
+#[test]
 fn unread_answers_stop_only_their_own_connection() {
     for (len, clients) in [(10, 4), (100 << 10, 4), ((1 << 20) - 100, 4)] {
         attacked("", |server| {
