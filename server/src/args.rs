@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use clap::Parser;
 
 use crate::config::{
-    BACKLOG_DEFAULT, IoChoice, REQUESTS_PER_TICK_DEFAULT, SHARD_MIN_MIB, Settings, WORKERS_MAX,
+    BACKLOG_DEFAULT, CONNS_MAX, IoChoice, REQUESTS_PER_TICK_DEFAULT, SHARD_MIN_MIB, Settings,
+    WORKERS_MAX,
 };
 
 /// memcached's port.
@@ -269,6 +270,12 @@ impl Args {
         if self.conn_limit == 0 {
             return Err("Maximum connections must be greater than 0".into());
         }
+        if self.conn_limit > CONNS_MAX {
+            return Err(format!(
+                "-c {}: a ring holds {CONNS_MAX} connections at most",
+                self.conn_limit
+            ));
+        }
         if self.max_reqs_per_event == 0 {
             return Err("Number of requests per event must be greater than 0".into());
         }
@@ -333,6 +340,7 @@ mod tests {
             ("-I 40m", "-I"),
             ("-p 70000", "-p 70000"),
             ("-c 0", "connections"),
+            ("-c 1048577", "1048576 connections"),
             ("-R 0", "requests"),
             ("-t 0", "-t 0"),
             ("-a 999", "octal"),

@@ -76,6 +76,14 @@ pub fn raise_file_limit(conns_max: usize) -> Result<(), StartError> {
     if soft >= wanted {
         return Ok(());
     }
+    let most = std::fs::read_to_string("/proc/sys/fs/nr_open");
+    let most = most.ok().and_then(|text| text.trim().parse::<u64>().ok());
+    if let Some(most) = most.filter(|most| *most < wanted) {
+        return Err(StartError(format!(
+            "-c {conns_max} needs {wanted} open files and this kernel lets a process have {most}; \
+             lower -c or raise fs.nr_open (sysctl fs.nr_open={wanted})"
+        )));
+    }
     setrlimit(Resource::RLIMIT_NOFILE, wanted, hard.max(wanted)).map_err(|_| {
         StartError(format!(
             "-c {conns_max} needs {wanted} open files and the limit is {hard}; \

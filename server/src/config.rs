@@ -126,6 +126,9 @@ pub const DRAIN_MAX_MS: u64 = 4000;
 /// How much longer a worker may take to see that it is to end.
 pub const END_MAX_MS: u64 = 500;
 
+/// Client connections at most: what the kernel lets one ring hold.
+pub const CONNS_MAX: usize = 1 << 20;
+
 /// Workers at most: each ordered pair has two mailboxes.
 pub const WORKERS_MAX: usize = 64;
 

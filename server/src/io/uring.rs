@@ -87,7 +87,8 @@ pub struct UringIo {
     unarmed: Vec<ConnIndex>,
     /// Receives are armed for one buffer each.
     sipping: bool,
-    /// Listeners whose accept failed, to be armed again after the next wait.
+    /// Listeners whose accept failed for want of descriptors or memory, to be armed again when a
+    /// connection is closed and once a second: at once it would only fail again.
     deaf: Vec<usize>,
     /// Connections that became free since the last poll.
     closed: Vec<ConnIndex>,
@@ -266,6 +267,14 @@ impl UringIo {
             state.fd = None;
             self.register(conn, -1);
             self.closed.push(conn);
+            self.listen_again();
+        }
+    }
+
+    /// Arms the listeners again that lacked a descriptor.
+    fn listen_again(&mut self) {
+        while let Some(listener) = self.deaf.pop() {
+            self.arm_accept(listener);
         }
     }
 
@@ -364,7 +373,6 @@ impl Io for UringIo {
                         if entry.result() >= 0 {
                             self.arm_accept(index as usize);
                         } else {
-                            // Out of descriptors or memory: at once it would only fail again.
                             self.deaf.push(index as usize);
                         }
                     }
@@ -374,6 +382,7 @@ impl Io for UringIo {
                     self.arm_bell();
                 }
                 KIND_TIME => {
+                    self.listen_again();
                     // Kernels before 6.4 know no repeating timeout.
                     self.repeating &= entry.result() != -libc::EINVAL;
                     if !cqueue::more(entry.flags()) {
@@ -485,6 +494,7 @@ impl Io for UringIo {
 
     fn stop_listening(&mut self) {
         self.listening = false;
+        self.deaf.clear();
         for index in 0..self.listeners.len() {
             let entry = opcode::AsyncCancel::new(tag(KIND_ACCEPT, index as u32))
                 .build()
@@ -528,11 +538,6 @@ impl Io for UringIo {
                     Some(libc::EINTR | libc::EAGAIN | libc::EBUSY)
                 ) => {}
             Err(error) => panic!("io_uring_enter failed: {error}"),
-        }
-        // Queued for the next tick: while the worker is idle that is one try a wait, and while it is
-        // busy a listener must not stay deaf until it is idle again.
-        for listener in std::mem::take(&mut self.deaf) {
-            self.arm_accept(listener);
         }
     }
 }
