@@ -145,6 +145,10 @@ pub struct Args {
     #[arg(long = "no-pin")]
     no_pin: bool,
 
+    /// Have one worker stand still for 100 ms once a second, to see what the others make of it
+    #[arg(long = "debug-stall", value_name = "WORKER", hide = true)]
+    debug_stall: Option<usize>,
+
     /// Print the version and end
     #[arg(short = 'V', long = "version", action = clap::ArgAction::Version)]
     _version: Option<bool>,
@@ -299,6 +303,7 @@ impl Args {
             admin: self.admin,
             lock_memory: self.lock_memory,
             io: self.io,
+            stalled_worker: self.debug_stall,
         })
     }
 }

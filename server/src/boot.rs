@@ -26,7 +26,7 @@ use crate::clock::Clock;
 use crate::config::{
     ASKS_MAX, BATCH_MAX, CARRY_MAX_BYTES, CARRY_PAUSE_BYTES, DRAIN_MAX_MS, END_MAX_MS,
     INTAKE_MAX_BYTES, IoChoice, LEND_MIN_BYTES, RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS,
-    REPLIES_MAX_BYTES, SPARE_MAX_BYTES, SPILL_KEEP_BYTES, Settings, mailbox_slots,
+    REPLIES_MAX_BYTES, SPARE_MAX_BYTES, SPILL_KEEP_BYTES, STALL_MS, Settings, mailbox_slots,
 };
 use crate::io::epoll::EpollIo;
 use crate::io::uring::UringIo;
@@ -637,11 +637,12 @@ fn work(start: Start) {
     let failed = |error| {
         let _ = ready.send(Err(format!("worker {index} cannot start: {error}")));
     };
+    let stalls = settings.stalled_worker == Some(index);
     match io {
         IoChoice::Epoll => match EpollIo::new(eventfd, listeners) {
             Ok(io) => {
                 let _ = ready.send(Ok(()));
-                drive(worker, io, &bell, clock);
+                drive(worker, io, &bell, clock, stalls);
             }
             Err(error) => failed(error.to_string()),
         },
@@ -649,7 +650,7 @@ fn work(start: Start) {
             match UringIo::new(settings.conns_max, eventfd, listeners) {
                 Ok(io) => {
                     let _ = ready.send(Ok(()));
-                    drive(worker, io, &bell, clock);
+                    drive(worker, io, &bell, clock, stalls);
                 }
                 Err(error) => failed(uring_advice(&error)),
             }
@@ -661,12 +662,18 @@ fn work(start: Start) {
 ///
 /// A tick lasts from one reading of the clock to the next. While ticks follow each other that is
 /// the reading each tick makes anyway, and covers its hand-over to the kernel; only before a sleep
-/// the clock is read once more, so that the sleep does not count.
-fn drive<I: Io>(mut worker: Worker, mut io: I, bell: &Bell, clock: Clock) {
+/// the clock is read once more, so that the sleep does not count. With `stalls`, the first tick of
+/// each second stands still, as if its processor had been taken away.
+fn drive<I: Io>(mut worker: Worker, mut io: I, bell: &Bell, clock: Clock, stalls: bool) {
     let mut now = clock.now();
+    let mut stalled = now.seconds;
     while !worker.ended() {
         let busy = worker.tick(&mut io, &now);
         let started_us = now.elapsed_us;
+        if stalls && stalled != now.seconds {
+            stalled = now.seconds;
+            thread::sleep(Duration::from_millis(STALL_MS));
+        }
         if busy {
             io.submit(false);
             now = clock.now();

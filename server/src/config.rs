@@ -120,6 +120,9 @@ pub const ASKS_MAX: usize = 16;
 /// would cost no more.
 pub const SLEEP_MAX_MS: u64 = 1000;
 
+/// How long a worker stands still that is made to for a test.
+pub const STALL_MS: u64 = 100;
+
 /// How long a stop may take until what is still in flight is cut off.
 pub const DRAIN_MAX_MS: u64 = 4000;
 
@@ -186,6 +189,8 @@ pub struct Settings {
     pub lock_memory: bool,
     /// Which back end carries the connections.
     pub io: IoChoice,
+    /// A worker that stands still for [`STALL_MS`] once a second, for tests.
+    pub stalled_worker: Option<usize>,
 }
 
 /// Which back end carries the connections (`--io`).
@@ -223,6 +228,7 @@ impl Settings {
             admin: None,
             lock_memory: false,
             io: IoChoice::Auto,
+            stalled_worker: None,
         }
     }
 }

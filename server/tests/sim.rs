@@ -615,6 +615,57 @@ fn the_figures_of_two_workers_add_up_to_what_was_asked() {
     }
 }
 
+/// Every connection asks for one key and counts for itself in between, while a worker, the key's
+/// owner among them, stands still for 100 ms and thousands of steps of the others.
+#[test]
+fn a_hot_key_and_a_stalled_worker_lose_and_reorder_no_reply() {
+    for seed in 700..712 {
+        let mut dice = Dice::new(seed);
+        let workers = 2 + dice.below(2);
+        let mut server = Server::new(workers, 4 << 20, [2, 8, 64][dice.below(3)], seed);
+        let setter = server.net.connect(1 << 20);
+        server.net.write(setter, b"set hot 0 0 3\r\nyes\r\n");
+        server.settle();
+        assert_eq!(server.net.read(setter, 100), b"STORED\r\n");
+        let clients: Vec<ClientId> = (0..12).map(|_| server.net.connect(1 << 20)).collect();
+        let mut expected = Vec::new();
+        for (at, client) in clients.iter().enumerate() {
+            let (mut asked, mut replies) = (Vec::new(), Vec::new());
+            asked.extend_from_slice(format!("set own{at} 0 0 1\r\n0\r\n").as_bytes());
+            replies.extend_from_slice(b"STORED\r\n");
+            for count in 1..=300 {
+                asked.extend_from_slice(format!("get hot\r\nincr own{at} 1\r\n").as_bytes());
+                let text = format!("VALUE hot 0 3\r\nyes\r\nEND\r\n{count}\r\n");
+                replies.extend_from_slice(text.as_bytes());
+            }
+            server.net.write(*client, &asked);
+            expected.push(replies);
+        }
+        for stalled in 0..workers {
+            for _ in 0..dice.below(300) {
+                let worker = dice.below(workers);
+                server.tick(worker);
+            }
+            for _ in 0..4000 {
+                let worker = dice.below(workers);
+                if worker != stalled {
+                    server.tick(worker);
+                }
+            }
+            server.elapsed += Duration::from_millis(100);
+        }
+        server.settle();
+        for (client, expected) in clients.iter().zip(&expected) {
+            let got = server.net.read(*client, usize::MAX);
+            assert!(got == *expected, "seed {seed}: client {client}");
+            server.net.end(*client);
+        }
+        server.net.end(setter);
+        server.settle();
+        server.assert_nothing_left();
+    }
+}
+
 /// Values of a mebibyte that arrive half and then no further, in more connections than there is
 /// room for.
 #[test]
