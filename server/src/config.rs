@@ -80,8 +80,15 @@ pub const REPLIES_MAX_BYTES: usize = 32 << 20;
 /// holds no copy of them.
 pub const LEND_MIN_BYTES: usize = 16 << 10;
 
-/// A lent value is copied to its session in pieces of this size.
+/// A value lent by another worker is copied to its session in pieces of this size.
 pub const PIECE_BYTES: usize = 64 << 10;
+
+/// Bytes of values lent by its own worker that one session hands to the kernel in one tick before
+/// others have their turn: the kernel copies them meanwhile.
+pub const LENT_PER_TICK_BYTES: usize = 256 << 10;
+
+/// Parts of one vectored send: what goes before the value, pieces of the value, and two behind it.
+pub const PARTS_MAX: usize = 64;
 
 /// Message bytes that need no buffer of their own.
 pub const INLINE_BYTES: usize = 192;

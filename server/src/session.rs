@@ -12,7 +12,8 @@
 //! ```
 //!
 //! Only a filled front moves to `out`, so reply order is request order by construction. A lent
-//! value at the front streams: it is copied to `out` in pieces, as fast as the client reads.
+//! value at the front streams as fast as the client reads: from where it lies when this worker has
+//! lent it, and in pieces that are copied to `out` when another has.
 //! A session never sees a shard.
 
 use std::collections::VecDeque;
@@ -467,6 +468,35 @@ impl Replies {
             Some(Slot::Lent { stream, .. }) => Some((stream, &mut self.out)),
             _ => None,
         }
+    }
+
+    /// What follows the lent value at the front, behind its line end, and is ready.
+    #[must_use]
+    pub fn behind_stream(&self) -> &[u8] {
+        match self.slots.get(1) {
+            Some(Slot::Filled { start, len }) => {
+                &self.held[*start as usize..(*start + *len) as usize]
+            }
+            _ => &[],
+        }
+    }
+
+    /// Notes that `sent` bytes have gone out of `out`, then `offered` bytes of the lent value at
+    /// the front, then its line end and what is behind it. True when the value is all sent; then
+    /// the stream has ended.
+    pub fn sent_parts(&mut self, sent: usize, offered: usize) -> bool {
+        let from_out = sent.min(self.out.len());
+        self.out.drain(..from_out);
+        let from_value = (sent - from_out).min(offered);
+        let from_behind = sent - from_out - from_value;
+        let Some((stream, _)) = self.streaming() else {
+            panic!("{from_value} bytes of no lent value are sent");
+        };
+        stream.at += from_value as u32;
+        let done = stream.at == stream.value_bytes;
+        self.end_stream_if_done();
+        self.out.drain(..from_behind);
+        done
     }
 
     /// The number of the front slot.

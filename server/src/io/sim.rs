@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
+use std::io::IoSlice;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -158,6 +159,8 @@ struct Conn {
     ended: bool,
     closing: bool,
     sending: Option<(Vec<u8>, usize)>,
+    /// The worker waits for the client to take bytes again.
+    asking_room: bool,
 }
 
 /// One worker's simulated back end.
@@ -198,8 +201,8 @@ impl SimIo {
             let receivable = !conn.paused
                 && !conn.ended
                 && (!pipe.to_server.is_empty() || pipe.ended || pipe.reset);
-            let sendable =
-                conn.sending.is_some() && (pipe.reset || pipe.to_client.len() < pipe.window);
+            let sendable = (conn.sending.is_some() || conn.asking_room)
+                && (pipe.reset || pipe.to_client.len() < pipe.window);
             !receivable && !sendable && !conn.closing
         };
         self.closed.is_empty()
@@ -273,10 +276,16 @@ impl SimIo {
         let part = self.dice.below(4);
         let roll = self.dice.below(1 << 20);
         let state = self.conn(conn);
+        let pipe = &mut net.pipes[state.pipe];
+        let room = pipe.reset || pipe.to_client.len() < pipe.window;
+        if state.asking_room && room && !state.closing {
+            state.asking_room = false;
+            events.push(Event::Room { conn });
+            return;
+        }
         let Some((bytes, sent)) = &mut state.sending else {
             return;
         };
-        let pipe = &mut net.pipes[state.pipe];
         let mut failed = pipe.reset || state.closing;
         if !failed {
             let room = pipe.window.saturating_sub(pipe.to_client.len());
@@ -371,6 +380,7 @@ impl Io for SimIo {
             ended: false,
             closing: false,
             sending: None,
+            asking_room: false,
         });
     }
 
@@ -389,6 +399,34 @@ impl Io for SimIo {
             "connection {conn}: a second send at once"
         );
         state.sending = Some((bytes, 0));
+    }
+
+    fn send_parts(&mut self, conn: ConnIndex, parts: &[IoSlice<'_>], _more: bool) -> Option<usize> {
+        let part = self.dice.below(4);
+        let roll = self.dice.below(1 << 20);
+        let net = Rc::clone(&self.net.0);
+        let mut net = net.borrow_mut();
+        let state = self.conn(conn);
+        assert!(
+            state.sending.is_none() && !state.asking_room,
+            "connection {conn}: a second send at once"
+        );
+        let pipe = &mut net.pipes[state.pipe];
+        if pipe.reset {
+            return None;
+        }
+        let len = super::parts_len(parts);
+        assert!(len > 0, "connection {conn} sends nothing");
+        let most = len.min(pipe.window.saturating_sub(pipe.to_client.len()));
+        let take = if part == 0 && most > 0 {
+            roll % most
+        } else {
+            most
+        };
+        let bytes = parts.iter().flat_map(|part| part.iter());
+        pipe.to_client.extend(bytes.take(take));
+        state.asking_room = take < len;
+        Some(take)
     }
 
     fn pause(&mut self, conn: ConnIndex) {

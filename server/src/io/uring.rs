@@ -8,14 +8,14 @@
 //!   ring, because a time limit on each wait costs a timer each time
 //!   (perf/notes/uring-registered.md).
 //! - A request's `user_data` is its kind and the connection's index. An index is free only when
-//!   the receive and the send of its last user are both answered, so a late completion can not
-//!   reach a new connection.
+//!   all requests of its last user are answered, so a late completion can not reach a new
+//!   connection.
 //!
 //! ```text
 //!   user_data   | kind (8 bits) | 0 (24 bits) | index of connection or listener (32 bits) |
 //! ```
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -36,6 +36,7 @@ const KIND_SEND: u64 = 3;
 const KIND_CANCEL: u64 = 4;
 const KIND_RING: u64 = 5;
 const KIND_TIME: u64 = 6;
+const KIND_ROOM: u64 = 7;
 
 /// The only group of provided buffers of a ring.
 const BUFFER_GROUP: u16 = 0;
@@ -58,6 +59,8 @@ struct Conn {
     ended: bool,
     /// The worker wants it gone.
     closing: bool,
+    /// A question whether the socket takes bytes again is in the ring.
+    asking_room: bool,
     /// The buffer in the kernel's hands and how much of it is sent.
     sending: Option<(Vec<u8>, usize)>,
 }
@@ -263,7 +266,8 @@ impl UringIo {
     /// Frees the index when nothing of it is left in the ring.
     fn maybe_free(&mut self, conn: ConnIndex) {
         let state = &mut self.conns[conn as usize];
-        if state.closing && !state.receiving && state.sending.is_none() && state.fd.is_some() {
+        let in_ring = state.receiving || state.asking_room || state.sending.is_some();
+        if state.closing && !in_ring && state.fd.is_some() {
             state.fd = None;
             self.register(conn, -1);
             self.closed.push(conn);
@@ -363,6 +367,14 @@ impl Io for UringIo {
             match entry.user_data() >> 56 {
                 KIND_RECEIVE => self.received(&entry, index, events),
                 KIND_SEND => self.sent(entry.result(), index, events),
+                KIND_ROOM => {
+                    let state = &mut self.conns[index as usize];
+                    state.asking_room = false;
+                    if !state.closing {
+                        events.push(Event::Room { conn: index });
+                    }
+                    self.maybe_free(index);
+                }
                 KIND_ACCEPT => {
                     if entry.result() >= 0 {
                         // SAFETY: the kernel has just made this descriptor for us alone.
@@ -443,6 +455,26 @@ impl Io for UringIo {
         self.arm_send(conn);
     }
 
+    // A call of its own beside the ring: what it costs is little against the copy of so many bytes,
+    // and no page of the store is in the kernel's hands when it returns.
+    fn send_parts(&mut self, conn: ConnIndex, parts: &[IoSlice<'_>], more: bool) -> Option<usize> {
+        let fd = self.raw_fd(conn);
+        let state = &mut self.conns[conn as usize];
+        assert!(
+            state.sending.is_none() && !state.asking_room,
+            "connection {conn}: a second send at once"
+        );
+        let sent = super::send_now(fd, parts, more)?;
+        if sent < super::parts_len(parts) {
+            state.asking_room = true;
+            let entry = opcode::PollAdd::new(Fixed(conn), libc::POLLOUT as u32)
+                .build()
+                .user_data(tag(KIND_ROOM, conn));
+            self.push(entry);
+        }
+        Some(sent)
+    }
+
     fn pause(&mut self, conn: ConnIndex) {
         let state = &mut self.conns[conn as usize];
         if !state.paused {
@@ -481,13 +513,19 @@ impl Io for UringIo {
             return;
         }
         state.closing = true;
-        let receiving = state.receiving;
+        let (receiving, asking_room) = (state.receiving, state.asking_room);
         // Ends a send that the peer never reads.
         if state.sending.is_some() {
             let _ = nix::sys::socket::shutdown(fd, nix::sys::socket::Shutdown::Both);
         }
         if receiving {
             self.cancel_receive(conn);
+        }
+        if asking_room {
+            let entry = opcode::AsyncCancel::new(tag(KIND_ROOM, conn))
+                .build()
+                .user_data(tag(KIND_CANCEL, conn));
+            self.push(entry);
         }
         self.maybe_free(conn);
     }

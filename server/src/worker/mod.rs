@@ -25,6 +25,7 @@ mod sessions;
 mod visits;
 
 use std::collections::VecDeque;
+use std::io::IoSlice;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
@@ -36,8 +37,8 @@ use strata_store::{Key, KeyHash, KeyHasher, Shard};
 
 use crate::clock::Now;
 use crate::config::{
-    BATCH_MAX, CARRY_MAX_BYTES, CARRY_PAUSE_BYTES, INTAKE_MAX_BYTES, OUT_HIGH_BYTES,
-    REPLIES_MAX_BYTES, REQUESTS_PER_TICK_ALL, REQUESTS_SHARE_MIN, SPARE_KEEP_BYTES,
+    BATCH_MAX, CARRY_MAX_BYTES, CARRY_PAUSE_BYTES, INTAKE_MAX_BYTES, LENT_PER_TICK_BYTES,
+    OUT_HIGH_BYTES, REPLIES_MAX_BYTES, REQUESTS_PER_TICK_ALL, REQUESTS_SHARE_MIN, SPARE_KEEP_BYTES,
     SPARE_MAX_BYTES, UPKEEP_ITEMS, VISITORS_PER_TICK,
 };
 use crate::execute::{Keeper, Outcome};
@@ -293,6 +294,10 @@ impl Worker {
                 } else {
                     self.look_at(conn);
                 }
+            }
+            Event::Room { conn } => {
+                self.sessions[conn as usize].sending = false;
+                self.look_at(conn);
             }
             Event::Ended { conn, failed } => {
                 let session = &mut self.sessions[conn as usize];

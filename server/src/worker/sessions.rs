@@ -148,7 +148,10 @@ impl Worker {
             return;
         }
         self.furnish(conn);
-        self.pump_stream(conn);
+        if !self.pump_stream(io, conn) {
+            self.end(io, conn);
+            return;
+        }
         let session = &mut self.sessions[conn as usize];
         let has_input = !session.carry.is_empty() || session.ended;
         if has_input && !session.held_back && !session.draining && session.replies.room() > 0 {
@@ -166,7 +169,10 @@ impl Worker {
             self.sessions[conn as usize].carry = carry;
             self.settle(conn, pause);
             self.count_carry(conn);
-            self.pump_stream(conn);
+            if !self.pump_stream(io, conn) {
+                self.end(io, conn);
+                return;
+            }
         }
         let session = &mut self.sessions[conn as usize];
         if !session.sending && !session.replies.out.is_empty() {

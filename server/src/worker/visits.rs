@@ -245,39 +245,43 @@ impl Worker {
     }
 
     /// Moves a lent value at the front of a session's replies on, as far as the client reads.
-    pub(super) fn pump_stream(&mut self, conn: ConnIndex) {
+    /// False when the connection is broken.
+    pub(super) fn pump_stream(&mut self, io: &mut impl Io, conn: ConnIndex) -> bool {
+        let mut left = LENT_PER_TICK_BYTES;
         loop {
             let session = &mut self.sessions[conn as usize];
             let generation = session.generation;
             let front = session.replies.front();
+            let sending = session.sending;
             let Some((stream, out)) = session.replies.streaming() else {
-                return;
+                return true;
             };
-            if out.len() >= OUT_HIGH_BYTES {
-                return;
-            }
             if stream.owner == self.index {
-                while stream.at < stream.value_bytes && out.len() < OUT_HIGH_BYTES {
-                    let before = out.len();
-                    self.keeper
-                        .read_loan(stream.loan, stream.at, &mut Tail(out));
-                    stream.at += (out.len() - before) as u32;
+                if sending {
+                    return true;
                 }
-                if stream.at < stream.value_bytes {
-                    return;
+                if left == 0 {
+                    self.look_at(conn);
+                    return true;
                 }
-                session.replies.end_stream_if_done();
+                match self.send_lent(io, conn, left) {
+                    Some(sent) => left = left.saturating_sub(sent),
+                    None => return false,
+                }
                 continue;
             }
+            if out.len() >= OUT_HIGH_BYTES {
+                return true;
+            }
             if stream.asked {
-                return;
+                return true;
             }
             let Some(peer) = &mut self.peers[stream.owner] else {
                 panic!("worker {} lent to itself as to a peer", self.index);
             };
             if peer.credits() == 0 {
                 self.park(conn);
-                return;
+                return true;
             }
             stream.asked = true;
             let op = Op::ReadLoan {
@@ -291,8 +295,44 @@ impl Worker {
                 slot: front,
             };
             peer.visit(|visit| visit.errand(ticket, op));
-            return;
+            return true;
         }
+    }
+
+    /// Sends a value that this worker has lent from where it lies, at most `most` bytes of it, with
+    /// what is ready before and behind it. How many bytes went out; `None` when the connection is
+    /// broken.
+    fn send_lent(&mut self, io: &mut impl Io, conn: ConnIndex, most: usize) -> Option<usize> {
+        let session = &mut self.sessions[conn as usize];
+        let Some((&mut stream, _)) = session.replies.streaming() else {
+            panic!("connection {conn} has no lent value to send");
+        };
+        let replies = &session.replies;
+        let mut parts = ArrayVec::new();
+        if !replies.out.is_empty() {
+            parts.push(IoSlice::new(&replies.out));
+        }
+        let offered = self
+            .keeper
+            .loan_parts(stream.loan, stream.at, most, &mut parts);
+        let whole = stream.at as usize + offered == stream.value_bytes as usize;
+        if whole {
+            parts.push(IoSlice::new(b"\r\n"));
+            parts.push(IoSlice::new(replies.behind_stream()));
+        }
+        let all: usize = parts.iter().map(|part| part.len()).sum();
+        let sent = io.send_parts(conn, &parts, !whole)?;
+        drop(parts);
+        self.keeper.counters.bytes_written += sent as u64;
+        session.sending = sent < all;
+        if session.replies.sent_parts(sent, offered) {
+            self.keeper.drop_loan(stream.loan);
+            // There is room for further replies again, and nothing else may come that says so.
+            if !session.carry.is_empty() || session.ended {
+                self.look_at(conn);
+            }
+        }
+        Some(sent)
     }
 
     /// Gives loans of sessions that are gone back to the workers that made them.
