@@ -26,7 +26,8 @@ use crate::clock::Clock;
 use crate::config::{
     ASKS_MAX, BATCH_MAX, CARRY_MAX_BYTES, CARRY_PAUSE_BYTES, DRAIN_MAX_MS, END_MAX_MS,
     INTAKE_MAX_BYTES, IoChoice, LEND_MIN_BYTES, RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS,
-    REPLIES_MAX_BYTES, SPARE_MAX_BYTES, SPILL_KEEP_BYTES, STALL_MS, Settings, mailbox_slots,
+    REPLIES_MAX_BYTES, SPARE_MAX_BYTES, SPARE_SMALL_MAX_BYTES, SPILL_KEEP_BYTES, STALL_MS,
+    Settings, mailbox_slots,
 };
 use crate::io::epoll::EpollIo;
 use crate::io::uring::UringIo;
@@ -560,7 +561,7 @@ fn buffers_max_bytes(settings: &Settings) -> usize {
     let carry = CARRY_MAX_BYTES + 2 * receive;
     // What is on its way home when the bound is met comes on top of it.
     let replies = REPLIES_MAX_BYTES + (BATCH_MAX + slots) * LEND_MIN_BYTES;
-    let spare = SPARE_MAX_BYTES;
+    let spare = SPARE_MAX_BYTES + 2 * SPARE_SMALL_MAX_BYTES;
     let session = CARRY_PAUSE_BYTES + RECEIVE_BUFFER_BYTES + LEND_MIN_BYTES;
     workers * (receive + mailboxes + intake + carry + replies + spare)
         + settings.conns_max * session

@@ -114,6 +114,10 @@ pub const HELD_KEEP_BYTES: usize = 4 << 10;
 /// asked for again costs a page fault for every 4 KiB (perf/notes/large-replies.md).
 pub const SPARE_MAX_BYTES: usize = 8 << 20;
 
+/// Bytes of small buffers, and of places for replies, that a worker keeps of sessions at rest, so
+/// that an idle connection has none of its own and an active one asks for none each time.
+pub const SPARE_SMALL_MAX_BYTES: usize = 1 << 20;
+
 /// The largest buffer that is kept for another use: a piece of a lent value with its line.
 pub const SPARE_KEEP_BYTES: usize = 4 * PIECE_BYTES;
 

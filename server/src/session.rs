@@ -272,18 +272,27 @@ impl Stream {
     }
 }
 
+/// The place of one reply.
 #[derive(Debug)]
-enum Slot {
+pub enum Slot {
     /// Another worker will fill it.
     Waiting,
     /// Every worker has to answer.
     Gathering(Box<Gather>),
     /// Ready, at these bytes of `held`.
-    Filled { start: u32, len: u32 },
+    Filled {
+        /// Where in `held`.
+        start: u32,
+        /// How many.
+        len: u32,
+    },
     /// A value that streams once this slot is the front; its head is at these bytes of `held`.
     Lent {
+        /// Where in `held`.
         start: u32,
+        /// How many.
         len: u32,
+        /// The value.
         stream: Stream,
     },
 }
@@ -546,6 +555,28 @@ impl Replies {
     #[must_use]
     pub fn settled(&self) -> bool {
         self.slots.is_empty()
+    }
+
+    /// Whether there is no buffer and no place for replies that wait.
+    #[inline]
+    #[must_use]
+    pub fn is_bare(&self) -> bool {
+        self.slots.capacity() == 0 && self.held.capacity() == 0
+    }
+
+    /// Takes a buffer and places for replies that wait; both empty.
+    pub fn furnish(&mut self, held: Vec<u8>, slots: VecDeque<Slot>) {
+        self.held = held;
+        self.slots = slots;
+    }
+
+    /// Gives the buffer and the places back, while no reply waits.
+    pub fn strip(&mut self) -> (Vec<u8>, VecDeque<Slot>) {
+        debug_assert!(self.slots.is_empty() && self.held.is_empty());
+        (
+            std::mem::take(&mut self.held),
+            std::mem::take(&mut self.slots),
+        )
     }
 
     /// Forgets all replies and returns the lent values that somebody has to give back.

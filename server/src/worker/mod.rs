@@ -22,6 +22,7 @@
 mod overdue;
 mod requests;
 mod sessions;
+mod spares;
 mod visits;
 
 use std::collections::VecDeque;
@@ -38,8 +39,8 @@ use strata_store::{Key, KeyHash, KeyHasher, Shard};
 use crate::clock::Now;
 use crate::config::{
     BATCH_MAX, CARRY_MAX_BYTES, CARRY_PAUSE_BYTES, INTAKE_MAX_BYTES, LENT_PER_TICK_BYTES,
-    OUT_HIGH_BYTES, REPLIES_MAX_BYTES, REQUESTS_PER_TICK_ALL, REQUESTS_SHARE_MIN, SPARE_KEEP_BYTES,
-    SPARE_MAX_BYTES, UPKEEP_ITEMS, VISITORS_PER_TICK,
+    OUT_HIGH_BYTES, REPLIES_MAX_BYTES, REQUESTS_PER_TICK_ALL, REQUESTS_SHARE_MIN, UPKEEP_ITEMS,
+    VISITORS_PER_TICK,
 };
 use crate::execute::{Keeper, Outcome};
 use crate::io::{ConnIndex, Event, Io};
@@ -50,6 +51,7 @@ use crate::session::{Intake, IntakeLimits, Intent, Reader, Session, Stream, Tail
 use crate::shared::Shared;
 use crate::stats::{self, Gather, Question, QueueMarks, Snapshot, WorkerFigures};
 use overdue::{Half, IdleSweep};
+use spares::Spares;
 
 /// What the control plane may ask of a worker.
 #[derive(Debug)]
@@ -100,9 +102,8 @@ pub struct Worker {
     /// Connections handed over by the accepting worker.
     adopted: Vec<OwnedFd>,
     events: Vec<Event>,
-    /// Send buffers for another use, and the sum of their capacities.
-    spare: Vec<Vec<u8>>,
-    spare_bytes: usize,
+    /// Buffers for another use.
+    spares: Spares,
     /// Bytes of half-received large values of all sessions.
     intake_bytes: usize,
     /// Those values, oldest first; some of them are done.
@@ -183,8 +184,7 @@ impl Worker {
             orphans: VecDeque::new(),
             adopted: Vec::new(),
             events: Vec::new(),
-            spare: Vec::new(),
-            spare_bytes: 0,
+            spares: Spares::default(),
             intake_bytes: 0,
             halves: VecDeque::new(),
             idle_sweep: IdleSweep::default(),
@@ -284,7 +284,7 @@ impl Worker {
                 failed,
             } => {
                 self.keeper.counters.bytes_written += bytes.len() as u64;
-                self.spare_buffer(bytes);
+                self.spares.keep_large(bytes);
                 let session = &mut self.sessions[conn as usize];
                 session.sending = false;
                 session.sending_bytes = 0;

@@ -87,11 +87,10 @@ impl Worker {
         }
         session.active_s = now.seconds.0;
         if !session.carry.is_empty() || session.replies.room() == 0 {
-            session.carry.extend_from_slice(bytes);
+            self.carry(conn, bytes);
         } else {
             let (used, pause) = self.turn(now, conn, bytes);
-            let session = &mut self.sessions[conn as usize];
-            session.carry.extend_from_slice(&bytes[used..]);
+            self.carry(conn, &bytes[used..]);
             self.settle(conn, pause);
         }
         self.count_carry(conn);
@@ -181,10 +180,10 @@ impl Worker {
             session.sending_bytes = bytes.capacity();
             io.send(conn, bytes);
         } else if session.replies.out.is_empty() {
-            // An idle session keeps no buffer.
             let unused = std::mem::take(&mut session.replies.out);
-            self.spare_buffer(unused);
+            self.spares.keep_large(unused);
         }
+        self.rest(conn);
         self.count_replies(conn);
         let session = &mut self.sessions[conn as usize];
         if session.draining
@@ -236,26 +235,45 @@ impl Worker {
         }
     }
 
-    /// Gives a session a buffer for its replies if it has none.
+    /// Gives a session what it needs for replies and has none of.
     #[inline]
     pub(super) fn furnish(&mut self, conn: ConnIndex) {
-        let out = &mut self.sessions[conn as usize].replies.out;
-        if out.capacity() == 0
-            && let Some(spare) = self.spare.pop()
+        let replies = &mut self.sessions[conn as usize].replies;
+        if replies.out.capacity() == 0
+            && let Some(spare) = self.spares.take_large()
         {
-            self.spare_bytes -= spare.capacity();
-            *out = spare;
+            replies.out = spare;
+        }
+        // Only replies that wait for other workers need more than that.
+        if self.peers.len() > 1 && replies.is_bare() {
+            replies.furnish(self.spares.take_small(), self.spares.take_slots());
         }
     }
 
-    pub(super) fn spare_buffer(&mut self, mut bytes: Vec<u8>) {
-        let capacity = bytes.capacity();
-        let room = SPARE_MAX_BYTES - self.spare_bytes;
-        if 0 < capacity && capacity <= SPARE_KEEP_BYTES.min(room) {
-            bytes.clear();
-            self.spare_bytes += capacity;
-            self.spare.push(bytes);
+    /// Takes from a session what it has no use for until it is asked again.
+    #[inline]
+    fn rest(&mut self, conn: ConnIndex) {
+        let session = &mut self.sessions[conn as usize];
+        if session.carry.is_empty() && session.carry.capacity() > 0 {
+            self.spares.keep_small(std::mem::take(&mut session.carry));
+            self.count_carry(conn);
         }
+        let replies = &mut self.sessions[conn as usize].replies;
+        if replies.settled() && !replies.is_bare() {
+            let (held, slots) = replies.strip();
+            self.spares.keep_small(held);
+            self.spares.keep_slots(slots);
+        }
+    }
+
+    /// Keeps received bytes until they can be used.
+    #[inline]
+    fn carry(&mut self, conn: ConnIndex, bytes: &[u8]) {
+        let session = &mut self.sessions[conn as usize];
+        if session.carry.capacity() == 0 && !bytes.is_empty() {
+            session.carry = self.spares.take_small();
+        }
+        session.carry.extend_from_slice(bytes);
     }
 
     /// Ends a session at once, whatever it was doing.

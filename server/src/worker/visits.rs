@@ -195,6 +195,11 @@ impl Worker {
             self.orphans.extend(lent);
             return;
         };
+        if session.replies.out.capacity() == 0
+            && let Some(spare) = self.spares.take_large()
+        {
+            session.replies.out = spare;
+        }
         match session.replies.gathering(slot) {
             Some(gather) => {
                 gather.awaited -= 1;

@@ -8,6 +8,7 @@
 mod admin;
 mod attack;
 mod client;
+mod idle;
 mod server;
 mod sharing;
 mod start_stop;
