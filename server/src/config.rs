@@ -83,9 +83,10 @@ pub const LEND_MIN_BYTES: usize = 16 << 10;
 /// A value lent by another worker is copied to its session in pieces of this size.
 pub const PIECE_BYTES: usize = 64 << 10;
 
-/// Bytes of values lent by its own worker that one session hands to the kernel in one tick before
-/// others have their turn: the kernel copies them meanwhile.
-pub const LENT_PER_TICK_BYTES: usize = 256 << 10;
+/// Bytes of values lent by a worker to its own sessions that all of them together hand to the
+/// kernel in one tick, because the kernel copies them meanwhile. A value of the default largest
+/// size goes out in one call, which costs less than several (perf/notes/large-replies.md).
+pub const LENT_PER_TICK_BYTES: usize = 1 << 20;
 
 /// Parts of one vectored send: what goes before the value, pieces of the value, and two behind it.
 pub const PARTS_MAX: usize = 64;

@@ -92,6 +92,10 @@ pub struct Worker {
     free_sessions: Vec<ConnIndex>,
     /// Sessions to look at in this tick, each at most once.
     queue: Vec<ConnIndex>,
+    /// Sessions with a lent value to send for which this tick had no bytes left; first in the next.
+    unsent: Vec<ConnIndex>,
+    /// Bytes of lent values that may still be sent in this tick.
+    lent_left: usize,
     /// Sessions that have used up their share of this tick.
     yielded: Vec<ConnIndex>,
     /// Sessions that wait for a peer's credit, each at most once, in the order they came: else
@@ -179,6 +183,8 @@ impl Worker {
             sessions: Vec::new(),
             free_sessions: Vec::new(),
             queue: Vec::new(),
+            unsent: Vec::new(),
+            lent_left: 0,
             yielded: Vec::new(),
             parked: VecDeque::new(),
             orphans: VecDeque::new(),

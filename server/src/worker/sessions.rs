@@ -127,14 +127,16 @@ impl Worker {
 
     /// Looks at every session that something happened to.
     pub(super) fn serve_sessions(&mut self, io: &mut impl Io, now: &Now) {
+        self.lent_left = LENT_PER_TICK_BYTES;
         let mut queue = std::mem::take(&mut self.queue);
         for conn in queue.drain(..) {
             self.sessions[conn as usize].queued = false;
             self.serve_session(io, now, conn);
         }
         // What was added meanwhile waits for the next tick.
-        std::mem::swap(&mut queue, &mut self.queue);
-        self.queue.append(&mut queue);
+        queue.append(&mut self.unsent);
+        queue.append(&mut self.queue);
+        self.queue = queue;
         for conn in std::mem::take(&mut self.yielded) {
             self.sessions[conn as usize].held_back = false;
             self.look_at(conn);

@@ -252,7 +252,6 @@ impl Worker {
     /// Moves a lent value at the front of a session's replies on, as far as the client reads.
     /// False when the connection is broken.
     pub(super) fn pump_stream(&mut self, io: &mut impl Io, conn: ConnIndex) -> bool {
-        let mut left = LENT_PER_TICK_BYTES;
         loop {
             let session = &mut self.sessions[conn as usize];
             let generation = session.generation;
@@ -265,13 +264,20 @@ impl Worker {
                 if sending {
                     return true;
                 }
-                if left == 0 {
-                    self.look_at(conn);
+                if self.lent_left == 0 {
+                    // Behind those that had nothing of this tick: else they would never have any.
+                    if !session.queued {
+                        session.queued = true;
+                        self.unsent.push(conn);
+                    }
                     return true;
                 }
-                match self.send_lent(io, conn, left) {
-                    Some(sent) => left = left.saturating_sub(sent),
-                    None => return false,
+                if self.send_lent(io, conn).is_none() {
+                    return false;
+                }
+                if self.lent_left == 0 {
+                    self.look_at(conn);
+                    return true;
                 }
                 continue;
             }
@@ -304,10 +310,9 @@ impl Worker {
         }
     }
 
-    /// Sends a value that this worker has lent from where it lies, at most `most` bytes of it, with
-    /// what is ready before and behind it. How many bytes went out; `None` when the connection is
-    /// broken.
-    fn send_lent(&mut self, io: &mut impl Io, conn: ConnIndex, most: usize) -> Option<usize> {
+    /// Sends a value that this worker has lent from where it lies, as far as this tick's bytes go,
+    /// with what is ready before and behind it. `None` when the connection is broken.
+    fn send_lent(&mut self, io: &mut impl Io, conn: ConnIndex) -> Option<()> {
         let session = &mut self.sessions[conn as usize];
         let Some((&mut stream, _)) = session.replies.streaming() else {
             panic!("connection {conn} has no lent value to send");
@@ -319,7 +324,8 @@ impl Worker {
         }
         let offered = self
             .keeper
-            .loan_parts(stream.loan, stream.at, most, &mut parts);
+            .loan_parts(stream.loan, stream.at, self.lent_left, &mut parts);
+        self.lent_left -= offered;
         let whole = stream.at as usize + offered == stream.value_bytes as usize;
         if whole {
             parts.push(IoSlice::new(b"\r\n"));
@@ -337,7 +343,7 @@ impl Worker {
                 self.look_at(conn);
             }
         }
-        Some(sent)
+        Some(())
     }
 
     /// Gives loans of sessions that are gone back to the workers that made them.
