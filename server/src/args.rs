@@ -5,9 +5,11 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
+use strata_store::Eviction;
+
 use crate::config::{
-    BACKLOG_DEFAULT, CONNS_MAX, IoChoice, REQUESTS_PER_TICK_DEFAULT, SHARD_MIN_MIB, Settings,
-    WORKERS_MAX,
+    BACKLOG_DEFAULT, CONNS_MAX, EVICTION_DEFAULT, EVICTIONS, IoChoice, REQUESTS_PER_TICK_DEFAULT,
+    SHARD_MIN_MIB, Settings, WORKERS_MAX,
 };
 
 /// memcached's port.
@@ -52,6 +54,10 @@ pub struct Args {
     /// Answer with an error instead of evicting when memory is full
     #[arg(short = 'M', long = "disable-evictions")]
     disable_evictions: bool,
+
+    /// What a full cache drops: merge, s3fifo, fifo, or none (which is -M); default: merge
+    #[arg(long = "eviction", value_name = "POLICY", value_parser = eviction)]
+    eviction: Option<Eviction>,
 
     /// Workers, each with a core, a shard and a ring; default: one for each core we may use
     #[arg(short = 't', long = "threads", value_name = "NUM")]
@@ -156,6 +162,16 @@ pub struct Args {
     /// Print this help and end
     #[arg(short = 'h', long = "help", action = clap::ArgAction::Help)]
     _help: Option<bool>,
+}
+
+fn eviction(text: &str) -> Result<Eviction, String> {
+    let found = EVICTIONS.iter().find(|(name, _)| *name == text);
+    found.map(|(_, policy)| *policy).ok_or_else(|| {
+        format!(
+            "{text} is none of {}",
+            EVICTIONS.map(|(name, _)| name).join(", ")
+        )
+    })
 }
 
 fn octal(text: &str) -> Result<u32, String> {
@@ -271,6 +287,16 @@ impl Args {
                 memory_bytes / workers / 2
             ));
         }
+        let eviction = match (self.disable_evictions, self.eviction) {
+            (false, choice) => choice.unwrap_or(EVICTION_DEFAULT),
+            (true, None | Some(Eviction::None)) => Eviction::None,
+            (true, Some(_)) => {
+                return Err(
+                    "-M forbids evicting and --eviction names a way to do it; give one of them"
+                        .into(),
+                );
+            }
+        };
         if self.conn_limit == 0 {
             return Err("Maximum connections must be greater than 0".into());
         }
@@ -288,7 +314,7 @@ impl Args {
             unix_path: self.unix_socket.clone(),
             unix_mask: self.unix_mask,
             memory_bytes,
-            evict: !self.disable_evictions,
+            eviction,
             workers,
             pin: !self.no_pin,
             conns_max: self.conn_limit,
@@ -353,6 +379,8 @@ mod tests {
             ("-l 127.0.0.1:x", "-l"),
             ("-o idle_timeout=x", "idle_timeout=x"),
             ("-o modern", "-o modern"),
+            ("-M --eviction s3fifo", "-M forbids"),
+            ("--eviction lru", "merge, s3fifo, fifo, none"),
         ] {
             let error = settings(words).expect_err(words);
             assert!(error.contains(part), "{words}: {error}");
@@ -364,6 +392,23 @@ mod tests {
         assert_eq!(settings("").expect("valid").idle_timeout_s, 0);
         let settings = settings("-o idle_timeout=90").expect("valid");
         assert_eq!(settings.idle_timeout_s, 90);
+    }
+
+    #[test]
+    fn eviction_is_one_policy() {
+        for (words, policy) in [
+            ("", EVICTION_DEFAULT),
+            ("-M", Eviction::None),
+            ("-M --eviction none", Eviction::None),
+            ("--eviction none", Eviction::None),
+            ("--eviction merge", Eviction::Merge),
+            ("--eviction s3fifo", Eviction::S3Fifo),
+            ("--eviction fifo", Eviction::Fifo),
+        ] {
+            let settings = settings(words).expect(words);
+            assert_eq!(settings.eviction, policy, "{words}");
+            assert!(words.is_empty() || !settings.eviction_name().is_empty());
+        }
     }
 
     #[test]

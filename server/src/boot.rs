@@ -20,20 +20,20 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
-use strata_store::{Eviction, HASH_SEED_WORDS, KeyHasher, Shard, ShardConfig};
+use strata_store::{HASH_SEED_WORDS, KeyHasher, Shard, ShardConfig};
 
 use crate::clock::Clock;
 use crate::config::{
     ASKS_MAX, BATCH_MAX, CARRY_MAX_BYTES, CARRY_PAUSE_BYTES, DRAIN_MAX_MS, END_MAX_MS,
-    INTAKE_MAX_BYTES, IoChoice, LEND_MIN_BYTES, RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS,
-    REPLIES_MAX_BYTES, SPARE_MAX_BYTES, SPARE_SMALL_MAX_BYTES, SPILL_KEEP_BYTES, STALL_MS,
-    Settings, mailbox_slots,
+    INTAKE_MAX_BYTES, IoChoice, LEND_MIN_BYTES, MEMORY_ROOM_TIMES, RECEIVE_BUFFER_BYTES,
+    RECEIVE_BUFFERS, REPLIES_MAX_BYTES, SPARE_MAX_BYTES, SPARE_SMALL_MAX_BYTES, SPILL_KEEP_BYTES,
+    STALL_MS, Settings, mailbox_slots,
 };
 use crate::io::epoll::EpollIo;
 use crate::io::uring::UringIo;
 use crate::io::{EventRinger, Io};
 use crate::mailbox::Bell;
-use crate::memory::Memory;
+use crate::memory::{Memory, available_bytes};
 use crate::mesh::{Peers, Waker, mesh};
 use crate::message::{Homecoming, Visit};
 use crate::shared::Shared;
@@ -336,7 +336,11 @@ pub fn run(settings: Settings, listeners: Listeners) -> Result<(), StartError> {
     settings.io = choose_io(settings.io)?;
     let count = settings.workers;
     if settings.lock_memory {
-        mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE).map_err(|error| {
+        // What comes later is locked when it is first touched: room for growth takes no memory.
+        let on_fault = MlockAllFlags::from_bits_retain(libc::MCL_ONFAULT);
+        mlockall(MlockAllFlags::MCL_CURRENT)
+            .and_then(|()| mlockall(MlockAllFlags::MCL_FUTURE | on_fault))
+            .map_err(|error| {
             format!("-k: memory cannot be locked ({error}); raise the limit (ulimit -l, LimitMEMLOCK=) or leave -k out")
         })?;
     }
@@ -424,7 +428,7 @@ pub fn run(settings: Settings, listeners: Listeners) -> Result<(), StartError> {
         None => None,
     };
     let used: Vec<CoreId> = cores.into_iter().take(count).collect();
-    announce(&shared.process, admin, pinned.then_some(&used[..]));
+    announce(&shared, admin, pinned.then_some(&used[..]));
     write_port_file(&shared.process.bound)?;
 
     // Ends with the first signal or `shutdown`; the senders live as long as this function.
@@ -494,7 +498,8 @@ fn insist(control: &Control, deadline: Instant, question: impl Fn() -> Ask) -> b
     all
 }
 
-fn announce(process: &Process, admin: Option<SocketAddr>, cores: Option<&[CoreId]>) {
+fn announce(shared: &Shared, admin: Option<SocketAddr>, cores: Option<&[CoreId]>) {
+    let process = &shared.process;
     let settings = &process.settings;
     for address in &process.bound {
         eprintln!("strata: listening on {address}");
@@ -536,6 +541,25 @@ fn announce(process: &Process, admin: Option<SocketAddr>, cores: Option<&[CoreId
         settings.memory_bytes >> 20,
         buffers_max_bytes(settings) >> 20
     );
+    if shared.memory_most() > settings.memory_bytes {
+        eprintln!(
+            "strata: cache_memlimit can raise the first to {} MiB; until then that takes addresses \
+             and no memory",
+            shared.memory_most() >> 20
+        );
+    }
+}
+
+/// How much memory the shards may grow to, in bytes.
+fn room_bytes(settings: &Settings) -> usize {
+    // Room counts as locked although nothing is behind it, and must not use up what may be locked.
+    let locked_max = getrlimit(Resource::RLIMIT_MEMLOCK).map_or(0, |(soft, _)| soft);
+    if settings.lock_memory && locked_max != nix::sys::resource::RLIM_INFINITY {
+        return settings.memory_bytes;
+    }
+    let most = settings.memory_bytes.saturating_mul(MEMORY_ROOM_TIMES);
+    let available = available_bytes().unwrap_or(0);
+    most.min(available).max(settings.memory_bytes)
 }
 
 /// How much of the process's memory is on transparent huge pages, as the kernel counts it.
@@ -601,7 +625,8 @@ fn work(start: Start) {
     let settings = &shared.process.settings;
     let bytes = settings.memory_bytes / settings.workers;
     // Touched here, so that the memory is on the node of the core that uses it.
-    let memory = match Memory::reserve(bytes, true) {
+    let room = room_bytes(settings) / settings.workers;
+    let memory = match Memory::reserve_with_room(bytes, room, true) {
         Ok(memory) => memory,
         Err(error) => {
             let _ = ready.send(Err(format!(
@@ -613,14 +638,10 @@ fn work(start: Start) {
     };
     let config = ShardConfig {
         item_max_bytes: settings.item_max_bytes,
-        eviction: if settings.evict {
-            Eviction::Merge
-        } else {
-            Eviction::None
-        },
+        eviction: settings.eviction,
         seed,
     };
-    let shard = match Shard::new(memory, hasher.clone(), config) {
+    let shard = match Shard::with_limit(memory, bytes, hasher.clone(), config) {
         Ok(shard) => shard,
         Err(error) => {
             let _ = ready.send(Err(format!("-m is too small: {error}")));

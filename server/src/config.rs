@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use strata_store::Eviction;
+
 /// Connections that wait in the kernel to be accepted, unless `-b` says otherwise; memcached's.
 pub const BACKLOG_DEFAULT: i32 = 1024;
 
@@ -125,6 +127,14 @@ pub const SPARE_KEEP_BYTES: usize = 4 * PIECE_BYTES;
 /// Items the upkeep of the store looks at in one tick.
 pub const UPKEEP_ITEMS: u32 = 48;
 
+/// Memory that one tick brings into use or gives back, but at least one page of the store (up to
+/// 1 MiB): the kernel clears it meanwhile.
+pub const MEMORY_STEP_BYTES: usize = 256 << 10;
+
+/// `cache_memlimit` can raise the memory to so many times `-m`, if the machine has that much.
+/// Until then it costs addresses.
+pub const MEMORY_ROOM_TIMES: usize = 16;
+
 /// Questions from the control plane that wait for one worker.
 pub const ASKS_MAX: usize = 16;
 
@@ -159,6 +169,17 @@ pub fn mailbox_slots(workers: usize) -> usize {
         .clamp(MAILBOX_SLOTS_MIN, MAILBOX_SLOTS_MAX)
 }
 
+/// The policies of `--eviction`, by name.
+pub const EVICTIONS: [(&str, Eviction); 4] = [
+    ("merge", Eviction::Merge),
+    ("s3fifo", Eviction::S3Fifo),
+    ("fifo", Eviction::Fifo),
+    ("none", Eviction::None),
+];
+
+/// The policy when none is named.
+pub const EVICTION_DEFAULT: Eviction = Eviction::Merge;
+
 /// What the operator has chosen. One for the whole server; workers share it read-only.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -168,10 +189,10 @@ pub struct Settings {
     pub unix_path: Option<PathBuf>,
     /// Access mask of the unix socket (`-a`).
     pub unix_mask: u32,
-    /// Memory for items and table of all shards, in bytes (`-m`).
+    /// Memory for items and table of all shards at the start, in bytes (`-m`).
     pub memory_bytes: usize,
-    /// Whether a full store evicts (`-M` turns it off).
-    pub evict: bool,
+    /// What a full store drops (`--eviction`, or nothing by `-M`).
+    pub eviction: Eviction,
     /// Workers (`-t`).
     pub workers: usize,
     /// Whether each worker is pinned to a core of its own.
@@ -217,6 +238,15 @@ pub enum IoChoice {
 }
 
 impl Settings {
+    /// The name of the eviction policy.
+    #[must_use]
+    pub fn eviction_name(&self) -> &'static str {
+        let named = EVICTIONS
+            .iter()
+            .find(|(_, policy)| *policy == self.eviction);
+        named.map_or("", |(name, _)| name)
+    }
+
     /// memcached's defaults, on a loopback address and an ephemeral port: what tests start from.
     #[must_use]
     pub fn for_tests(workers: usize) -> Self {
@@ -225,7 +255,7 @@ impl Settings {
             unix_path: None,
             unix_mask: 0o700,
             memory_bytes: 64 << 20,
-            evict: true,
+            eviction: EVICTION_DEFAULT,
             workers,
             pin: false,
             conns_max: 1024,

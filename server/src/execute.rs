@@ -198,7 +198,12 @@ impl Keeper {
                 self.drop_loan(loan);
                 return Outcome::Done;
             }
-            Op::Get { .. } | Op::Store { .. } | Op::Snapshot | Op::Connections | Op::Adopt => {
+            Op::Get { .. }
+            | Op::Store { .. }
+            | Op::MemoryLimit
+            | Op::Snapshot
+            | Op::Connections
+            | Op::Adopt => {
                 panic!("{op:?} is not for the shard")
             }
         };

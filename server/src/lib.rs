@@ -33,8 +33,9 @@
 //!
 //! # Unsafe code
 //!
-//! [`mailbox`] (slots that two threads use in turn; loom explores every interleaving), and
-//! [`io::uring`] (memory and descriptors the kernel holds). Everything else is safe code.
+//! [`mailbox`] (slots that two threads use in turn; loom explores every interleaving), [`memory`]
+//! (pages given back to the kernel), and [`io::uring`] (memory and descriptors the kernel holds).
+//! Everything else is safe code.
 
 pub mod admin;
 pub mod args;

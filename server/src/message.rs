@@ -83,6 +83,8 @@ pub enum Op {
         /// That time.
         at: Seconds,
     },
+    /// Take up the memory limit that all workers share.
+    MemoryLimit,
     /// Report counters.
     Snapshot,
     /// List the open connections.

@@ -1,5 +1,6 @@
-//! What all workers share: facts that do not change, and three small numbers that do.
+//! What all workers share: facts that do not change, and a few small numbers that do.
 
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 use crossbeam_channel::Sender;
@@ -53,6 +54,11 @@ pub struct Shared {
     /// The connection limit.
     pub gate: Gate,
     verbosity: AtomicU8,
+    /// Bytes for items and table of all shards, as last set.
+    memory_limit: AtomicUsize,
+    /// What all shards can be set to.
+    memory_least: AtomicUsize,
+    memory_most: AtomicUsize,
     stop: Sender<()>,
 }
 
@@ -63,6 +69,9 @@ impl Shared {
         Self {
             gate: Gate::new(process.settings.conns_max),
             verbosity: AtomicU8::new(process.settings.verbosity),
+            memory_limit: AtomicUsize::new(process.settings.memory_bytes),
+            memory_least: AtomicUsize::new(0),
+            memory_most: AtomicUsize::new(usize::MAX),
             process,
             stop,
         }
@@ -72,6 +81,43 @@ impl Shared {
     pub fn request_stop(&self) {
         // A full channel means that somebody has asked already.
         let _ = self.stop.try_send(());
+    }
+
+    /// Memory for items and table of all shards, in bytes.
+    #[must_use]
+    pub fn memory_limit(&self) -> usize {
+        self.memory_limit.load(Ordering::Relaxed)
+    }
+
+    /// The most it can be set to.
+    #[must_use]
+    pub fn memory_most(&self) -> usize {
+        self.memory_most.load(Ordering::Relaxed)
+    }
+
+    /// Sets it; the workers are to be told. False, and nothing has changed, when a shard cannot
+    /// have its share.
+    pub fn set_memory_limit(&self, bytes: usize) -> bool {
+        let least = self.memory_least.load(Ordering::Relaxed);
+        let possible = (least..=self.memory_most()).contains(&bytes);
+        if possible {
+            self.memory_limit.store(bytes, Ordering::Relaxed);
+        }
+        possible
+    }
+
+    /// One worker's share of the memory, in bytes. Whoever has heard of a change sees it.
+    #[must_use]
+    pub fn memory_share(&self) -> usize {
+        self.memory_limit() / self.process.settings.workers
+    }
+
+    /// A worker tells what its shard can be set to.
+    pub fn bound_memory(&self, share: &RangeInclusive<usize>) {
+        let workers = self.process.settings.workers;
+        let (least, most) = (share.start() * workers, share.end() * workers);
+        self.memory_least.fetch_max(least, Ordering::Relaxed);
+        self.memory_most.fetch_min(most, Ordering::Relaxed);
     }
 
     /// How much is said on standard error.

@@ -13,10 +13,12 @@ use nix::sys::socket::{SockaddrStorage, getpeername, getsockname};
 use nix::sys::time::TimeValLike;
 use strata_protocol::reply::{self, Sink};
 use strata_store as store;
+use strata_store::Eviction;
 
 use crate::clock::Now;
 use crate::config::Settings;
 use crate::session::{Session, Tail};
+use crate::shared::Shared;
 
 /// What `version` and `stats` say: the memcached release whose behaviour this is, because
 /// clients decide by its number what they may send, and behind a space what it really is.
@@ -290,11 +292,11 @@ fn line(out: &mut impl Sink, name: &str, value: impl Display) {
 }
 
 /// Writes the reply of a complete gathering.
-pub fn render(gather: &Gather, process: &Process, now: &Now, out: &mut impl Sink) {
+pub fn render(gather: &Gather, shared: &Shared, now: &Now, out: &mut impl Sink) {
     match gather.question {
         Question::Done(text) => out.put(text),
         Question::General => {
-            for (name, value) in general(&gather.sum, process, now) {
+            for (name, value) in general(&gather.sum, shared, now) {
                 line(out, name, value);
             }
             out.put(reply::END);
@@ -342,9 +344,9 @@ fn cpu_seconds(micros: i64) -> Figure {
 
 /// The figures of `stats`, with memcached 1.6.45's names, in its order, and then Strata's own.
 #[must_use]
-pub fn general(sum: &Snapshot, process: &Process, now: &Now) -> Vec<(&'static str, Figure)> {
+pub fn general(sum: &Snapshot, shared: &Shared, now: &Now) -> Vec<(&'static str, Figure)> {
     use Figure::{Count, Text};
-    let settings = &process.settings;
+    let settings = &shared.process.settings;
     let (counters, items, usage) = (&sum.counters, &sum.store, &sum.usage);
     let (user, system) = getrusage(UsageWho::RUSAGE_SELF).map_or((0, 0), |usage| {
         (
@@ -402,7 +404,7 @@ pub fn general(sum: &Snapshot, process: &Process, now: &Now) -> Vec<(&'static st
         ("auth_errors", zero.clone()),
         ("bytes_read", Count(counters.bytes_read)),
         ("bytes_written", Count(counters.bytes_written)),
-        ("limit_maxbytes", Count(settings.memory_bytes as u64)),
+        ("limit_maxbytes", Count(shared.memory_limit() as u64)),
         ("accepting_conns", yes_no(true)),
         ("listen_disabled_num", zero.clone()),
         ("time_in_listen_disabled_us", zero.clone()),
@@ -457,6 +459,10 @@ pub fn general(sum: &Snapshot, process: &Process, now: &Now) -> Vec<(&'static st
         ("moves_within_lru", zero.clone()),
         ("direct_reclaims", zero.clone()),
         ("lru_bumps_dropped", zero),
+        // Not memcached's.
+        ("ghost_hits", Count(items.ghost_hits)),
+        ("promotions", Count(items.promotions)),
+        ("reinsertions", Count(items.reinsertions)),
         ("longest_tick_us", Count(sum.longest_tick_us())),
     ];
     if settings.idle_timeout_s > 0 {
@@ -615,7 +621,8 @@ pub fn connection(session: &Session, idle_s: u32, text: &mut Vec<u8>) {
 }
 
 /// `stats settings`: memcached's keys in its order, without those of storage it does not have.
-pub fn settings(process: &Process, verbosity: u8, out: &mut impl Sink) {
+pub fn settings(shared: &Shared, out: &mut impl Sink) {
+    let process = &shared.process;
     let settings = &process.settings;
     let yes_no = |flag: bool| if flag { "yes" } else { "no" };
     let port = process.bound.first().map_or(0, |address| address.port());
@@ -633,14 +640,15 @@ pub fn settings(process: &Process, verbosity: u8, out: &mut impl Sink) {
         .unix_path
         .as_ref()
         .map_or("NULL".to_owned(), |path| path.display().to_string());
-    line(out, "maxbytes", settings.memory_bytes);
+    line(out, "maxbytes", shared.memory_limit());
     line(out, "maxconns", settings.conns_max);
     line(out, "tcpport", port);
     line(out, "udpport", 0);
     line(out, "inter", inter);
-    line(out, "verbosity", verbosity);
+    line(out, "verbosity", shared.verbosity());
     line(out, "oldest", 0);
-    line(out, "evictions", if settings.evict { "on" } else { "off" });
+    let evicts = settings.eviction != Eviction::None;
+    line(out, "evictions", if evicts { "on" } else { "off" });
     line(out, "domain_socket", unix);
     line(out, "umask", format_args!("{:o}", settings.unix_mask));
     line(out, "shutdown_command", yes_no(settings.shutdown));
@@ -688,6 +696,8 @@ pub fn settings(process: &Process, verbosity: u8, out: &mut impl Sink) {
     line(out, "num_napi_ids", 0);
     line(out, "memory_file", "(null)");
     line(out, "client_flags_size", 4);
+    // Not memcached's.
+    line(out, "eviction_policy", settings.eviction_name());
     out.put(reply::END);
 }
 
@@ -697,14 +707,24 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn stats_has_memcacheds_93_figures_and_then_its_own() {
+    fn stats_has_memcacheds_93_figures_and_then_ours() {
         let process = Process {
             settings: Settings::for_tests(1),
             bound: Vec::new(),
         };
         let now = Now::after(1_700_000_000, Duration::from_secs(5));
-        let figures = general(&Snapshot::default(), &process, &now);
+        let shared = Shared::new(process, crossbeam_channel::bounded(1).0);
+        let figures = general(&Snapshot::default(), &shared, &now);
         assert_eq!(figures[92].0, "lru_bumps_dropped");
-        assert_eq!(figures[93..].len(), 1);
+        let own: Vec<&str> = figures[93..].iter().map(|(name, _)| *name).collect();
+        assert_eq!(
+            own,
+            [
+                "ghost_hits",
+                "promotions",
+                "reinsertions",
+                "longest_tick_us"
+            ]
+        );
     }
 }

@@ -22,7 +22,12 @@ use strata_server::stats::Process;
 use strata_server::worker::{Ask, Leftovers, Parts, Worker};
 use strata_store::{Eviction, KeyHasher, Shard, ShardConfig};
 
+/// The seed chooses among them.
+const POLICIES: [Eviction; 3] = [Eviction::Merge, Eviction::S3Fifo, Eviction::Fifo];
 const ITEM_MAX_BYTES: u32 = 256 << 10;
+
+/// Memory of each worker where none may forget.
+const MEMORY_MB: usize = 16;
 
 struct Server {
     workers: Vec<Worker>,
@@ -41,6 +46,7 @@ impl Server {
         settings.item_max_bytes = ITEM_MAX_BYTES;
         settings.requests_per_tick = 20;
         settings.conns_max = 64;
+        settings.eviction = POLICIES[seed as usize % POLICIES.len()];
         Self::with(settings, slots, seed)
     }
 
@@ -74,13 +80,15 @@ impl Server {
             wakers: wakers.clone(),
         };
         for (index, peers) in mesh_of(&wakers, slots).into_iter().enumerate() {
-            let memory = Memory::reserve(memory_bytes, false).expect("memory");
+            let memory = Memory::reserve_with_room(memory_bytes, 2 * memory_bytes, false);
             let config = ShardConfig {
                 item_max_bytes,
-                eviction: Eviction::Merge,
+                eviction: shared.process.settings.eviction,
                 seed,
             };
-            let shard = Shard::new(memory, hasher.clone(), config).expect("large enough");
+            let memory = memory.expect("memory");
+            let shard = Shard::with_limit(memory, memory_bytes, hasher.clone(), config);
+            let shard = shard.expect("large enough");
             let (ask, asks) = bounded(4);
             server.asks.push(ask);
             server.workers.push(Worker::new(Parts {
@@ -150,6 +158,8 @@ impl Server {
 struct Client {
     id: ClientId,
     name: usize,
+    /// How many workers it talks to.
+    workers: usize,
     script: Vec<u8>,
     sent: usize,
     expected: Vec<u8>,
@@ -162,11 +172,12 @@ struct Client {
 }
 
 impl Client {
-    fn new(net: &Net, name: usize, dice: &mut Dice) -> Self {
+    fn new(net: &Net, name: usize, workers: usize, dice: &mut Dice) -> Self {
         let window = [200, 5_000, 1 << 20][dice.below(3)];
         Self {
             id: net.connect(window),
             name,
+            workers,
             script: Vec::new(),
             sent: 0,
             expected: Vec::new(),
@@ -205,7 +216,7 @@ impl Client {
     fn add_request(&mut self, dice: &mut Dice) {
         let key = self.key(dice);
         let name = String::from_utf8(key.clone()).expect("plain");
-        match dice.below(16) {
+        match dice.below(17) {
             0..=3 => {
                 let verbs = ["set", "add", "replace", "append", "prepend"];
                 let verb = verbs[dice.below(verbs.len())];
@@ -310,6 +321,13 @@ impl Client {
                 self.hear(b"SERVER_ERROR object too large for cache\r\n");
             }
             14 => {
+                // Between what every server here starts with and all its room: nothing is
+                // forgotten for it, however often it changes.
+                let megabytes = self.workers * MEMORY_MB + dice.below(self.workers * MEMORY_MB + 1);
+                self.say(format!("cache_memlimit {megabytes}\r\n").as_bytes());
+                self.hear(b"OK\r\n");
+            }
+            15 => {
                 self.say(format!("set {name} 0 -1 1\r\nx\r\nmn\r\n").as_bytes());
                 self.model.remove(&key);
                 self.hear(b"STORED\r\nMN\r\n");
@@ -343,7 +361,7 @@ fn run(seed: u64, plan: &Plan) {
     let mut server = Server::new(plan.workers, plan.memory_bytes, plan.slots, seed);
     let mut clients: Vec<Client> = Vec::new();
     for name in 0..plan.clients {
-        let mut client = Client::new(&server.net, name, &mut dice);
+        let mut client = Client::new(&server.net, name, plan.workers, &mut dice);
         for _ in 0..plan.requests {
             client.add_request(&mut dice);
         }
@@ -443,7 +461,7 @@ fn one_worker_answers_everything_in_order() {
         workers: 1,
         clients: 4,
         requests: 150,
-        memory_bytes: 16 << 20,
+        memory_bytes: MEMORY_MB << 20,
         slots: 64,
         cuts: false,
         stalls: false,
@@ -457,7 +475,7 @@ fn two_workers_answer_everything_in_order() {
         workers: 2,
         clients: 5,
         requests: 150,
-        memory_bytes: 16 << 20,
+        memory_bytes: MEMORY_MB << 20,
         slots: 64,
         cuts: false,
         stalls: false,
@@ -471,7 +489,7 @@ fn three_workers_with_tiny_queues_and_stalls_answer_everything_in_order() {
         workers: 3,
         clients: 6,
         requests: 120,
-        memory_bytes: 16 << 20,
+        memory_bytes: MEMORY_MB << 20,
         slots: 2,
         cuts: false,
         stalls: true,
@@ -485,7 +503,7 @@ fn cut_connections_cost_only_themselves() {
         workers: 3,
         clients: 8,
         requests: 120,
-        memory_bytes: 16 << 20,
+        memory_bytes: MEMORY_MB << 20,
         slots: 4,
         cuts: true,
         stalls: true,
@@ -497,10 +515,10 @@ fn cut_connections_cost_only_themselves() {
 fn a_stop_answers_what_is_in_flight_and_closes_everything() {
     for seed in 400..420 {
         let mut dice = Dice::new(seed);
-        let mut server = Server::new(2, 16 << 20, 8, seed);
+        let mut server = Server::new(2, MEMORY_MB << 20, 8, seed);
         let mut clients: Vec<Client> = Vec::new();
         for name in 0..4 {
-            let mut client = Client::new(&server.net, name, &mut dice);
+            let mut client = Client::new(&server.net, name, 2, &mut dice);
             for _ in 0..40 {
                 client.add_request(&mut dice);
             }
@@ -787,7 +805,7 @@ fn readers_that_vanish_give_their_loans_back() {
     let mut lent_in_some_run = 0;
     for seed in 500..540 {
         let mut dice = Dice::new(seed);
-        let mut server = Server::new(3, 16 << 20, 4, seed);
+        let mut server = Server::new(3, MEMORY_MB << 20, 4, seed);
         let writer = server.net.connect(1 << 20);
         for key in 0..12 {
             let line = format!("set large{key} 0 0 200000\r\n");
@@ -829,6 +847,37 @@ fn readers_that_vanish_give_their_loans_back() {
     assert!(
         lent_in_some_run > 40,
         "only {lent_in_some_run} loans were out"
+    );
+}
+
+/// Whoever is last counts, at every worker.
+#[test]
+fn workers_agree_on_the_limit_whoever_sets_it_at_a_time() {
+    let mut winners = [0; 3];
+    for seed in 700..760 {
+        let mut dice = Dice::new(seed);
+        let mut server = Server::new(3, MEMORY_MB << 20, 2, seed);
+        let limits = [24, 60, 96];
+        for megabytes in limits {
+            let client = server.net.connect(1 << 20);
+            let line = format!("cache_memlimit {megabytes}\r\n");
+            server.net.write(client, line.as_bytes());
+        }
+        for _ in 0..dice.below(60) {
+            let worker = dice.below(3);
+            server.tick(worker);
+        }
+        server.settle();
+        let limit = server.shared.memory_limit();
+        for worker in &server.workers {
+            assert_eq!(worker.memory(), (limit / 3, limit / 3), "seed {seed}");
+        }
+        let winner = limits.iter().position(|mb| mb << 20 == limit);
+        winners[winner.expect("one of them")] += 1;
+    }
+    assert!(
+        winners.iter().filter(|wins| **wins > 0).count() > 1,
+        "{winners:?}"
     );
 }
 

@@ -4,6 +4,7 @@
 //! tool that is too slow for it. This crate depends on none of the others: it builds them and looks at them from
 //! outside, as a client and as a reader.
 
+mod bench;
 mod clients;
 mod conformance;
 mod fuzz;
@@ -12,6 +13,7 @@ mod perf;
 mod process;
 mod record_file;
 mod setup;
+mod soak;
 mod stage;
 mod test;
 mod tidy;
@@ -44,8 +46,12 @@ enum Command {
     Clients(clients::Options),
     /// Fuzz one target of engine/fuzz, or all of them.
     Fuzz(fuzz::Options),
+    /// Drive the store with random operations for hours, beside its reference model.
+    Soak(soak::Options),
     /// Measure Strata beside its peers and the floor, in interleaved rounds, and write the record.
     Perf(perf::Options),
+    /// Run the store's benchmarks beside the segcache crate, and write the record.
+    Bench(bench::Options),
     /// Count what a server holds in its memory beside a real memcached, and write the record.
     Held(held::Options),
     /// Install what conformance and clients need: Debian packages and a Python environment.
@@ -60,7 +66,9 @@ fn main() -> ExitCode {
         Command::Conformance(options) => conformance::run(&workspace, &options).map(Outcome::print),
         Command::Clients(options) => clients::run(&workspace, &options).map(Outcome::print),
         Command::Fuzz(options) => fuzz::run(&workspace, &options),
+        Command::Soak(options) => soak::run(&workspace, &options),
         Command::Perf(options) => perf::run(&workspace, &options),
+        Command::Bench(options) => bench::run(&workspace, &options),
         Command::Held(options) => held::run(&workspace, &options),
         Command::Setup => setup::run(&workspace),
     });

@@ -171,6 +171,13 @@ pub fn verbosity(out: &mut impl Sink, level: u32, noreply: bool) {
     end_of_line(out, noreply);
 }
 
+/// `cache_memlimit`.
+pub fn cache_memlimit(out: &mut impl Sink, megabytes: u32, noreply: bool) {
+    out.put(b"cache_memlimit ");
+    number(out, megabytes.into());
+    end_of_line(out, noreply);
+}
+
 /// `stats`, of everything if `subject` is empty.
 pub fn stats(out: &mut impl Sink, subject: &str) {
     out.put(b"stats");

@@ -11,6 +11,9 @@ use crate::request::{
 use crate::token::Tokens;
 use crate::{KEY_MAX_BYTES, VALUE_MAX_BYTES, scan};
 
+/// The least megabytes memcached lets itself be limited to.
+const MEMORY_LIMIT_MIN_MB: u32 = 8;
+
 /// What a line is.
 pub(crate) enum Line<'a> {
     /// A request with everything in it.
@@ -90,6 +93,12 @@ fn manage(line: &[u8]) -> Line<'_> {
         Some(b"verbosity") => match tokens.get(1).and_then(strict_u32) {
             Some(level) => Request::Verbosity { level, noreply }.into(),
             None => refuse(ClientError::BadFormat, noreply),
+        },
+        Some(b"cache_memlimit") => match tokens.get(1).and_then(strict_u32) {
+            None => refuse(ClientError::UnknownCommand, noreply),
+            Some(0..MEMORY_LIMIT_MIN_MB) => refuse(ClientError::MemoryLimitTooSmall, noreply),
+            Some(1_000_000_001..) => refuse(ClientError::MemoryLimitInBytes, noreply),
+            Some(megabytes) => Request::MemoryLimit { megabytes, noreply }.into(),
         },
         Some(b"shutdown") => shutdown(&tokens, noreply),
         // A browser, or somebody who uses one to write into caches.

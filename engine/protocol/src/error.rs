@@ -19,6 +19,12 @@ pub enum ClientError {
     BadDataChunk,
     /// `flush_all` where it is disabled.
     FlushNotAllowed,
+    /// `cache_memlimit` of less than eight megabytes.
+    MemoryLimitTooSmall,
+    /// `cache_memlimit` of so many megabytes that bytes must have been meant.
+    MemoryLimitInBytes,
+    /// `cache_memlimit` of more or less than the server can have.
+    MemoryLimitOutOfBounds,
     /// `shutdown` with an unknown mode.
     ShutdownMode,
     /// `stats cachedump` without a class and a limit.
@@ -43,6 +49,15 @@ impl ClientError {
             }
             ClientError::BadDataChunk => b"CLIENT_ERROR bad data chunk\r\n",
             ClientError::FlushNotAllowed => b"CLIENT_ERROR flush_all not allowed\r\n",
+            ClientError::MemoryLimitTooSmall => {
+                b"MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m\r\n"
+            }
+            ClientError::MemoryLimitInBytes => {
+                b"MEMLIMIT_ADJUST_FAILED input value is megabytes not bytes\r\n"
+            }
+            ClientError::MemoryLimitOutOfBounds => {
+                b"MEMLIMIT_ADJUST_FAILED out of bounds or unable to adjust\r\n"
+            }
             ClientError::ShutdownMode => b"CLIENT_ERROR invalid shutdown mode\r\n",
             ClientError::CachedumpUsage => b"CLIENT_ERROR bad command line\r\n",
             ClientError::CachedumpClass => b"CLIENT_ERROR Illegal slab id\r\n",

@@ -42,12 +42,13 @@
 //! cas key flags exptime bytes unique [noreply]                          then bytes of data and \r\n
 //! delete key [noreply]          incr|decr key delta [noreply]           touch key exptime [noreply]
 //! flush_all [exptime] [noreply] verbosity level [noreply]               shutdown [graceful]
+//! cache_memlimit megabytes [noreply]
 //! stats [subject]               version               mn                quit
 //! ```
 //!
 //! Further words are ignored. `noreply` counts only as the last word, and there it also silences an unknown command and most malformed ones;
 //! it does not silence a line with too few words, a storage line whose `bytes` is not a length, a retrieval line, or `stats`.
-//! `shutdown`, `flush_all` and `verbosity` may be preceded by spaces, no other command may.
+//! `shutdown`, `flush_all`, `cache_memlimit` and `verbosity` may be preceded by spaces, no other command may.
 //! Numbers are strict decimal digits (at most 11 characters for 32 bits, 22 for 64 bits), except the flags and exptime of a storage command,
 //! which follow C's `strtoul` and `strtol`: a sign, leading white space, and truncation to 32 bits.
 //!

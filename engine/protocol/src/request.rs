@@ -50,6 +50,13 @@ pub enum Request<'a> {
         /// Whether the reply is to be left out.
         noreply: bool,
     },
+    /// Set how much memory the cache may use.
+    MemoryLimit {
+        /// In units of 2^20 bytes; at least 8 and at most 1 000 000 000.
+        megabytes: u32,
+        /// Whether the reply is to be left out.
+        noreply: bool,
+    },
     /// Close the connection once the earlier replies are sent.
     Quit,
     /// Ask for statistics. Has a reply even when `noreply` is given.

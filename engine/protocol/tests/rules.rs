@@ -695,6 +695,33 @@ fn flush_all_has_an_optional_exptime() {
 }
 
 #[test]
+fn cache_memlimit_wants_megabytes() {
+    for (line, megabytes, noreply) in [
+        (&b"cache_memlimit 8\r\n"[..], 8, false),
+        (b"  cache_memlimit 1000000000\r\n", 1_000_000_000, false),
+        (b"cache_memlimit 64 more words\r\n", 64, false),
+        (b"cache_memlimit 64 noreply\r\n", 64, true),
+    ] {
+        assert_eq!(request(line), Request::MemoryLimit { megabytes, noreply });
+    }
+    for (words, error) in [
+        ("7", ClientError::MemoryLimitTooSmall),
+        ("0", ClientError::MemoryLimitTooSmall),
+        ("1000000001", ClientError::MemoryLimitInBytes),
+        ("4294967295", ClientError::MemoryLimitInBytes),
+        ("4294967296", ClientError::UnknownCommand),
+        ("-1", ClientError::UnknownCommand),
+        ("64m", ClientError::UnknownCommand),
+        ("", ClientError::UnknownCommand),
+    ] {
+        let line = format!("cache_memlimit {words}\r\n");
+        assert_eq!(only(line.as_bytes()), invalid(error), "{words}");
+        let line = format!("cache_memlimit {words} noreply\r\n");
+        assert_eq!(only(line.as_bytes()), SILENT, "{words}");
+    }
+}
+
+#[test]
 fn verbosity_wants_a_level() {
     assert_eq!(
         request(b"verbosity 1\r\n"),

@@ -1,8 +1,9 @@
 //! Recounts everything from the bytes and compares it with what is noted.
 
 use crate::item::{self, Header};
-use crate::segment::arena::{Kind, Memory, NO_PAGE};
-use crate::shard::Shard;
+use crate::segment::arena::{Kind, Memory, NO_PAGE, Queue};
+use crate::segment::chains::Chains;
+use crate::shard::{Eviction, Shard};
 use crate::table::bucket::{self, SLOTS};
 
 macro_rules! ensure {
@@ -14,14 +15,14 @@ macro_rules! ensure {
 }
 
 impl<M: Memory> Shard<M> {
-    /// Recounts items, bytes, pages, chains, loans and table entries, and compares. For tests: it walks all memory and
+    /// Recounts items, bytes, pages, chains, loans, table entries and ghosts, and compares. For tests: it walks all memory and
     /// allocates.
     ///
     /// # Errors
     /// The first disagreement, with numbers.
     pub fn audit(&self) -> Result<(), String> {
-        let page_count = self.arena.page_count();
-        let free = self.arena.walk_free_list()?;
+        let page_count = self.arena.pages.list.len();
+        let (free, absent) = self.arena.walk_lists()?;
         let kinds = |kind| {
             self.arena
                 .pages
@@ -35,6 +36,18 @@ impl<M: Memory> Shard<M> {
             "{free} pages on the free list, {} noted, {} of that kind",
             self.arena.free_count(),
             kinds(Kind::Free)
+        );
+        ensure!(
+            absent == kinds(Kind::Absent) && self.arena.present_count() + absent == page_count,
+            "{absent} pages on the lists of absent ones, {} of that kind, {} of {page_count} present",
+            kinds(Kind::Absent),
+            self.arena.present_count()
+        );
+        ensure!(
+            page_count <= self.arena.most() && self.arena.limit() <= self.arena.most(),
+            "{page_count} pages noted, {} allowed, there is room for {}",
+            self.arena.limit(),
+            self.arena.most()
         );
         let lent = self
             .arena
@@ -68,8 +81,9 @@ impl<M: Memory> Shard<M> {
                     notes.kind
                 );
                 ensure!(
-                    usize::from(notes.ttl_bucket) == index,
-                    "page {page} of {} in chain {index}",
+                    Chains::index_of(notes) == index,
+                    "page {page} of {:?} {} in chain {index}",
+                    notes.queue,
                     notes.ttl_bucket
                 );
                 ensure!(
@@ -100,6 +114,7 @@ impl<M: Memory> Shard<M> {
 
         let (mut items, mut bytes) = (0u64, 0u64);
         let mut extension_seen = vec![false; page_count];
+        let mut small_pages = 0;
         for (index, notes) in self.arena.pages.list.iter().enumerate() {
             ensure!(
                 notes.is_segment() == chained[index],
@@ -110,6 +125,8 @@ impl<M: Memory> Shard<M> {
             if !notes.is_segment() {
                 continue;
             }
+            let small = usize::from(notes.queue == Queue::Small);
+            small_pages += small;
             let start = self.arena.start_of(index as u32);
             let (mut at, mut live_items, mut live_bytes) = (start, 0u32, 0u32);
             while at < start + notes.used as usize {
@@ -134,6 +151,7 @@ impl<M: Memory> Shard<M> {
                                 "page {page} belongs to two items"
                             );
                             extension_seen[page as usize] = true;
+                            small_pages += small;
                             bytes += self.arena.page_bytes() as u64;
                             len += self.arena.page_bytes();
                             page = extension.next;
@@ -169,6 +187,12 @@ impl<M: Memory> Shard<M> {
             self.counters.items,
             self.counters.bytes
         );
+        ensure!(
+            small_pages == self.chains.small_pages
+                && (small_pages == 0 || self.eviction == Eviction::S3Fifo),
+            "{small_pages} pages of the small queue, {} noted",
+            self.chains.small_pages
+        );
         self.audit_table(items)
     }
 
@@ -189,7 +213,7 @@ impl<M: Memory> Shard<M> {
     }
 
     fn audit_table(&self, items: u64) -> Result<(), String> {
-        let mut entries = 0;
+        let (mut entries, mut ghosts) = (0, 0);
         let mut locations = Vec::new();
         ensure!(
             self.table.buckets().count() == self.table.bucket_count(),
@@ -197,6 +221,9 @@ impl<M: Memory> Shard<M> {
         );
         for index in self.table.buckets() {
             let bucket = bucket::view(self.arena.bytes(), index);
+            ghosts += (0..SLOTS)
+                .filter(|&slot| bucket::ghost(bucket, slot).is_some())
+                .count();
             for slot in (0..SLOTS).filter(|&slot| bucket::tag(bucket, slot) != 0) {
                 entries += 1;
                 let location = bucket::location(bucket, slot);
@@ -224,6 +251,11 @@ impl<M: Memory> Shard<M> {
             entries == self.table.entries() && entries as u64 == items,
             "{entries} entries, {} noted, {items} items",
             self.table.entries()
+        );
+        ensure!(
+            ghosts == self.table.ghosts() && (ghosts == 0 || self.eviction == Eviction::S3Fifo),
+            "{ghosts} ghosts, {} noted",
+            self.table.ghosts()
         );
         let chunks = self
             .arena

@@ -27,6 +27,12 @@ pub struct Counters {
     pub get_flushed: u64,
     /// Items moved to another segment by merge or compaction.
     pub moved: u64,
+    /// Stores of a key that was dropped from the small queue and is still remembered; they go to the main queue.
+    pub ghost_hits: u64,
+    /// Items moved from the small queue to the main one because they were fetched. Part of `moved`.
+    pub promotions: u64,
+    /// Items kept in the main queue because they were fetched. Part of `moved`.
+    pub reinsertions: u64,
     /// Segments given back after all in them died or moved away.
     pub segments_reclaimed: u64,
     /// Evictions because both hash buckets of a key were full and the table could not grow. Part of `evictions`.
@@ -44,8 +50,10 @@ pub struct Counters {
 pub struct Usage {
     /// Bytes of one page.
     pub page_bytes: usize,
-    /// All pages. `page_bytes * pages_total` is the memory a shard works in.
+    /// All pages present. `page_bytes * pages_total` is the memory a shard works in.
     pub pages_total: usize,
+    /// Pages of the memory passed in that are not in use, because of the memory limit.
+    pub pages_absent: usize,
     /// Pages nobody uses.
     pub pages_free: usize,
     /// Pages that are segments.
@@ -66,6 +74,10 @@ pub struct Usage {
     pub hash_buckets: usize,
     /// Entries of the table, of eight to a hash bucket.
     pub hash_entries: usize,
+    /// Ghosts in empty slots of the table.
+    pub ghosts: usize,
+    /// Pages of the small queue: its segments and the extension pages of its large values.
+    pub pages_small: usize,
     /// Bytes of notes kept outside the memory that was passed in (pages, chains, directory).
     pub side_bytes: usize,
 }
@@ -85,6 +97,9 @@ impl Counters {
             get_expired,
             get_flushed,
             moved,
+            ghost_hits,
+            promotions,
+            reinsertions,
             segments_reclaimed,
             table_evictions,
             no_memory,
@@ -102,6 +117,9 @@ impl Counters {
         self.get_expired += get_expired;
         self.get_flushed += get_flushed;
         self.moved += moved;
+        self.ghost_hits += ghost_hits;
+        self.promotions += promotions;
+        self.reinsertions += reinsertions;
         self.segments_reclaimed += segments_reclaimed;
         self.table_evictions += table_evictions;
         self.no_memory += no_memory;
@@ -124,6 +142,7 @@ impl Usage {
     pub fn add(&mut self, other: &Usage) {
         self.page_bytes = self.page_bytes.max(other.page_bytes);
         self.pages_total += other.pages_total;
+        self.pages_absent += other.pages_absent;
         self.pages_free += other.pages_free;
         self.pages_segment += other.pages_segment;
         self.pages_table += other.pages_table;
@@ -134,6 +153,8 @@ impl Usage {
         self.bytes += other.bytes;
         self.hash_buckets += other.hash_buckets;
         self.hash_entries += other.hash_entries;
+        self.ghosts += other.ghosts;
+        self.pages_small += other.pages_small;
         self.side_bytes += other.side_bytes;
     }
 }

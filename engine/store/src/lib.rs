@@ -7,12 +7,13 @@
 //!
 //! Everything is computed from the arguments: time is an argument, so is the seed of the hash, and there is one owner
 //! (`&mut self`). A shard never allocates after [`Shard::new`], never uses more than the memory it was given, and does
-//! no long piece of work in one call: expiry, eviction and growth of the table advance by a few items a call.
+//! no long piece of work in one call: expiry, eviction and growth of the table advance by a few items a call. How much
+//! of its memory it uses can be changed at any time ([`Shard::set_memory_limit`]).
 //!
 //! What always holds:
 //! - a value is returned only for its own key, only before its deadline, and only if it was written after the last
 //!   flush that has come due;
-//! - in [`Eviction::None`] an item goes away only by a command, its deadline or a flush; in [`Eviction::Merge`] also by
+//! - in [`Eviction::None`] an item goes away only by a command, its deadline or a flush; in the other policies also by
 //!   an eviction, which is counted;
 //! - the CAS unique of a key never repeats with another value.
 //!
@@ -53,8 +54,8 @@ pub use key::{HASH_SEED_WORDS, KEY_BYTES_MAX, Key, KeyHash, KeyHasher};
 pub use loan::Loan;
 pub use segment::arena::Memory;
 pub use shard::{
-    ArithOutcome, Arithmetic, DeleteOutcome, Eviction, NewItem, SetOutcome, Shard, ShardConfig,
-    TooSmall, TouchOutcome, Unique,
+    ArithOutcome, Arithmetic, DeleteOutcome, Eviction, LimitOutOfRange, NewItem, SetOutcome, Shard,
+    ShardConfig, TooSmall, TouchOutcome, Unique,
 };
 pub use ttl::{Deadline, Seconds};
 pub use value::{Hit, ItemRef, Pieces, Value};

@@ -16,6 +16,9 @@ use crate::{
     KeyHasher, Loan, NewItem, Seconds, SetOutcome, Shard, ShardConfig, TouchOutcome, Unique,
 };
 
+/// Lookups of one batch at most.
+const BATCH_KEYS_MAX: u32 = 20;
+
 /// Where the choices come from.
 pub trait Source {
     /// The next choice; `None` when there are no more.
@@ -88,6 +91,35 @@ pub struct Rules {
     pub lasting_of_four: u32,
     /// Whether flushes are drawn: they empty everything, so a run that is to fill memory goes without.
     pub flushes: bool,
+    /// The shard is given so many times its memory, and its limit is changed now and then; 1 for neither.
+    pub grow_times: u32,
+}
+
+impl Rules {
+    /// Any kind of small shard. `None` when the source has too few choices left.
+    pub fn draw(source: &mut impl Source) -> Option<Self> {
+        let policies = [
+            Eviction::None,
+            Eviction::Merge,
+            Eviction::S3Fifo,
+            Eviction::Fifo,
+        ];
+        let eviction = policies[source.below(policies.len() as u32)? as usize];
+        Some(Self {
+            memory_bytes: (1 << 20) + source.below(1 << 16)? as usize,
+            item_max_bytes: 1024 << source.below(10)?,
+            eviction,
+            keys: [3, 40, 500, 5000][source.below(4)? as usize],
+            value_bytes: [20, 300, 4000][source.below(3)? as usize],
+            large_one_in: [0, 2, 20][source.below(3)? as usize],
+            may_forget: eviction != Eviction::None,
+            may_refuse: true,
+            audit_every: 64,
+            lasting_of_four: source.below(5)?,
+            flushes: source.below(2)? == 0,
+            grow_times: source.below(4)? + 1,
+        })
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -222,6 +254,10 @@ impl Model {
     }
 }
 
+/// What the bytes of a page are set to when the shard has no use for them. It is looked at again later: nobody may have
+/// written there.
+const UNUSED: u8 = 0xdb;
+
 /// A shard, its model, and the comparison.
 pub struct Rig {
     /// The shard under test.
@@ -231,6 +267,9 @@ pub struct Rig {
     model: Model,
     loans: Vec<(Loan, Vec<u8>)>,
     page_bytes: u32,
+    /// By page: whether the shard has no use for it, as far as it has told.
+    unused: Vec<bool>,
+    limit_changes: u64,
     operations: u64,
     refused: u64,
 }
@@ -296,10 +335,16 @@ impl Rig {
             seed,
         };
         // Memory that is not zero at the start, as nothing promises that it is.
-        let shard = Shard::new(vec![0xa5; rules.memory_bytes], hasher.clone(), config)
+        let memory = vec![UNUSED; rules.memory_bytes * rules.grow_times as usize];
+        let shard = Shard::with_limit(memory, rules.memory_bytes, hasher.clone(), config)
             .expect("the rules give enough memory");
+        let usage = shard.usage();
+        let mut unused = vec![false; usage.pages_total];
+        unused.resize(usage.pages_total + usage.pages_absent, true);
         Self {
-            page_bytes: shard.usage().page_bytes as u32,
+            page_bytes: usage.page_bytes as u32,
+            unused,
+            limit_changes: 0,
             shard,
             hasher,
             rules,
@@ -336,6 +381,12 @@ impl Rig {
     #[must_use]
     pub fn forgotten(&self) -> u64 {
         self.model.forgotten
+    }
+
+    /// Times the memory limit was changed.
+    #[must_use]
+    pub fn limit_changes(&self) -> u64 {
+        self.limit_changes
     }
 
     /// Stores refused for lack of memory.
@@ -461,6 +512,27 @@ impl Rig {
         }
         for (loan, bytes) in &self.loans {
             self.check_loan(loan, bytes);
+        }
+        if self.rules.grow_times > 1 {
+            self.check_unused();
+        }
+    }
+
+    /// Pages the shard has no use for are as they were left.
+    fn check_unused(&self) {
+        let memory = self.shard.memory();
+        let page_bytes = self.page_bytes as usize;
+        for (page, _) in self
+            .unused
+            .iter()
+            .enumerate()
+            .filter(|(_, unused)| **unused)
+        {
+            let bytes = &memory[page * page_bytes..][..page_bytes];
+            assert!(
+                bytes.iter().all(|&byte| byte == UNUSED),
+                "page {page} is touched, though it is not in use"
+            );
         }
     }
 
@@ -639,7 +711,32 @@ impl Rig {
         Some(())
     }
 
+    /// Lookups in a batch, whose loads a caller makes overlap.
+    fn step_batch(&mut self, source: &mut impl Source) -> Option<()> {
+        let keys: Option<Vec<_>> = (0..source.below(BATCH_KEYS_MAX)?)
+            .map(|_| self.any_key(source))
+            .collect();
+        let keys = keys?;
+        let hashes: Vec<_> = keys.iter().map(|key| self.hasher.hash(key)).collect();
+        for &hash in &hashes {
+            self.shard.prefetch_buckets(hash);
+        }
+        for &hash in &hashes {
+            self.shard.prefetch_item(hash);
+        }
+        let now = Seconds(self.model.now);
+        for (bytes, hash) in keys.iter().zip(hashes) {
+            let hit = self.shard.get(Key { hash, bytes }, now, Unique::Unasked);
+            self.model
+                .check_hit(bytes, Unique::Unasked, hit, "get of a batch");
+        }
+        Some(())
+    }
+
     fn step_read(&mut self, source: &mut impl Source, choice: u32) -> Option<()> {
+        if choice == 40 {
+            return self.step_batch(source);
+        }
         let key_bytes = self.any_key(source)?;
         let key = Key {
             hash: self.hasher.hash(&key_bytes),
@@ -812,10 +909,64 @@ impl Rig {
         Some(())
     }
 
+    /// Changes the memory limit now and then, and lets some pages come and go.
+    fn step_limit(&mut self, source: &mut impl Source) -> Option<()> {
+        if source.below(30)? == 0 {
+            let limits = self.shard.memory_limits();
+            let (least, most) = (*limits.start(), *limits.end());
+            let bytes = match source.below(8)? {
+                0 => least,
+                1 => most,
+                2 => most + 1,
+                3 => least - 1,
+                _ => least + source.below((most - least) as u32 + 1)? as usize,
+            };
+            let before = self.shard.memory_limit();
+            let set = self.shard.set_memory_limit(bytes);
+            assert_eq!(set.is_ok(), limits.contains(&bytes), "{set:?}");
+            let now = self.shard.memory_limit();
+            match set {
+                Ok(()) => assert!(now <= bytes && bytes - now < self.page_bytes as usize),
+                Err(_) => assert_eq!(now, before),
+            }
+            self.limit_changes += 1;
+            self.audit();
+        }
+        let page_bytes = self.page_bytes as usize;
+        let unused = &mut self.unused;
+        for _ in 0..source.below(6)? {
+            let admitted = self.shard.admit_page(|memory, range| {
+                assert!(range.start.is_multiple_of(page_bytes) && range.len() == page_bytes);
+                let page = range.start / page_bytes;
+                assert!(unused[page], "page {page} comes into use twice");
+                unused[page] = false;
+                assert!(memory[range].iter().all(|&byte| byte == UNUSED));
+            });
+            let usage = self.shard.usage();
+            let present_bytes = usage.pages_total * page_bytes;
+            let limit = self.shard.memory_limit();
+            assert!(present_bytes <= limit || !admitted);
+            assert!(present_bytes >= limit || admitted);
+        }
+        for _ in 0..source.below(6)? {
+            self.shard.discard_page(|memory, range| {
+                assert!(range.start.is_multiple_of(page_bytes) && range.len() == page_bytes);
+                let page = range.start / page_bytes;
+                assert!(!unused[page], "page {page} leaves use twice");
+                unused[page] = true;
+                memory[range].fill(UNUSED);
+            });
+        }
+        Some(())
+    }
+
     fn step_time(&mut self, source: &mut impl Source, choice: u32) -> Option<()> {
         let now = self.model.now;
         match choice {
             87..95 => {
+                if self.rules.grow_times > 1 {
+                    self.step_limit(source)?;
+                }
                 let budget = if source.below(4)? == 0 {
                     source.below(2000)?
                 } else {
@@ -835,7 +986,7 @@ impl Rig {
             }
             _ => {
                 // Far jumps take a share of the time left, so that time does not run out.
-                let far = u64::from((1 << 31) - now) / 16;
+                let far = u64::from((1u32 << 31).saturating_sub(now)) / 16;
                 let step = if source.below(30)? == 0 {
                     any_ttl(source)?.min(far)
                 } else {

@@ -7,6 +7,9 @@ use strata_store::{
 
 const MIB: usize = 1 << 20;
 
+/// The policies that make room by dropping items.
+const EVICTING: [Eviction; 3] = [Eviction::Merge, Eviction::S3Fifo, Eviction::Fifo];
+
 fn hasher() -> KeyHasher {
     KeyHasher::new([3, 1, 4, 1, 5, 9, 2, 6])
 }
@@ -371,47 +374,203 @@ fn without_eviction_overwriting_goes_on_for_ever() {
 
 #[test]
 fn a_full_shard_evicts_and_never_refuses() {
-    let mut bench = Bench::new(MIB, 10 << 10, Eviction::Merge);
-    for i in 0..100_000 {
+    for eviction in EVICTING {
+        let mut bench = Bench::new(MIB, 10 << 10, eviction);
+        for i in 0..100_000 {
+            assert_eq!(
+                bench.set(&format!("k{i}"), &[1; 40], Deadline::Never, 0),
+                SetOutcome::Stored
+            );
+        }
+        let counters = bench.counters();
+        assert_eq!(counters.items + counters.evictions, 100_000);
+        assert!(counters.items > 12_000, "{eviction:?} {counters:?}");
         assert_eq!(
-            bench.set(&format!("k{i}"), &[1; 40], Deadline::Never, 0),
-            SetOutcome::Stored
+            (counters.forced_reclaims, counters.table_evictions),
+            (0, 0),
+            "stores keep ahead of need"
         );
     }
-    let counters = bench.counters();
-    assert_eq!(counters.items + counters.evictions, 100_000);
-    assert!(counters.items > 12_000, "{counters:?}");
-    assert_eq!(
-        (counters.forced_reclaims, counters.table_evictions),
-        (0, 0),
-        "stores keep ahead of need"
-    );
+}
+
+#[test]
+fn stores_keep_ahead_of_need_although_all_is_fetched() {
+    for eviction in EVICTING {
+        let mut bench = Bench::new(MIB, 10 << 10, eviction);
+        for i in 0..100_000 {
+            bench.set(&format!("k{i}"), &[1; 40], Deadline::Never, 0);
+            // Everything that is there is fetched often, so nothing looks worth dropping.
+            for back in 0..8 {
+                bench.get(&format!("k{}", i - i.min(back * 1000)), 0);
+            }
+        }
+        let counters = bench.counters();
+        assert_eq!(counters.items + counters.evictions, 100_000);
+        assert_eq!(
+            (counters.forced_reclaims, counters.table_evictions),
+            (0, 0),
+            "{eviction:?}"
+        );
+    }
 }
 
 #[test]
 fn popular_items_survive_eviction() {
-    let mut bench = Bench::new(MIB, 10 << 10, Eviction::Merge);
-    for i in 0..500 {
+    for eviction in [Eviction::Merge, Eviction::S3Fifo] {
+        let mut bench = Bench::new(MIB, 10 << 10, eviction);
+        for i in 0..500 {
+            bench.set(&format!("hot{i}"), &[1; 40], at(10_000), 0);
+        }
+        for i in 0..50_000 {
+            bench.set(&format!("cold{i}"), &[1; 40], at(10_000), 0);
+            bench.get(&format!("hot{}", i % 500), 0);
+        }
+        let survivors = (0..500)
+            .filter(|i| bench.get(&format!("hot{i}"), 0).is_some())
+            .count();
+        assert!(
+            survivors > 480,
+            "{eviction:?}: {survivors} of 500 fetched a hundred times each are left"
+        );
+        assert!(bench.counters().moved >= 500);
+    }
+}
+
+#[test]
+fn what_is_fetched_outlives_a_scan_in_the_main_queue() {
+    let mut bench = Bench::new(MIB, 10 << 10, Eviction::S3Fifo);
+    for i in 0..2000 {
         bench.set(&format!("hot{i}"), &[1; 40], at(10_000), 0);
+        bench.get(&format!("hot{i}"), 0);
     }
-    for i in 0..50_000 {
-        bench.set(&format!("cold{i}"), &[1; 40], at(10_000), 0);
-        bench.get(&format!("hot{}", i % 500), 0);
+    // Ten times the memory passes by and nobody asks for them.
+    for i in 0..150_000 {
+        bench.set(&format!("once{i}"), &[1; 40], at(10_000), 0);
     }
-    let survivors = (0..500)
-        .filter(|i| bench.get(&format!("hot{i}"), 0).is_some())
-        .count();
+    assert_eq!(bench.counters().promotions, 2000);
+    assert!(bench.shard.usage().ghosts > 1000);
+    assert!((0..2000).all(|i| bench.get(&format!("hot{i}"), 0).is_some()));
+}
+
+#[test]
+fn what_is_no_longer_fetched_leaves_the_main_queue() {
+    let mut bench = Bench::new(MIB, 10 << 10, Eviction::S3Fifo);
+    // Each item is fetched once while it is new, and of the first thousand each tenth now and then.
+    for i in 0..60_000 {
+        bench.set(&format!("k{i}"), &[1; 40], at(10_000), 0);
+        bench.get(&format!("k{i}"), 0);
+        bench.get(&format!("k{}", i % 100 * 10), 0);
+    }
+    let counters = bench.counters();
+    assert!(counters.reinsertions > 100, "{counters:?}");
+    let of_first = |bench: &mut Bench, step: usize, from: usize| {
+        let there = |i: usize| bench.get(&format!("k{i}"), 0).is_some();
+        (from..1000)
+            .step_by(step)
+            .map(there)
+            .filter(|&there| there)
+            .count()
+    };
+    assert_eq!(of_first(&mut bench, 10, 0), 100, "those still fetched stay");
+    assert_eq!(of_first(&mut bench, 10, 5), 0, "the others do not");
+}
+
+#[test]
+fn a_key_that_comes_back_soon_is_known_and_one_that_comes_late_is_not() {
+    let mut bench = Bench::new(MIB, 10 << 10, Eviction::S3Fifo);
+    let fill = |bench: &mut Bench, from: u32, count: u32| {
+        for i in from..from + count {
+            bench.set(&format!("once{i}"), &[1; 40], Deadline::Never, 0);
+        }
+    };
+    fill(&mut bench, 0, 50_000);
+    let gone = |bench: &mut Bench, i: u32| bench.get(&format!("once{i}"), 0).is_none();
+    // Nothing was fetched, so the first stored were the first dropped.
+    let youngest = bench.counters().evictions as u32;
+    // Two keys of one tag in one pair of hash buckets are taken for each other.
+    let before = bench.counters().ghost_hits;
     assert!(
-        survivors > 480,
-        "{survivors} of 500 fetched a hundred times each are left"
+        before < 50,
+        "{before} of 50000 new keys were taken for known"
     );
-    assert!(bench.counters().moved > 500);
+    for i in youngest - 500..youngest {
+        bench.set(&format!("once{i}"), &[1; 40], Deadline::Never, 0);
+    }
+    let soon = bench.counters().ghost_hits - before;
+    assert!(soon > 400, "{soon} of 500 just dropped were known");
+    for i in 0..500 {
+        bench.set(&format!("once{i}"), &[1; 40], Deadline::Never, 0);
+    }
+    let late = bench.counters().ghost_hits - before - soon;
+    assert!(late < 20, "{late} of 500 dropped long ago were known");
+    // What was known outlives what was not.
+    fill(&mut bench, 100_000, 20_000);
+    let known = (youngest - 500..youngest)
+        .filter(|&i| !gone(&mut bench, i))
+        .count();
+    let unknown = (0..500).filter(|&i| !gone(&mut bench, i)).count();
+    assert!(
+        known > 400 && unknown == 0,
+        "{known} known, {unknown} unknown are left"
+    );
+}
+
+#[test]
+fn large_values_pass_through_both_queues() {
+    let mut bench = Bench::new(4 * MIB, 200 << 10, Eviction::S3Fifo);
+    for i in 0..2000u32 {
+        let value = vec![i as u8; 50_000 + (i as usize * 7919) % 50_000];
+        let key = format!("k{i}");
+        assert_eq!(
+            bench.set(&key, &value, Deadline::Never, 0),
+            SetOutcome::Stored
+        );
+        if i % 3 == 0 {
+            assert_eq!(bench.get(&key, 0).as_deref(), Some(&value[..]));
+        }
+        if i % 100 == 0 {
+            bench.shard.audit().expect("an audit");
+        }
+    }
+    let (counters, usage) = (bench.counters(), bench.shard.usage());
+    assert!(
+        counters.promotions > 100 && counters.evictions > 1000,
+        "{counters:?}"
+    );
+    assert!(usage.pages_small <= usage.pages_total / 4, "{usage:?}");
+}
+
+#[test]
+fn fifo_drops_the_oldest_whatever_was_fetched() {
+    let mut bench = Bench::new(MIB, 10 << 10, Eviction::Fifo);
+    // Two lifetimes in turn, so that the oldest is found over all chains.
+    for i in 0..50_000 {
+        let deadline = if i % 2 == 0 { at(1000) } else { at(90_000) };
+        bench.set(&format!("k{i}"), &[1; 40], deadline, 0);
+        bench.get("k0", 0);
+    }
+    let held: Vec<bool> = (0..50_000)
+        .map(|i| bench.get(&format!("k{i}"), 0).is_some())
+        .collect();
+    let oldest = held.iter().position(|&held| held).expect("some are held");
+    assert_eq!(bench.counters().items + bench.counters().evictions, 50_000);
+    assert!(
+        50_000 - oldest > 12_000,
+        "only the last {}",
+        50_000 - oldest
+    );
+    // Segments of two chains fill at one pace, so what is held begins at most two segments' worth apart.
+    let missing = held[oldest..].iter().filter(|&&held| !held).count();
+    assert!(
+        missing < 600,
+        "{missing} of those younger than item {oldest} are missing"
+    );
 }
 
 #[test]
 fn many_ttls_hold_nearly_as_much_as_one() {
-    let fill = |ttls: u32| {
-        let mut bench = Bench::new(16 * MIB, 10 << 10, Eviction::Merge);
+    let fill = |eviction, ttls: u32| {
+        let mut bench = Bench::new(16 * MIB, 10 << 10, eviction);
         for i in 0..400_000u32 {
             bench.set(
                 &format!("key{i:013}"),
@@ -422,11 +581,13 @@ fn many_ttls_hold_nearly_as_much_as_one() {
         }
         bench.counters().items
     };
-    let (one, thousand) = (fill(1), fill(1000));
-    assert!(
-        thousand * 10 > one * 8,
-        "{thousand} items with a thousand ttls, {one} with one"
-    );
+    for eviction in EVICTING {
+        let (one, thousand) = (fill(eviction, 1), fill(eviction, 1000));
+        assert!(
+            thousand * 10 > one * 8,
+            "{eviction:?}: {thousand} items with a thousand ttls, {one} with one"
+        );
+    }
 }
 
 #[test]

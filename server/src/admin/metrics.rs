@@ -101,6 +101,21 @@ const COUNTERS: &[(&str, &str, &str)] = &[
         "Items dropped to make room that nobody had fetched.",
     ),
     (
+        "ghost_hits",
+        "ghost_hits_total",
+        "Items stored whose key was dropped from the small queue not long ago.",
+    ),
+    (
+        "promotions",
+        "promotions_total",
+        "Items moved from the small queue to the main one because they were fetched.",
+    ),
+    (
+        "reinsertions",
+        "reinsertions_total",
+        "Items kept in the main queue because they were fetched.",
+    ),
+    (
         "expired_unfetched",
         "expired_unfetched_total",
         "Items expired that nobody had fetched.",
@@ -145,7 +160,7 @@ const GAUGES: &[(&str, &str, &str)] = &[
 /// The whole page.
 pub fn render(sum: &Snapshot, control: &Control) -> String {
     let now = control.clock.now();
-    let figures = stats::general(sum, &control.shared.process, &now);
+    let figures = stats::general(sum, &control.shared, &now);
     let value_of = |name: &str| {
         figures
             .iter()

@@ -8,7 +8,8 @@
 //! 4 sessions      those with something to do: parse, plan, execute; streams; finished ones end
 //! 5 publish       one store a touched peer; wake those asleep
 //! 6 send          one send a session whose front replies are ready
-//! 7 upkeep        expiry and eviction within a budget, so that no tick stalls
+//! 7 upkeep        expiry, eviction, and memory that comes or goes, within budgets, so that no tick
+//!                 stalls
 //! ```
 //!
 //! The worker reads the clock once a tick; that is the only time inside the tick. A request is
@@ -39,8 +40,8 @@ use strata_store::{Key, KeyHash, KeyHasher, Shard};
 use crate::clock::Now;
 use crate::config::{
     BATCH_MAX, CARRY_MAX_BYTES, CARRY_PAUSE_BYTES, INTAKE_MAX_BYTES, LENT_PER_TICK_BYTES,
-    OUT_HIGH_BYTES, REPLIES_MAX_BYTES, REQUESTS_PER_TICK_ALL, REQUESTS_SHARE_MIN, UPKEEP_ITEMS,
-    VISITORS_PER_TICK,
+    MEMORY_STEP_BYTES, OUT_HIGH_BYTES, REPLIES_MAX_BYTES, REQUESTS_PER_TICK_ALL,
+    REQUESTS_SHARE_MIN, UPKEEP_ITEMS, VISITORS_PER_TICK,
 };
 use crate::execute::{Keeper, Outcome};
 use crate::io::{ConnIndex, Event, Io};
@@ -173,6 +174,7 @@ impl Worker {
     pub fn new(parts: Parts) -> Self {
         let cas = parts.shared.process.settings.cas;
         let marks = vec![QueueMarks::default(); parts.peers.len()];
+        parts.shared.bound_memory(&parts.shard.memory_limits());
         Self {
             index: parts.index,
             keeper: Keeper::new(parts.shard, cas),
@@ -228,15 +230,42 @@ impl Worker {
         self.return_orphans();
         self.publish();
         let more_upkeep = self.keeper.shard.upkeep(now.seconds, UPKEEP_ITEMS);
+        let more_memory = self.move_memory();
         // Credits that those let on did not use are for the next ones.
         let more_parked = !self.parked.is_empty() && self.credits() > Some(0);
-        more_visitors || more_upkeep || more_parked || more_idle || !self.queue.is_empty()
+        more_visitors
+            || more_upkeep
+            || more_memory
+            || more_parked
+            || more_idle
+            || !self.queue.is_empty()
     }
 
     /// Tells how long the last tick took.
     #[inline]
     pub fn ticked(&mut self, took_us: u64) {
         self.longest_tick_us = self.longest_tick_us.max(took_us);
+    }
+
+    /// Takes up the limit that was set for all workers; the memory follows tick by tick.
+    fn follow_memory_limit(&mut self) {
+        let bytes = self.shared.memory_share();
+        if let Err(error) = self.keeper.shard.set_memory_limit(bytes) {
+            panic!("worker {}: {error}", self.index);
+        }
+    }
+
+    /// Brings memory into use or gives it back to the system, as far as the limit asks for it and
+    /// one tick allows. True when there is more to do.
+    fn move_memory(&mut self) -> bool {
+        let shard = &mut self.keeper.shard;
+        for _ in 0..(MEMORY_STEP_BYTES / shard.page_bytes()).max(1) {
+            let moved = shard.admit_page(Memory::take_up) || shard.discard_page(Memory::give_up);
+            if !moved {
+                return false;
+            }
+        }
+        true
     }
 
     /// Whether a peer has published something since the last tick.
@@ -267,6 +296,14 @@ impl Worker {
             loans: self.keeper.loans() + self.orphans.len(),
             credits_out: !self.peers.iter().flatten().all(Peer::idle),
         }
+    }
+
+    /// The shard's memory limit and the memory it has in use, in bytes.
+    #[must_use]
+    pub fn memory(&self) -> (usize, usize) {
+        let usage = self.keeper.shard.usage();
+        let present_bytes = usage.pages_total * usage.page_bytes;
+        (self.keeper.shard.memory_limit(), present_bytes)
     }
 
     /// The shard's recount of itself; see `Shard::audit`.

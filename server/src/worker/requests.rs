@@ -199,6 +199,14 @@ impl Worker {
                     self.answer(conn, reply::OK);
                 }
             }
+            Request::MemoryLimit { megabytes, noreply } => {
+                if self.shared.set_memory_limit((megabytes as usize) << 20) {
+                    let text = if noreply { b"" } else { reply::OK };
+                    self.ask_all(now, conn, Op::MemoryLimit, Question::Done(text));
+                } else if !noreply {
+                    self.answer(conn, ClientError::MemoryLimitOutOfBounds.wire());
+                }
+            }
             Request::Nop => self.answer(conn, reply::MN),
             Request::Stats(subject) => self.stats(now, conn, subject),
             Request::Shutdown { mode, noreply } => {
@@ -235,7 +243,7 @@ impl Worker {
             StatsSubject::Settings => {
                 let shared = Arc::clone(&self.shared);
                 self.write(conn, |out| {
-                    stats::settings(&shared.process, shared.verbosity(), out);
+                    stats::settings(&shared, out);
                 });
             }
             StatsSubject::Sizes => self.answer(conn, b"STAT sizes_status disabled\r\nEND\r\n"),

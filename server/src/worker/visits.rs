@@ -45,6 +45,7 @@ impl Worker {
         match op {
             Op::Snapshot => gather.sum.add(&self.snapshot()),
             Op::Connections => self.list_connections(now, &mut gather.text),
+            Op::MemoryLimit => self.follow_memory_limit(),
             _ => {
                 if op == Op::ResetStats {
                     self.reset_marks();
@@ -77,9 +78,9 @@ impl Worker {
             .gathering(slot)
             .is_some_and(|gather| gather.awaited == 0)
         {
-            let process = &self.shared.process;
+            let shared = &self.shared;
             replies.gathered(slot, |gather, out| {
-                stats::render(&gather, process, now, out);
+                stats::render(&gather, shared, now, out);
             });
         }
     }
@@ -126,6 +127,7 @@ impl Worker {
                 self.list_connections(now, &mut text);
                 home.parcel.adopt(text);
             }
+            Op::MemoryLimit => self.follow_memory_limit(),
             Op::Adopt => self.adopted.extend(visit.fd.take()),
             op => {
                 if op == Op::ResetStats {

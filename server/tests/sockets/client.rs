@@ -105,7 +105,12 @@ impl Client {
     pub fn take(&mut self, len: usize) -> Vec<u8> {
         let mut room = vec![0; 64 << 10];
         while self.ahead.len() < len {
-            let got = self.stream.read(&mut room).expect("an answer in time");
+            let got = loop {
+                match self.stream.read(&mut room) {
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    read => break read.expect("an answer in time"),
+                }
+            };
             assert!(got > 0, "closed after {} of {len} bytes", self.ahead.len());
             self.ahead.extend_from_slice(&room[..got]);
         }
@@ -134,7 +139,12 @@ impl Client {
                 let line = self.take(at + 1);
                 return String::from_utf8_lossy(&line).trim_end().to_owned();
             }
-            let got = self.stream.read(&mut room).expect("an answer in time");
+            let got = loop {
+                match self.stream.read(&mut room) {
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    read => break read.expect("an answer in time"),
+                }
+            };
             assert!(got > 0, "closed inside a line");
             self.ahead.extend_from_slice(&room[..got]);
         }
@@ -168,7 +178,12 @@ impl Client {
     fn some(&mut self, most: usize) -> Vec<u8> {
         if self.ahead.is_empty() {
             let mut room = vec![0; 64 << 10];
-            let got = self.stream.read(&mut room).expect("an answer in time");
+            let got = loop {
+                match self.stream.read(&mut room) {
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    read => break read.expect("an answer in time"),
+                }
+            };
             assert!(got > 0, "closed instead of an answer");
             self.ahead.extend_from_slice(&room[..got]);
         }

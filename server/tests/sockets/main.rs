@@ -9,6 +9,7 @@ mod admin;
 mod attack;
 mod client;
 mod idle;
+mod limit;
 mod server;
 mod sharing;
 mod start_stop;

@@ -6,13 +6,18 @@
 //! calls only the cursor is remembered, so anything may happen to the items meanwhile: those deleted or replaced are
 //! marked dead and passed over, those moved are in the target like in any other segment.
 //!
+//! Above its memory limit a shard is short of memory however much is free: it sweeps, and lets the free pages go beyond
+//! its reserve, one at a time, until it is within the limit. Nothing else is different from eviction, so what goes is
+//! what would be evicted next.
+//!
 //! Always true: a swept segment takes no new items; an item keeps its exact deadline wherever it moves; a call does a
 //! bounded number of items, unless a store is out of pages altogether.
 
 pub(crate) mod policy;
+mod queues;
 
 use crate::item::{self, Header};
-use crate::segment::arena::{Kind, Memory, NO_PAGE};
+use crate::segment::arena::{Kind, Memory, NO_PAGE, Queue};
 use crate::shard::{Eviction, NoMemory, Reason, Shard, delta_of, moved_size};
 use crate::table::{Entry, Table, bucket};
 use crate::ttl::{GROUP_COUNT, Seconds, TtlBuckets};
@@ -29,6 +34,10 @@ const SPARE_PAGES: usize = 1;
 /// One page in so many is kept free besides, because many TTL buckets may open segments at the same time. What a store
 /// owes to the sweep frees three pages in the time it takes to fill one, so a single chain needs no more than one.
 const LOW_WATER_ONE_IN: usize = 1024;
+/// Free pages that stay beyond the reserve while others leave: a store and a target that open at a time would use it up.
+const LEAVING_SPARE_PAGES: usize = 2;
+/// More free pages are kept where a sweep may free nothing, since all in the segment was fetched.
+const AHEAD_PAGES: usize = 2;
 /// Most segments packed into one target before the choice of chain is made anew.
 const SOURCES_MAX: u32 = 8;
 /// What a store owes for each item's worth of bytes, in items to sweep. A merge that keeps a quarter has to walk four
@@ -43,6 +52,7 @@ const PACE_MAX_ITEMS: usize = 160;
 #[derive(Clone, Copy)]
 struct Sweep {
     source: u32,
+    queue: Queue,
     /// Offset of the next item in the arena.
     at: usize,
     keep: Keep,
@@ -71,8 +81,14 @@ pub(crate) struct Reclaim {
     sweep: Option<Sweep>,
     target: Option<Target>,
     cutoff: Cutoff,
-    /// Free pages below which stores pay for merge.
+    /// Free pages below which memory is short.
     low_water: usize,
+    /// Free pages below which stores pay for merge: the same, but without bound above the memory limit.
+    pay_below: usize,
+    /// Sweeps begun since a page last left, above the memory limit.
+    fruitless: usize,
+    /// Free pages below which a policy that keeps what is fetched keeps less.
+    short_below: usize,
     scan_now: u32,
     scan_cursor: usize,
     scan_left: usize,
@@ -83,12 +99,16 @@ pub(crate) struct Reclaim {
 }
 
 impl Reclaim {
-    pub fn new(page_count: usize) -> Self {
+    pub fn new(page_count: usize, eviction: Eviction) -> Self {
+        let (short_below, low_water) = waters(page_count, eviction);
         Self {
             sweep: None,
             target: None,
             cutoff: Cutoff::default(),
-            low_water: SPARE_PAGES + 1 + page_count / LOW_WATER_ONE_IN,
+            low_water,
+            pay_below: low_water,
+            fruitless: 0,
+            short_below,
             scan_now: 0,
             scan_cursor: 0,
             scan_left: 0,
@@ -101,10 +121,21 @@ impl Reclaim {
         self.sweep.is_some_and(|sweep| sweep.source == page)
     }
 
-    /// Makes the search for dead segments start over.
-    pub fn look_again(&mut self, page_count: usize) {
-        self.scan_left = page_count;
+    /// Makes the search for dead segments among `noted_count` pages start over.
+    pub fn look_again(&mut self, noted_count: usize) {
+        self.scan_left = noted_count;
     }
+}
+
+/// Of so many pages, how many must be free for a policy to keep all it would like to, and how many are wanted.
+fn waters(page_count: usize, eviction: Eviction) -> (usize, usize) {
+    let needed = SPARE_PAGES + 1 + page_count / LOW_WATER_ONE_IN;
+    let ahead = if eviction == Eviction::S3Fifo {
+        AHEAD_PAGES
+    } else {
+        0
+    };
+    (needed + ahead / 2, needed + ahead)
 }
 
 /// How a step ended.
@@ -141,9 +172,21 @@ impl<M: Memory> Shard<M> {
     /// Makes a store of `bytes` pay its share of the reclaim, if pages are short.
     #[inline(always)]
     pub(crate) fn keep_pace(&mut self, bytes: usize, now: u32) {
-        if self.arena.free_count() < self.reclaim.low_water {
+        if self.arena.free_count() < self.reclaim.pay_below {
             self.pay(bytes, now);
         }
+    }
+
+    /// Adapts to another number of pages, or another limit of them.
+    pub(crate) fn follow_limit(&mut self) {
+        let (short_below, low_water) = waters(self.arena.page_count(), self.eviction);
+        self.reclaim.short_below = short_below;
+        self.reclaim.low_water = low_water;
+        self.reclaim.pay_below = match self.arena.surplus() {
+            0 => low_water,
+            _ => usize::MAX,
+        };
+        self.reclaim.fruitless = 0;
     }
 
     /// Debt is counted in bytes, so that a store that only adds to it divides nothing.
@@ -170,19 +213,16 @@ impl<M: Memory> Shard<M> {
         self.counters.forced_reclaims += 1;
         // Each source frees a page or, at worst, turns it into a target. After one round of all pages nothing new can
         // come of going on, and whole segments are dropped; after two rounds the rest is lent.
-        let rounds = self.arena.page_count();
+        let rounds = self.arena.present_count();
         let mut started = 0;
         while !self.may_take(need) {
-            if self.reclaim.sweep.is_none() {
-                started += 1;
-                if started > 2 * rounds + 2 {
-                    return Err(NoMemory);
-                }
-            }
-            let drop_all = self.eviction == Eviction::Merge && started > rounds;
-            if self.reclaim_step_by_force(now, drop_all) == Step::Idle {
+            let sweeping = self.reclaim.sweep.is_some();
+            let drop_all = self.eviction != Eviction::None && started > rounds;
+            if started > 2 * rounds + 2 || self.reclaim_step_by_force(now, drop_all) == Step::Idle {
                 return Err(NoMemory);
             }
+            // Other work comes to its end by itself.
+            started += usize::from(!sweeping && self.reclaim.sweep.is_some());
         }
         Ok(())
     }
@@ -204,21 +244,58 @@ impl<M: Memory> Shard<M> {
             return Step::Did(work);
         }
         if !force && self.arena.free_count() >= self.reclaim.low_water {
-            return Step::Idle;
+            if self.arena.surplus() == 0 {
+                return Step::Idle;
+            }
+            if self.arena.free_count() > self.reclaim.low_water + LEAVING_SPARE_PAGES {
+                return self.dismiss_page();
+            }
         }
-        if self.table.could_shrink() && self.table.shrink(&mut self.arena) {
-            return Step::Did(2);
-        }
-        if self.start_merge(force) {
+        // A page of the table is gained only after hundreds of buckets, so it is the last resort of a store in need.
+        if !force && self.shrink_table() {
+            Step::Did(2)
+        } else if self.start_eviction(force) || !force && self.start_merge_to_leave() {
             Step::Did(1)
+        } else if force && self.shrink_table() {
+            Step::Did(2)
         } else {
             Step::Idle
         }
     }
 
+    /// Takes one bucket from a table that is far too large.
+    fn shrink_table(&mut self) -> bool {
+        self.table.could_shrink() && self.table.shrink(&mut self.arena)
+    }
+
+    /// Lets a free page go that the memory limit does not allow. Not while a store is collecting pages by force, or it
+    /// might never have enough.
+    fn dismiss_page(&mut self) -> Step {
+        self.arena.dismiss();
+        self.follow_limit();
+        Step::Did(1)
+    }
+
+    /// Chooses what to sweep above the memory limit when nothing is worth merging. As long as sweeps get pages free,
+    /// open segments and lonely ones are packed together too; then whole segments are dropped where that is allowed.
+    fn start_merge_to_leave(&mut self) -> bool {
+        if self.arena.surplus() == 0 {
+            return false;
+        }
+        let packed = self.reclaim.fruitless > self.arena.present_count();
+        if packed && self.eviction == Eviction::None || !self.start_eviction(true) {
+            return false;
+        }
+        self.reclaim.fruitless += 1;
+        if packed && let Some(sweep) = &mut self.reclaim.sweep {
+            sweep.keep = Keep::Nothing;
+        }
+        true
+    }
+
     /// Looks at some pages for a segment in which nothing is visible any more. Once round at each new second.
     fn scan_for_dead(&mut self, now: u32) -> Step {
-        let count = self.arena.page_count();
+        let count = self.arena.pages.list.len();
         if now != self.reclaim.scan_now {
             self.reclaim.scan_now = now;
             self.reclaim.scan_left = count;
@@ -257,6 +334,7 @@ impl<M: Memory> Shard<M> {
         let at = self.arena.start_of(page);
         self.reclaim.sweep = Some(Sweep {
             source: page,
+            queue: self.arena.page(page).queue,
             at,
             keep,
             seen_bytes: 0,
@@ -264,13 +342,13 @@ impl<M: Memory> Shard<M> {
         });
     }
 
-    /// Chooses the next segment to merge or compact.
-    fn start_merge(&mut self, force: bool) -> bool {
+    /// Chooses the next segment to compact or evict from, as the policy has it.
+    fn start_eviction(&mut self, force: bool) -> bool {
         // While the living fill little of the memory, what is short is only room between the dead, and nothing has to
         // be dropped to get it.
-        let capacity =
-            (self.arena.page_count() - self.table.chunk_count()) * self.arena.page_bytes();
-        let may_drop = self.eviction == Eviction::Merge;
+        let pages = self.arena.page_count();
+        let capacity = pages.saturating_sub(self.table.chunk_count()) * self.arena.page_bytes();
+        let may_drop = self.eviction != Eviction::None;
         let compact = !may_drop
             || (self.counters.bytes as usize) < capacity / policy::ROOMY_OF * policy::ROOMY_BELOW;
         let compacted = if compact {
@@ -278,23 +356,16 @@ impl<M: Memory> Shard<M> {
         } else {
             None
         };
-        let merged = || {
-            if may_drop {
-                self.choose_for_merge(force)
-            } else {
-                None
-            }
-        };
         let chosen = compacted.map(|page| (page, Keep::All));
-        let chosen = chosen.or_else(|| {
-            let page = merged()?;
-            Some((
-                page,
-                Keep::of_merge(
-                    self.arena.page_bytes(),
-                    self.arena.page(page).live_bytes as usize,
-                ),
-            ))
+        let chosen = chosen.or_else(|| match self.eviction {
+            Eviction::Merge => {
+                let page = self.choose_for_merge(force)?;
+                let live_bytes = self.arena.page(page).live_bytes as usize;
+                Some((page, Keep::of_merge(self.arena.page_bytes(), live_bytes)))
+            }
+            Eviction::Fifo => Some((self.oldest_of(Queue::Main, force)?, Keep::Nothing)),
+            Eviction::S3Fifo => self.choose_of_queues(force),
+            Eviction::None => None,
         });
         let Some((page, keep)) = chosen else {
             return false;
@@ -323,7 +394,8 @@ impl<M: Memory> Shard<M> {
             }
         }
         let mut best: Option<(bool, u64, u32)> = None;
-        for (index, chain) in self.chains.chains.iter().enumerate() {
+        let main = self.chains.of_queue(Queue::Main);
+        for (index, chain) in self.chains.chains[main].iter().enumerate() {
             if chain.head == NO_PAGE {
                 continue;
             }
@@ -344,13 +416,28 @@ impl<M: Memory> Shard<M> {
         {
             return Some(page);
         }
-        if !force {
-            return None;
+        if force {
+            self.oldest_open(Queue::Main)
+        } else {
+            None
         }
-        self.chains
+    }
+
+    /// The oldest segment of a queue. One that still takes new items only under force and when there is no other.
+    fn oldest_of(&self, queue: Queue, force: bool) -> Option<u32> {
+        let sealed = self
             .chains
-            .iter()
-            .map(|chain| chain.open)
+            .of_queue(queue)
+            .filter_map(|chain| self.oldest_sealed(chain));
+        let sealed = sealed.min_by_key(|&page| self.arena.page(page).epoch);
+        sealed.or_else(|| if force { self.oldest_open(queue) } else { None })
+    }
+
+    /// The oldest segment of a queue that takes new items.
+    fn oldest_open(&self, queue: Queue) -> Option<u32> {
+        self.chains
+            .of_queue(queue)
+            .map(|chain| self.chains.chains[chain].open)
             .filter(|&open| open != NO_PAGE && self.arena.page(open).loans == 0)
             .min_by_key(|&open| self.arena.page(open).epoch)
     }
@@ -372,10 +459,12 @@ impl<M: Memory> Shard<M> {
     /// space, if compacting that group frees a page at all. Under force open segments count too.
     fn choose_for_compaction(&self, force: bool) -> Option<u32> {
         let page_bytes = self.arena.page_bytes();
-        let mut groups = [(0usize, usize::MAX, NO_PAGE); GROUP_COUNT];
+        let mut groups = [(0usize, usize::MAX, NO_PAGE); 2 * GROUP_COUNT];
         for (page, notes) in self.arena.pages.list.iter().enumerate() {
+            // What is packed together stays in its queue.
+            let queue = GROUP_COUNT * usize::from(notes.queue == Queue::Small);
             let (dead_bytes, emptiest, emptiest_page) =
-                &mut groups[self.ttl.group(usize::from(notes.ttl_bucket))];
+                &mut groups[queue + self.ttl.group(usize::from(notes.ttl_bucket))];
             // Each item may grow by its unique when it moves.
             let moved = notes.live_bytes as usize + notes.live_items as usize * item::UNIQUE_BYTES;
             match notes.kind {
@@ -490,19 +579,49 @@ impl<M: Memory> Shard<M> {
             Keep::Nothing => false,
             Keep::All => true,
             Keep::Popular { .. } => self.reclaim.cutoff.keeps(frequency, size),
+            Keep::Fetched { least, most_bytes } => {
+                // Those fetched no more than they had to be leave room for the others.
+                let most_bytes = if frequency == least {
+                    most_bytes / 2
+                } else {
+                    most_bytes
+                };
+                frequency >= least && sweep.kept_bytes + size <= most_bytes
+            }
         };
+        let queue = sweep.queue;
         if keep {
             let moved = moved_size(header, deadline, now);
-            if let Some(page) = self.target_for(sweep.source, sweep.keep, moved, deadline, now) {
+            let judged = matches!(sweep.keep, Keep::Fetched { .. });
+            let page = if judged {
+                self.main_segment_for(sweep.source, moved, deadline, now)
+            } else {
+                self.target_for(sweep.source, sweep.keep, moved, deadline, now)
+            };
+            if let Some(page) = page {
                 self.relocate(place, at, header, page, deadline, now);
                 // An item has to be fetched again to survive again.
+                let frequency = if judged {
+                    queues::frequency_after(queue, frequency)
+                } else if self.eviction == Eviction::S3Fifo {
+                    // It has only been packed, and its turn to be judged is still to come.
+                    frequency
+                } else {
+                    frequency / 2
+                };
                 bucket::set_frequency(
                     self.arena.bytes_mut(),
                     place.bucket_at,
                     place.slot,
-                    frequency / 2,
+                    frequency,
                 );
                 self.counters.moved += 1;
+                if judged {
+                    match queue {
+                        Queue::Small => self.counters.promotions += 1,
+                        Queue::Main => self.counters.reinsertions += 1,
+                    }
+                }
                 sweep.kept_bytes += size;
                 return true;
             }
@@ -511,15 +630,29 @@ impl<M: Memory> Shard<M> {
             return false;
         }
         self.bury(entry, header, Reason::Evicted);
+        if queue == Queue::Small {
+            self.table
+                .leave_ghost(self.arena.bytes_mut(), place, item.tag);
+        }
         true
+    }
+
+    /// Whether a segment takes an item that moves: there is room, and the item's deadline can be told there.
+    fn fits(&self, page: u32, size: usize, deadline: u32, now: u32) -> bool {
+        let notes = self.arena.page(page);
+        notes.used as usize + size <= self.arena.page_bytes()
+            && (TtlBuckets::is_far(deadline, now) || delta_of(notes.base, deadline).is_some())
     }
 
     /// Whether items of one TTL bucket may go to a target of another. The survivors of full segments stay among their
     /// like, so that they expire together; what little lives in sparse ones is packed more loosely, or sparse TTL
     /// buckets would fill memory with nearly empty segments.
-    fn may_share(&self, target: u16, source: u16, keep: Keep) -> bool {
+    fn may_share(&self, target: u32, source: u32, keep: Keep) -> bool {
+        let (target, source) = (self.arena.page(target), self.arena.page(source));
         let group = |ttl_bucket| self.ttl.group(usize::from(ttl_bucket));
-        target == source || keep == Keep::All && group(target) == group(source)
+        target.queue == source.queue
+            && (target.ttl_bucket == source.ttl_bucket
+                || keep == Keep::All && group(target.ttl_bucket) == group(source.ttl_bucket))
     }
 
     /// The target segment for an item from `source`, opened if need be.
@@ -532,17 +665,16 @@ impl<M: Memory> Shard<M> {
         now: u32,
     ) -> Option<u32> {
         if let Some(target) = self.reclaim.target {
-            let notes = self.arena.page(target.page);
-            if self.may_share(notes.ttl_bucket, self.arena.page(source).ttl_bucket, keep)
-                && notes.used as usize + size <= self.arena.page_bytes()
-                && (TtlBuckets::is_far(deadline, now) || delta_of(notes.base, deadline).is_some())
+            if self.may_share(target.page, source, keep)
+                && self.fits(target.page, size, deadline, now)
             {
                 return Some(target.page);
             }
             self.end_target();
         }
-        let chain = usize::from(self.arena.page(source).ttl_bucket);
-        let page = self.open_segment(Kind::Target, chain, now)?;
+        let notes = self.arena.page(source);
+        let (queue, ttl_bucket) = (notes.queue, usize::from(notes.ttl_bucket));
+        let page = self.open_segment(Kind::Target, queue, ttl_bucket, now)?;
         self.reclaim.target = Some(Target { page, sources: 1 });
         Some(page)
     }

@@ -30,6 +30,8 @@ pub(crate) enum Keep {
         target_bytes: usize,
         live_bytes: usize,
     },
+    /// Those fetched at least `least` times since they were last looked at, up to `most_bytes` of them.
+    Fetched { least: u8, most_bytes: usize },
 }
 
 impl Keep {

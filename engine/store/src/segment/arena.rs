@@ -1,18 +1,30 @@
 //! The arena: the caller's memory cut into equal pages, with 64 bytes of notes for each.
 //!
 //! ```text
-//! memory   | page 0 | page 1 | page 2 | page 3 | ...
-//! each is    table    open     extension free          a chunk of the table, a segment, part of a large value, or free
+//! memory   | page 0 | page 1 | page 2 | page 3 | page 4 | page 5 ...
+//! each is    table    open     extension free     absent   not noted yet
+//!            a chunk of the table, a segment, part of a large value, free, or beyond the memory limit
 //! ```
 //!
 //! A location is the offset of a byte in the whole arena; its page is the location shifted.
 //!
-//! Always true: every page is in exactly one state; free pages and only those are on the free list; a page that is
-//! lent keeps its bytes and leaves its state only for `Zombie`, from which the last loan frees it.
+//! The *limit* is how many pages may be in use. Those there are, used or free, are *present*; the others are *absent*.
+//! Any page may be absent, whichever became free first while there were too many, so that no item has to move only
+//! because of where it lies. A page that has left keeps its bytes until `discard` hands it to the caller, and one that
+//! is admitted again meanwhile still has them. Pages that have never been present have no notes yet, so neither their
+//! bytes nor their notes have ever been touched.
+//!
+//! Always true: every page is in exactly one state; free pages and only those are on the free list, absent ones on the
+//! list of those that left or of those that are gone; nobody reads or writes an absent page; pages are admitted only
+//! below the limit and leave only above it; a page that is lent keeps its bytes and leaves its state only for `Zombie`,
+//! from which the last loan frees it.
+
+use std::ops::Range;
 
 /// Memory a shard works in: anything that is a slice of bytes, and stays the same slice.
 ///
-/// `as_ref` and `as_mut` must give the same bytes at each call, as a `Vec<u8>`, a box or a mapping does.
+/// `as_ref` and `as_mut` must give the same bytes at each call, as a `Vec<u8>`, a box or a mapping does. Only those of a
+/// page that has left use may change otherwise.
 pub trait Memory: AsRef<[u8]> + AsMut<[u8]> {}
 impl<M: AsRef<[u8]> + AsMut<[u8]>> Memory for M {}
 
@@ -45,7 +57,21 @@ pub(crate) enum Kind {
     Extension,
     /// Dead, but somebody still reads it.
     Zombie,
+    /// Beyond the memory limit.
+    Absent,
 }
+
+/// Which queue a segment stands in. Where a policy admits through a small queue, new items wait in `Small` until they
+/// are judged; everywhere else all segments are in `Main`. Its number is where its chains begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+pub(crate) enum Queue {
+    Main = 0,
+    Small = QUEUE_CHAINS as u16,
+}
+
+/// Chains of a queue at most: a constant, so that stores need not look up where a queue begins.
+pub(crate) const QUEUE_CHAINS: usize = 256;
 
 /// The notes about one page: one cache line, so a lookup pays for one.
 #[derive(Clone, Debug)]
@@ -63,7 +89,7 @@ pub(crate) struct Page {
     pub live_bytes: u32,
     /// Items not dead.
     pub live_items: u32,
-    /// Next page of the chain, the free list or the large value.
+    /// Next page of the chain, of the list of free or absent pages, or of the large value.
     pub next: u32,
     /// Previous segment of the chain.
     pub prev: u32,
@@ -73,6 +99,8 @@ pub(crate) struct Page {
     pub loans: u32,
     /// Whose chain the segment is in.
     pub ttl_bucket: u16,
+    /// And in which queue of that TTL bucket.
+    pub queue: Queue,
     pub kind: Kind,
 }
 
@@ -91,6 +119,7 @@ impl Page {
         opened_at: 0,
         loans: 0,
         ttl_bucket: 0,
+        queue: Queue::Main,
         kind: Kind::Free,
     };
 
@@ -99,42 +128,117 @@ impl Page {
     }
 }
 
-/// The notes of all pages, and their size.
+/// The notes of all pages that have ever been present, and their size.
 pub(crate) struct Pages {
     pub list: Vec<Page>,
     pub shift: u32,
+}
+
+/// Pages of one kind, threaded through their notes.
+#[derive(Clone, Copy, Debug)]
+struct PageList {
+    head: u32,
+    count: usize,
+}
+
+impl PageList {
+    const EMPTY: Self = Self {
+        head: NO_PAGE,
+        count: 0,
+    };
+
+    fn push(&mut self, pages: &mut Pages, page: u32, kind: Kind) {
+        pages.list[page as usize] = Page {
+            kind,
+            next: self.head,
+            ..Page::FREE
+        };
+        self.head = page;
+        self.count += 1;
+    }
+
+    #[inline]
+    fn pop(&mut self, pages: &Pages) -> Option<u32> {
+        let page = self.head;
+        if page == NO_PAGE {
+            return None;
+        }
+        self.head = pages.list[page as usize].next;
+        self.count -= 1;
+        Some(page)
+    }
+
+    fn walk(&self, pages: &Pages, kind: Kind) -> Result<usize, String> {
+        let mut count = 0;
+        let mut page = self.head;
+        while page != NO_PAGE {
+            let notes = &pages.list[page as usize];
+            if notes.kind != kind || notes.loans > 0 {
+                return Err(format!(
+                    "page {page} is on the list of {kind:?} pages but {notes:?}"
+                ));
+            }
+            count += 1;
+            if count > pages.list.len() {
+                return Err(format!("the list of {kind:?} pages is a ring"));
+            }
+            page = notes.next;
+        }
+        if count != self.count {
+            return Err(format!(
+                "{count} pages on the list of {kind:?} pages, {} noted",
+                self.count
+            ));
+        }
+        Ok(count)
+    }
 }
 
 /// The memory and its pages.
 pub(crate) struct Arena<M> {
     memory: M,
     pub pages: Pages,
-    free_head: u32,
-    free_count: usize,
+    free: PageList,
+    /// Absent pages the caller has not been told of.
+    left: PageList,
+    /// Absent pages the caller has been told of.
+    gone: PageList,
+    /// Pages that may be present.
+    limit: usize,
+    /// Pages the memory has room for.
+    most: usize,
     lent_count: usize,
 }
 
 impl<M: Memory> Arena<M> {
-    /// Cuts `memory` into pages. What is left over after the last whole page is not used.
-    pub fn new(memory: M) -> Self {
+    /// Cuts `memory` into pages, of which the first `limit_bytes` are present. What is left over after the last whole
+    /// page is not used.
+    pub fn new(memory: M, limit_bytes: usize) -> Self {
         let bytes = memory.as_ref().len();
-        let page_bytes = Self::page_bytes_for(bytes);
-        let count = (bytes / page_bytes).min(1 << (LOCATION_BITS - page_bytes.trailing_zeros()));
+        let page_bytes = Self::page_bytes_for(limit_bytes);
+        let most = (bytes / page_bytes).min(1 << (LOCATION_BITS - page_bytes.trailing_zeros()));
+        let limit = (limit_bytes / page_bytes).min(most);
         assert!(
-            count < NO_PAGE as usize,
-            "{count} pages need more than 32 bits"
+            most < NO_PAGE as usize,
+            "{most} pages need more than 32 bits"
         );
+        // Room for the notes of all, so that the list never moves; what is not used of it is not touched either.
+        let mut list = Vec::with_capacity(most);
+        list.resize(limit, Page::FREE);
         let mut arena = Self {
             memory,
             pages: Pages {
-                list: vec![Page::FREE; count],
+                list,
                 shift: page_bytes.trailing_zeros(),
             },
-            free_head: NO_PAGE,
-            free_count: 0,
+            free: PageList::EMPTY,
+            left: PageList::EMPTY,
+            gone: PageList::EMPTY,
+            limit,
+            most,
             lent_count: 0,
         };
-        for page in (0..count as u32).rev() {
+        for page in (0..limit as u32).rev() {
             arena.put_on_free_list(page);
         }
         arena
@@ -144,6 +248,11 @@ impl<M: Memory> Arena<M> {
         let goal = (bytes / PAGE_COUNT_GOAL).max(1);
         let floor = 1usize << (usize::BITS - 1 - goal.leading_zeros());
         floor.clamp(PAGE_BYTES_MIN, PAGE_BYTES_MAX)
+    }
+
+    /// The caller's memory.
+    pub fn memory(&self) -> &M {
+        &self.memory
     }
 
     #[inline(always)]
@@ -181,13 +290,47 @@ impl<M: Memory> Arena<M> {
         &mut self.pages.list[page as usize]
     }
 
+    /// The pages there are to work with: those present, without those that are only waiting to leave.
+    #[inline]
     pub fn page_count(&self) -> usize {
-        self.pages.list.len()
+        self.present_count().min(self.limit)
+    }
+
+    /// Pages in use or free.
+    #[inline]
+    pub fn present_count(&self) -> usize {
+        self.pages.list.len() - self.left.count - self.gone.count
+    }
+
+    /// Pages the memory has room for.
+    pub fn most(&self) -> usize {
+        self.most
+    }
+
+    /// Pages that may be present.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Sets how many pages may be present. Nothing comes or leaves by this alone.
+    pub fn set_limit(&mut self, pages: usize) {
+        assert!(
+            pages <= self.most,
+            "a limit of {pages} pages, there is room for {}",
+            self.most
+        );
+        self.limit = pages;
+    }
+
+    /// Pages present beyond the limit.
+    #[inline]
+    pub fn surplus(&self) -> usize {
+        self.present_count().saturating_sub(self.limit)
     }
 
     #[inline(always)]
     pub fn free_count(&self) -> usize {
-        self.free_count
+        self.free.count
     }
 
     /// Pages pinned by at least one loan.
@@ -195,26 +338,65 @@ impl<M: Memory> Arena<M> {
         self.lent_count
     }
 
-    fn put_on_free_list(&mut self, page: u32) {
-        self.pages.list[page as usize] = Page {
-            next: self.free_head,
-            ..Page::FREE
+    /// The bytes of a page.
+    fn range_of(&self, page: u32) -> Range<usize> {
+        let start = self.start_of(page);
+        start..start + self.page_bytes()
+    }
+
+    /// Makes a free page absent, if there are too many. `false` when none is free or all may stay.
+    pub fn dismiss(&mut self) -> bool {
+        if self.surplus() == 0 {
+            return false;
+        }
+        let Some(page) = self.free.pop(&self.pages) else {
+            return false;
         };
-        self.free_head = page;
-        self.free_count += 1;
+        self.left.push(&mut self.pages, page, Kind::Absent);
+        true
+    }
+
+    /// Makes an absent page free, if there may be more. `prepare` gets its bytes unless they have never been given up.
+    /// `false` when there are as many as may be.
+    pub fn admit(&mut self, prepare: impl FnOnce(&mut M, Range<usize>)) -> bool {
+        if self.present_count() >= self.limit {
+            return false;
+        }
+        if let Some(page) = self.left.pop(&self.pages) {
+            self.put_on_free_list(page);
+            return true;
+        }
+        let page = self.gone.pop(&self.pages).unwrap_or_else(|| {
+            self.pages.list.push(Page::FREE);
+            self.pages.list.len() as u32 - 1
+        });
+        let range = self.range_of(page);
+        prepare(&mut self.memory, range);
+        self.put_on_free_list(page);
+        true
+    }
+
+    /// Hands the bytes of one page that has left to `give_up`. `false` when all have been.
+    pub fn discard(&mut self, give_up: impl FnOnce(&mut M, Range<usize>)) -> bool {
+        let Some(page) = self.left.pop(&self.pages) else {
+            return false;
+        };
+        self.gone.push(&mut self.pages, page, Kind::Absent);
+        let range = self.range_of(page);
+        give_up(&mut self.memory, range);
+        true
+    }
+
+    fn put_on_free_list(&mut self, page: u32) {
+        self.free.push(&mut self.pages, page, Kind::Free);
     }
 
     /// Takes a free page and makes it `kind`.
     pub fn take(&mut self, kind: Kind) -> Option<u32> {
-        let page = self.free_head;
-        if page == NO_PAGE {
-            return None;
-        }
+        let page = self.free.pop(&self.pages)?;
         let notes = &mut self.pages.list[page as usize];
         debug_assert_eq!(notes.kind, Kind::Free, "page {page} is on the free list");
-        self.free_head = notes.next;
         *notes = Page { kind, ..Page::FREE };
-        self.free_count -= 1;
         Some(page)
     }
 
@@ -223,7 +405,7 @@ impl<M: Memory> Arena<M> {
     pub fn release(&mut self, page: u32) {
         let notes = &mut self.pages.list[page as usize];
         assert!(
-            !matches!(notes.kind, Kind::Free | Kind::Zombie),
+            !matches!(notes.kind, Kind::Free | Kind::Zombie | Kind::Absent),
             "page {page} is released twice, it is {:?}",
             notes.kind
         );
@@ -256,25 +438,12 @@ impl<M: Memory> Arena<M> {
         }
     }
 
-    /// The free list, walked; for audits.
-    pub fn walk_free_list(&self) -> Result<usize, String> {
-        let mut count = 0;
-        let mut page = self.free_head;
-        while page != NO_PAGE {
-            let notes = self.page(page);
-            if notes.kind != Kind::Free {
-                return Err(format!(
-                    "page {page} is on the free list but {:?}",
-                    notes.kind
-                ));
-            }
-            count += 1;
-            if count > self.pages.list.len() {
-                return Err("the free list is a ring".into());
-            }
-            page = notes.next;
-        }
-        Ok(count)
+    /// Walks the lists of free and of absent pages, and gives the length of each; for audits.
+    pub fn walk_lists(&self) -> Result<(usize, usize), String> {
+        let free = self.free.walk(&self.pages, Kind::Free)?;
+        let left = self.left.walk(&self.pages, Kind::Absent)?;
+        let gone = self.gone.walk(&self.pages, Kind::Absent)?;
+        Ok((free, left + gone))
     }
 }
 
@@ -301,7 +470,7 @@ mod tests {
 
     #[test]
     fn a_lent_page_outlives_its_release() {
-        let mut arena = Arena::new(vec![0u8; 64 << 10]);
+        let mut arena = Arena::new(vec![0u8; 64 << 10], 64 << 10);
         let page = arena.take(Kind::Extension).expect("a free page");
         arena.pin(page);
         arena.pin(page);
@@ -311,13 +480,41 @@ mod tests {
         assert_eq!(arena.page(page).kind, Kind::Zombie);
         arena.unpin(page);
         assert_eq!((arena.free_count(), arena.lent_count()), (4, 0));
-        assert_eq!(arena.walk_free_list(), Ok(4));
+        assert_eq!(arena.walk_lists(), Ok((4, 0)));
+    }
+
+    #[test]
+    fn pages_leave_above_the_limit_and_come_below_it() {
+        let mut arena = Arena::new(vec![0u8; 128 << 10], 64 << 10);
+        assert!(!arena.admit(|_, _| panic!("the limit is reached")));
+        assert!(!arena.dismiss());
+        arena.set_limit(3);
+        assert!(arena.dismiss());
+        assert!(!arena.dismiss());
+        // One whose bytes were never given up comes back as it is.
+        arena.set_limit(4);
+        assert!(arena.admit(|_, _| panic!("its bytes are there")));
+        assert!(!arena.discard(|_, _| panic!("none has left")));
+        arena.set_limit(3);
+        assert!(arena.dismiss());
+        let mut gone = Vec::new();
+        assert!(arena.discard(|_, range| gone.push(range)));
+        assert!(!arena.discard(|_, _| panic!("told twice")));
+        assert_eq!(arena.walk_lists(), Ok((3, 1)));
+        // It comes first, then those that never were.
+        arena.set_limit(6);
+        let mut came = Vec::new();
+        while arena.admit(|_, range| came.push(range)) {}
+        let page = PAGE_BYTES_MIN;
+        gone.extend([4 * page..5 * page, 5 * page..6 * page]);
+        assert_eq!(came, gone);
+        assert_eq!((arena.free_count(), arena.surplus()), (6, 0));
     }
 
     #[test]
     #[should_panic(expected = "released twice")]
     fn releasing_a_free_page_panics() {
-        let mut arena = Arena::new(vec![0u8; 64 << 10]);
+        let mut arena = Arena::new(vec![0u8; 64 << 10], 64 << 10);
         arena.release(1);
     }
 }

@@ -1,9 +1,15 @@
-//! One chain of segments for each TTL bucket, oldest first.
+//! One chain of segments for each TTL bucket and queue, oldest first.
 //!
-//! Always true: epochs grow along a chain; only the last segment of a chain may be open; a segment is in the chain of
-//! its TTL bucket from its opening until it is freed.
+//! ```text
+//! 0                                                     256
+//! | TTL bucket 0, main | TTL bucket 1, main | ... | - | TTL bucket 0, small | TTL bucket 1, small | ...
+//! ```
+//!
+//! Always true: epochs grow along a chain; at most one segment of a chain is open; a segment is in the chain of its TTL
+//! bucket and queue from its opening until it is freed; `small_pages` counts the segments of the small queue and the
+//! extension pages of the large values in it.
 
-use super::arena::{Arena, Kind, Memory, NO_PAGE};
+use super::arena::{Arena, Kind, Memory, NO_PAGE, Page, QUEUE_CHAINS, Queue};
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Chain {
@@ -16,15 +22,20 @@ pub(crate) struct Chain {
 
 pub(crate) struct Chains {
     pub chains: Vec<Chain>,
+    /// Pages the small queue holds.
+    pub small_pages: usize,
+    ttl_bucket_count: usize,
 }
 
 impl Chains {
-    pub fn new(count: usize) -> Self {
+    pub fn new(ttl_bucket_count: usize) -> Self {
         assert!(
-            count <= usize::from(u16::MAX),
-            "{count} TTL buckets need more than 16 bits"
+            ttl_bucket_count <= QUEUE_CHAINS,
+            "{ttl_bucket_count} TTL buckets to a queue of {QUEUE_CHAINS} chains"
         );
         Self {
+            small_pages: 0,
+            ttl_bucket_count,
             chains: vec![
                 Chain {
                     head: NO_PAGE,
@@ -32,14 +43,34 @@ impl Chains {
                     open: NO_PAGE,
                     len: 0
                 };
-                count
+                QUEUE_CHAINS + ttl_bucket_count
             ],
         }
     }
 
+    /// The number of the chain of a TTL bucket in a queue.
+    #[inline(always)]
+    pub fn index(queue: Queue, ttl_bucket: usize) -> usize {
+        queue as usize + ttl_bucket
+    }
+
+    /// The number of the chain a segment belongs to.
+    #[inline(always)]
+    pub fn index_of(notes: &Page) -> usize {
+        Self::index(notes.queue, usize::from(notes.ttl_bucket))
+    }
+
+    /// The numbers of all chains of a queue.
+    pub fn of_queue(&self, queue: Queue) -> std::ops::Range<usize> {
+        let first = Self::index(queue, 0);
+        first..first + self.ttl_bucket_count
+    }
+
     /// Puts a segment at the young end of the chain of its TTL bucket.
     pub fn push<M: Memory>(&mut self, arena: &mut Arena<M>, page: u32) {
-        let chain = &mut self.chains[usize::from(arena.page(page).ttl_bucket)];
+        let index = Self::index_of(arena.page(page));
+        let chain = &mut self.chains[index];
+        self.small_pages += usize::from(arena.page(page).queue == Queue::Small);
         arena.page_mut(page).prev = chain.tail;
         arena.page_mut(page).next = NO_PAGE;
         if chain.tail == NO_PAGE {
@@ -58,7 +89,9 @@ impl Chains {
     /// Takes a segment out of its chain, wherever it stands.
     pub fn remove<M: Memory>(&mut self, arena: &mut Arena<M>, page: u32) {
         let (prev, next) = (arena.page(page).prev, arena.page(page).next);
-        let chain = &mut self.chains[usize::from(arena.page(page).ttl_bucket)];
+        let index = Self::index_of(arena.page(page));
+        let chain = &mut self.chains[index];
+        self.small_pages -= usize::from(arena.page(page).queue == Queue::Small);
         if prev == NO_PAGE {
             chain.head = next;
         } else {
@@ -83,7 +116,8 @@ impl Chains {
         let notes = arena.page_mut(page);
         debug_assert!(matches!(notes.kind, Kind::Open | Kind::Target));
         notes.kind = Kind::Sealed;
-        let chain = &mut self.chains[usize::from(notes.ttl_bucket)];
+        let index = Self::index_of(arena.page(page));
+        let chain = &mut self.chains[index];
         if chain.open == page {
             chain.open = NO_PAGE;
         }

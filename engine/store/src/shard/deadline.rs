@@ -32,7 +32,8 @@ impl<M: Memory> Shard<M> {
             return TouchOutcome::Touched;
         }
         let size = moved_size(header, deadline, now);
-        let Ok(page) = self.make_room(size, 0, deadline, now) else {
+        let queue = self.queue_of(entry.location);
+        let Ok(page) = self.make_room(queue, size, 0, deadline, now) else {
             return TouchOutcome::NoMemory;
         };
         let Some((entry, header)) = self.lookup(key, now) else {

@@ -6,6 +6,7 @@
 //! room      where a new item goes: the open segment of its TTL bucket, or a page won for it
 //! deadline  touch, and how an item tells when it dies
 //! relocate  an item moves to another segment
+//! limit     how much memory is in use: it grows and shrinks
 //! remove    delete, flush, and how an item leaves
 //! ```
 //!
@@ -13,6 +14,7 @@
 //! an item; the notes of each page agree with the items in it (`audit` recounts both).
 
 mod deadline;
+mod limit;
 mod read;
 mod relocate;
 mod remove;
@@ -29,6 +31,7 @@ use crate::table::{LINE_BYTES, Table};
 use crate::ttl::{Deadline, NEVER, TtlBuckets};
 
 pub(crate) use deadline::delta_of;
+pub use limit::LimitOutOfRange;
 pub(crate) use relocate::moved_size;
 
 /// What memcached charges an item besides key, value and flags: its header, the CAS unique, the key's NUL, and CR LF.
@@ -43,6 +46,11 @@ const ITEM_MAX_BYTES: u32 = 1 << 30;
 pub enum Eviction {
     /// The popular items of old segments are packed together and the others dropped; a store always finds room.
     Merge,
+    /// New items wait in a small queue; those fetched there move to the main queue, where they stay as long as they are
+    /// fetched; the others are dropped, and remembered for a while. A store always finds room.
+    S3Fifo,
+    /// The oldest segment is dropped whole, whatever was fetched of it; a store always finds room.
+    Fifo,
     /// Nothing is dropped; a store that finds no room answers [`SetOutcome::NoMemory`].
     None,
 }
@@ -94,9 +102,9 @@ pub struct NewItem<'a> {
 /// Whether a lookup hands out the CAS unique. One that is handed out may cost the item eight bytes later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unique {
-    /// [`Hit::cas`] is zero.
+    /// [`crate::Hit::cas`] is zero.
     Unasked,
-    /// [`Hit::cas`] is the unique.
+    /// [`crate::Hit::cas`] is the unique.
     Wanted,
 }
 
@@ -182,6 +190,8 @@ pub struct Shard<M> {
     pub(crate) counters: Counters,
     pub(crate) reclaim: Reclaim,
     item_max_bytes: usize,
+    /// The memory limit at the start.
+    first_limit_bytes: usize,
     /// Epoch of the next segment opened.
     next_epoch: u64,
     /// Items of segments of an earlier epoch are flushed.
@@ -194,7 +204,7 @@ pub struct Shard<M> {
 }
 
 impl<M: Memory> Shard<M> {
-    /// A shard in `memory`. Allocates its notes (64 bytes a page and some more) here and nothing later.
+    /// A shard that uses all of `memory`. Allocates its notes (64 bytes a page and some more) here and nothing later.
     ///
     /// # Errors
     /// [`TooSmall`] when `memory` is less than 1 MiB or less than twice the largest item.
@@ -202,12 +212,31 @@ impl<M: Memory> Shard<M> {
     /// # Panics
     /// When the item limit is not between 1 KiB and 1 GiB.
     pub fn new(memory: M, hasher: KeyHasher, config: ShardConfig) -> Result<Self, TooSmall> {
+        let limit_bytes = memory.as_ref().len();
+        Self::with_limit(memory, limit_bytes, hasher, config)
+    }
+
+    /// As [`Shard::new`], but uses only the first `limit_bytes` of `memory` for now; it can grow later
+    /// ([`Shard::set_memory_limit`]). The sizes of pages and table follow the limit. What lies beyond it costs nothing
+    /// but addresses, in `memory` as well as in the notes.
+    ///
+    /// # Errors
+    /// [`TooSmall`] when the limit is less than 1 MiB or less than twice the largest item.
+    ///
+    /// # Panics
+    /// When the item limit is not between 1 KiB and 1 GiB.
+    pub fn with_limit(
+        memory: M,
+        limit_bytes: usize,
+        hasher: KeyHasher,
+        config: ShardConfig,
+    ) -> Result<Self, TooSmall> {
         assert!(
             (1024..=ITEM_MAX_BYTES).contains(&config.item_max_bytes),
             "the item limit of {} bytes is not between 1 KiB and 1 GiB",
             config.item_max_bytes
         );
-        let have_bytes = memory.as_ref().len();
+        let have_bytes = memory.as_ref().len().min(limit_bytes);
         let need_bytes = MEMORY_BYTES_MIN.max(2 * config.item_max_bytes as usize);
         if have_bytes < need_bytes {
             return Err(TooSmall {
@@ -215,7 +244,7 @@ impl<M: Memory> Shard<M> {
                 need_bytes,
             });
         }
-        let mut arena = Arena::new(memory);
+        let mut arena = Arena::new(memory, have_bytes);
         let table = Table::new(&mut arena);
         let ttl = TtlBuckets::new(arena.page_count());
         Ok(Self {
@@ -225,8 +254,9 @@ impl<M: Memory> Shard<M> {
             hasher,
             eviction: config.eviction,
             counters: Counters::default(),
-            reclaim: Reclaim::new(arena.page_count()),
+            reclaim: Reclaim::new(arena.page_count(), config.eviction),
             item_max_bytes: config.item_max_bytes as usize,
+            first_limit_bytes: have_bytes,
             next_epoch: 1,
             flush_epoch: 0,
             flush_at: NEVER,
@@ -261,13 +291,16 @@ impl<M: Memory> Shard<M> {
     pub fn usage(&self) -> Usage {
         let mut usage = Usage {
             page_bytes: self.arena.page_bytes(),
-            pages_total: self.arena.page_count(),
+            pages_total: self.arena.present_count(),
+            pages_absent: self.arena.most() - self.arena.present_count(),
             pages_free: self.arena.free_count(),
             pages_lent: self.arena.lent_count(),
             items: self.counters.items,
             bytes: self.counters.bytes,
             hash_buckets: self.table.bucket_count(),
             hash_entries: self.table.entries(),
+            ghosts: self.table.ghosts(),
+            pages_small: self.chains.small_pages,
             side_bytes: size_of_val(&self.arena.pages.list[..])
                 + size_of_val(&self.chains.chains[..])
                 + self.table.side_bytes(),
@@ -275,7 +308,7 @@ impl<M: Memory> Shard<M> {
         };
         for page in &self.arena.pages.list {
             match page.kind {
-                Kind::Free => {}
+                Kind::Free | Kind::Absent => {}
                 Kind::Table => usage.pages_table += 1,
                 Kind::Open | Kind::Sealed | Kind::Target => usage.pages_segment += 1,
                 Kind::Extension => usage.pages_extension += 1,

@@ -15,6 +15,8 @@ const FREQUENCY_EXACT: u8 = 16;
 /// The frequency stops here.
 const FREQUENCY_MAX: u8 = 127;
 
+const _: () = assert!(FREQUENCY_MAX & bucket::GHOST == 0);
+
 impl<M: Memory> Shard<M> {
     /// Starts loading the hash buckets of a key. First of two steps that make a batch of lookups overlap.
     #[inline]

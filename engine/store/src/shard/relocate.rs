@@ -5,7 +5,7 @@
 use super::Shard;
 use super::deadline::{NEAR, delta_of};
 use crate::item::{self, Header};
-use crate::segment::arena::Memory;
+use crate::segment::arena::{Memory, Queue};
 use crate::table::{Place, bucket};
 use crate::ttl::TtlBuckets;
 
@@ -63,6 +63,9 @@ impl<M: Memory> Shard<M> {
         .write(memory, from);
         self.counters.bytes = self.counters.bytes + new_size as u64 - header.size() as u64;
         let page = self.arena.page_of(from);
+        if (self.queue_of(from), self.queue_of(to)) == (Queue::Small, Queue::Main) {
+            self.chains.small_pages -= self.extensions_of(from, header);
+        }
         self.forget(page, header.size());
     }
 }

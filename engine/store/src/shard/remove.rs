@@ -6,7 +6,7 @@
 use super::{DeleteOutcome, Reason, Shard};
 use crate::item::{self, Header};
 use crate::key::Key;
-use crate::segment::arena::{Kind, Memory, NO_PAGE};
+use crate::segment::arena::{Kind, Memory, NO_PAGE, Queue};
 use crate::table::Entry;
 use crate::ttl::{NEVER, Seconds};
 
@@ -56,7 +56,7 @@ impl<M: Memory> Shard<M> {
             }
         }
         self.flush_epoch = self.next_epoch;
-        self.reclaim.look_again(self.arena.page_count());
+        self.reclaim.look_again(self.arena.pages.list.len());
     }
 
     /// Takes an item out of the table and marks it dead.
@@ -88,6 +88,9 @@ impl<M: Memory> Shard<M> {
         if header.has(item::LARGE) {
             let large = header.large(self.arena.bytes(), location);
             let mut extension = large.first_page;
+            if self.queue_of(location) == Queue::Small {
+                self.chains.small_pages -= self.extensions_of(location, header);
+            }
             while extension != NO_PAGE {
                 let next = self.arena.page(extension).next;
                 self.arena.release(extension);

@@ -1,7 +1,8 @@
 //! Where a new item goes: the open segment of its TTL bucket, or a page won for it.
 
 use super::{NoMemory, Shard};
-use crate::segment::arena::{Kind, Memory, NO_PAGE};
+use crate::segment::arena::{Kind, Memory, NO_PAGE, Queue};
+use crate::segment::chains::Chains;
 use crate::table::LINE_BYTES;
 use crate::ttl::NEVER;
 
@@ -18,34 +19,38 @@ impl<M: Memory> Shard<M> {
                 || now.saturating_sub(notes.opened_at) <= self.ttl.seal_age(deadline - now))
     }
 
-    /// Finds or opens a segment with room for an item of `size` bytes, and sees to it that `extensions` pages are free.
+    /// Finds or opens a segment of a queue with room for an item of `size` bytes, and sees to it that `extensions`
+    /// pages are free.
     #[inline]
     pub(super) fn make_room(
         &mut self,
+        queue: Queue,
         size: usize,
         extensions: usize,
         deadline: u32,
         now: u32,
     ) -> Result<u32, NoMemory> {
         self.keep_pace(size + extensions * self.arena.page_bytes(), now);
-        let chain = self.ttl.index(deadline, now);
+        let chain = Chains::index(queue, self.ttl.index(deadline, now));
         let open = self.chains.chains[chain].open;
         if extensions == 0 && open != NO_PAGE && self.accepts(open, size, deadline, now) {
             return Ok(open);
         }
-        self.make_room_slowly(size, extensions, deadline, now)
+        self.make_room_slowly(queue, size, extensions, deadline, now)
     }
 
     #[cold]
     fn make_room_slowly(
         &mut self,
+        queue: Queue,
         size: usize,
         extensions: usize,
         deadline: u32,
         now: u32,
     ) -> Result<u32, NoMemory> {
         debug_assert!(size <= self.arena.page_bytes());
-        let chain = self.ttl.index(deadline, now);
+        let ttl_bucket = self.ttl.index(deadline, now);
+        let chain = Chains::index(queue, ttl_bucket);
         loop {
             let open = self.chains.chains[chain].open;
             if open != NO_PAGE && !self.accepts(open, size, deadline, now) {
@@ -59,7 +64,7 @@ impl<M: Memory> Shard<M> {
                     return Ok(open);
                 }
                 let page = self
-                    .open_segment(Kind::Open, chain, now)
+                    .open_segment(Kind::Open, queue, ttl_bucket, now)
                     .expect("a page was free");
                 return Ok(page);
             }
@@ -68,13 +73,20 @@ impl<M: Memory> Shard<M> {
     }
 
     /// Opens a segment at the young end of its chain.
-    pub(crate) fn open_segment(&mut self, kind: Kind, ttl_bucket: usize, now: u32) -> Option<u32> {
+    pub(crate) fn open_segment(
+        &mut self,
+        kind: Kind,
+        queue: Queue,
+        ttl_bucket: usize,
+        now: u32,
+    ) -> Option<u32> {
         let page = self.arena.take(kind)?;
         let notes = self.arena.page_mut(page);
         notes.epoch = self.next_epoch;
         notes.base = now;
         notes.opened_at = now;
         notes.ttl_bucket = ttl_bucket as u16;
+        notes.queue = queue;
         self.next_epoch += 1;
         // Sizes change slowly, so a look at each new segment is enough.
         let average = (self.counters.bytes / self.counters.items.max(1)) as usize;

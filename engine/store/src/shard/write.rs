@@ -8,7 +8,7 @@ use super::{ArithOutcome, Arithmetic, Eviction, NewItem, NoMemory, Reason, SetOu
 use crate::item::{self, Header};
 use crate::key::{KEY_BYTES_MAX, Key};
 use crate::number;
-use crate::segment::arena::{Kind, Memory, NO_PAGE};
+use crate::segment::arena::{Kind, Memory, NO_PAGE, Queue};
 use crate::table::{Entry, Pair, bucket};
 use crate::ttl::{Seconds, TtlBuckets};
 use crate::value::{self, Placement};
@@ -25,6 +25,7 @@ enum Condition {
 /// What is written with a new item besides its value.
 struct Draft<'a> {
     key: Key<'a>,
+    queue: Queue,
     flags: u32,
     deadline: u32,
     value_len: usize,
@@ -111,6 +112,7 @@ impl<M: Memory> Shard<M> {
             }
             let draft = Draft {
                 key,
+                queue: self.queue_for(key, pair),
                 flags: item.flags,
                 deadline,
                 value_len: item.value.len(),
@@ -234,6 +236,12 @@ impl<M: Memory> Shard<M> {
         }
     }
 
+    /// The queue an item is in.
+    #[inline]
+    pub(crate) fn queue_of(&self, location: usize) -> Queue {
+        self.arena.page(self.arena.page_of(location)).queue
+    }
+
     /// An item that is there, with a value of another length: flags, deadline and what is known of its fetches stay.
     fn redraft<'a>(
         &self,
@@ -244,6 +252,7 @@ impl<M: Memory> Shard<M> {
     ) -> Draft<'a> {
         Draft {
             key,
+            queue: self.queue_of(entry.location),
             flags: header.flags(self.arena.bytes(), entry.location),
             deadline: self.deadline_of(entry.location, header),
             value_len,
@@ -269,7 +278,7 @@ impl<M: Memory> Shard<M> {
             item::LARGE_BYTES
         };
         let size = fixed + large_bytes + head_len;
-        let page = self.make_room(size, extensions, draft.deadline, now)?;
+        let page = self.make_room(draft.queue, size, extensions, draft.deadline, now)?;
         let location = self.reserve(page, size, draft.deadline);
         let header = Header {
             key_len: key_len as u8,
@@ -287,6 +296,9 @@ impl<M: Memory> Shard<M> {
             bits: header.bits | if far { item::FAR } else { 0 },
             ..header
         };
+        if draft.queue == Queue::Small {
+            self.chains.small_pages += extensions;
+        }
         let mut first_page = NO_PAGE;
         for _ in 0..extensions {
             // Last page first, so that each knows the next.

@@ -8,7 +8,8 @@
 //!                                           location: 40 bits, frequency: 8 bits
 //! ```
 //!
-//! Always true: a slot is empty exactly when its tag is zero.
+//! Always true: a slot is empty exactly when its tag is zero. The six bytes of an empty slot may hold a ghost
+//! (`ghosts`): then the top bit of the last one is set, which in an entry it never is.
 
 /// Bytes of a bucket: a cache line.
 pub(crate) const BUCKET_BYTES: usize = 64;
@@ -18,6 +19,10 @@ pub(crate) const SLOTS: usize = 8;
 const TAG_BYTES: usize = 2;
 const ENTRY_BYTES: usize = 6;
 const ENTRIES_AT: usize = SLOTS * TAG_BYTES;
+/// The bit of the last byte that tells a ghost. No frequency has it.
+pub(crate) const GHOST: u8 = 0x80;
+/// The same bit, seen as one of the stamp.
+const GHOST_STAMP: u32 = (GHOST as u32) << 24;
 
 const _: () = assert!(ENTRIES_AT + SLOTS * ENTRY_BYTES == BUCKET_BYTES);
 
@@ -78,7 +83,7 @@ pub(crate) fn put(
     location: usize,
     frequency: u8,
 ) {
-    debug_assert!(tag != 0 && location < 1 << 40);
+    debug_assert!(tag != 0 && location < 1 << 40 && frequency & GHOST == 0);
     let bucket = view_mut(memory, at);
     bucket[slot * TAG_BYTES..][..TAG_BYTES].copy_from_slice(&tag.to_le_bytes());
     let word = location as u64 | u64::from(frequency) << 40;
@@ -103,9 +108,37 @@ pub(crate) fn move_entry(memory: &mut [u8], from: (usize, usize), to: (usize, us
     put(memory, to.0, to.1, tag, location, frequency);
 }
 
-/// Makes all slots of a bucket empty, whatever its bytes were.
+/// Makes all slots of a bucket empty, without ghosts, whatever its bytes were.
 pub(crate) fn clear_all(memory: &mut [u8], at: usize) {
-    memory[at..at + ENTRIES_AT].fill(0);
+    memory[at..at + BUCKET_BYTES].fill(0);
+}
+
+/// Tag and stamp of the ghost in a slot, if the slot is empty and has one.
+#[inline(always)]
+pub(crate) fn ghost(bucket: &Bucket, slot: usize) -> Option<(u16, u32)> {
+    let at = ENTRIES_AT + slot * ENTRY_BYTES;
+    if tag(bucket, slot) != 0 || bucket[at + ENTRY_BYTES - 1] & GHOST == 0 {
+        return None;
+    }
+    let stamp: [u8; 4] = bucket[at + TAG_BYTES..at + ENTRY_BYTES]
+        .try_into()
+        .expect("four bytes");
+    Some((
+        u16::from_le_bytes([bucket[at], bucket[at + 1]]),
+        u32::from_le_bytes(stamp) & !GHOST_STAMP,
+    ))
+}
+
+/// Writes a ghost into an empty slot.
+pub(crate) fn put_ghost(memory: &mut [u8], at: usize, slot: usize, tag: u16, stamp: u32) {
+    let here = &mut view_mut(memory, at)[ENTRIES_AT + slot * ENTRY_BYTES..][..ENTRY_BYTES];
+    here[..TAG_BYTES].copy_from_slice(&tag.to_le_bytes());
+    here[TAG_BYTES..].copy_from_slice(&(stamp | GHOST_STAMP).to_le_bytes());
+}
+
+/// Removes the ghost of an empty slot.
+pub(crate) fn clear_ghost(memory: &mut [u8], at: usize, slot: usize) {
+    memory[at + ENTRIES_AT + (slot + 1) * ENTRY_BYTES - 1] = 0;
 }
 
 /// The empty slots, a bit each.
@@ -128,7 +161,7 @@ mod tests {
                 slot,
                 0x0101 * (slot as u16 + 1),
                 (1 << 40) - 1 - slot,
-                200 + slot as u8,
+                100 + slot as u8,
             );
         }
         set_location(&mut memory, 64, 3, 0x12_3456_789a);
@@ -147,7 +180,7 @@ mod tests {
                 } else {
                     (1 << 40) - 1 - slot
                 },
-                if slot == 4 { 7 } else { 200 + slot as u8 },
+                if slot == 4 { 7 } else { 100 + slot as u8 },
             );
             assert_eq!(
                 (
@@ -165,6 +198,29 @@ mod tests {
                 .chain(&memory[128..])
                 .all(|&byte| byte == 0)
         );
+    }
+
+    #[test]
+    fn a_ghost_is_an_empty_slot_until_an_entry_takes_it() {
+        let mut memory = vec![0xffu8; 64];
+        clear_all(&mut memory, 0);
+        put(&mut memory, 0, 3, 0xbeef, (1 << 40) - 1, !GHOST);
+        assert_eq!(ghost(view(&memory, 0), 3), None);
+        clear(&mut memory, 0, 3);
+        assert_eq!(
+            ghost(view(&memory, 0), 3),
+            None,
+            "what was there is no ghost"
+        );
+        put_ghost(&mut memory, 0, 3, 0xbeef, 0x7654_3210);
+        let bucket = view(&memory, 0);
+        assert_eq!(ghost(bucket, 3), Some((0xbeef, 0x7654_3210)));
+        assert_eq!((empties(bucket), matches(bucket, 0xbeef)), (0xff, 0));
+        put(&mut memory, 0, 3, 0xbeef, 5, 0);
+        assert_eq!(ghost(view(&memory, 0), 3), None);
+        put_ghost(&mut memory, 0, 7, 1, 2);
+        clear_ghost(&mut memory, 0, 7);
+        assert_eq!(ghost(view(&memory, 0), 7), None);
     }
 
     #[test]

@@ -17,10 +17,20 @@
 //!
 //! A column is some pages of the arena, or one. The table starts with one column, about a 256th of the memory.
 //!
+//! The rows are made for the memory at the start and there are at most 255 columns. So the table leads to 0.85 * 255 * 8
+//! entries a row, or one for every 10 to 20 bytes of the memory at the start (10 when that is a power of two, 20 just
+//! below one). Smaller items there cannot be, or hardly; but when a shard grows to eight times that memory, items of
+//! less than 75 to 150 bytes fill the table before they fill the memory, and then each new one evicts another
+//! (`table_evictions`).
+//!
 //! Always true: an entry stands in one of the two buckets its key addresses; no location stands in two entries;
-//! `entries` counts the slots in use.
+//! `entries` counts the slots in use. An empty slot may hold a ghost (`ghosts`), which nothing here but the choice among
+//! empty slots takes notice of.
 
 pub(crate) mod bucket;
+#[cfg(test)]
+mod flood;
+mod ghosts;
 mod owners;
 mod scan;
 
@@ -140,6 +150,9 @@ pub(crate) struct Table {
     /// The buckets in a page less one.
     chunk_mask: usize,
     entries: usize,
+    ghosts: usize,
+    /// Number of the youngest ghost, cut to the bits of a stamp.
+    ghost_clock: u32,
     /// Entries above which the table grows.
     grow_above: usize,
     /// Changes whenever a bucket is added or taken away, and with it where keys may be.
@@ -156,9 +169,11 @@ impl Table {
         let chunk_shift = (page_bytes / BUCKET_BYTES).trailing_zeros();
         let wanted = (arena.page_count() * page_bytes / MEMORY_TO_ROW).max(1);
         let row_shift = (usize::BITS - 1 - wanted.leading_zeros()).clamp(chunk_shift, 32);
-        // The table can have no more pages than there are, so the directory never reallocates.
-        let mut directory = Vec::with_capacity(arena.page_count());
-        for _ in 0..1usize << (row_shift - chunk_shift) {
+        // The table can have no more pages than there is room for, so the directory never reallocates; and no more than
+        // its columns have.
+        let column_shift = row_shift - chunk_shift;
+        let mut directory = Vec::with_capacity(arena.most().min(COLUMNS_MAX << column_shift));
+        for _ in 0..1usize << column_shift {
             let page = arena
                 .take(Kind::Table)
                 .expect("a new arena has pages for the table");
@@ -170,13 +185,15 @@ impl Table {
             directory,
             owners: Owners::new(),
             row_shift,
-            column_shift: row_shift - chunk_shift,
+            column_shift,
             columns: 1,
             cursor: 0,
             chunk_shift,
             row_mask: (1 << row_shift) - 1,
             chunk_mask: (1 << chunk_shift) - 1,
             entries: 0,
+            ghosts: 0,
+            ghost_clock: 0,
             grow_above: (grow_above(1) << row_shift) / 16,
             shape: 0,
         }
@@ -197,11 +214,16 @@ impl Table {
 
     /// Bytes of what is noted beside the arena.
     pub fn side_bytes(&self) -> usize {
-        self.directory.capacity() * size_of::<usize>() + size_of::<Owners>() + owners::PAIRS_BYTES
+        size_of_val(&self.directory[..]) + size_of::<Owners>() + self.owners.side_bytes()
     }
 
     pub fn chunk_count(&self) -> usize {
         self.directory.len()
+    }
+
+    /// Pages of one column: the least the table is ever made of.
+    pub fn column_pages(&self) -> usize {
+        1 << self.column_shift
     }
 
     /// Offsets of all buckets.
@@ -363,7 +385,7 @@ impl Table {
 
     #[inline]
     fn room_for(
-        &self,
+        &mut self,
         memory: &mut [u8],
         hash: KeyHash,
         Candidates { first, second, .. }: Candidates,
@@ -372,7 +394,7 @@ impl Table {
         if SLOTS as u32 - free_first.count_ones() < FIRST_CHOICE_FILL {
             return Some(Place {
                 bucket_at: first,
-                slot: free_first.trailing_zeros() as usize,
+                slot: self.claim(memory, first, free_first),
             });
         }
         let free_second = bucket::empties(bucket::view(memory, second));
@@ -380,12 +402,12 @@ impl Table {
             return Some(if free_second.count_ones() > free_first.count_ones() {
                 Place {
                     bucket_at: second,
-                    slot: free_second.trailing_zeros() as usize,
+                    slot: self.claim(memory, second, free_second),
                 }
             } else {
                 Place {
                     bucket_at: first,
-                    slot: free_first.trailing_zeros() as usize,
+                    slot: self.claim(memory, first, free_first),
                 }
             });
         }
@@ -395,7 +417,7 @@ impl Table {
     /// Pushes an entry on from one of the two full buckets of a hash.
     #[cold]
     fn make_slot(
-        &self,
+        &mut self,
         memory: &mut [u8],
         hash: KeyHash,
         first: usize,
@@ -418,7 +440,7 @@ impl Table {
     /// Entries only ever move into a bucket with room, so the bucket being helped is not refilled on the way. No entry
     /// moves into row `except`: whoever empties that row would otherwise get back what he gave away.
     fn displace(
-        &self,
+        &mut self,
         memory: &mut [u8],
         row: usize,
         bucket_at: usize,
@@ -441,11 +463,8 @@ impl Table {
             if depth == 0 {
                 let free = bucket::empties(bucket::view(memory, other_at));
                 if free != 0 {
-                    bucket::move_entry(
-                        memory,
-                        (bucket_at, slot),
-                        (other_at, free.trailing_zeros() as usize),
-                    );
+                    let to_slot = self.claim(memory, other_at, free);
+                    bucket::move_entry(memory, (bucket_at, slot), (other_at, to_slot));
                     return Some(slot);
                 }
             } else if let Some(freed) = self.displace(memory, other, other_at, depth - 1, except) {
@@ -596,7 +615,7 @@ impl Table {
 
     /// Moves an entry to its other row, if there is room or some can be made within `depth` moves.
     fn move_to_other(
-        &self,
+        &mut self,
         memory: &mut [u8],
         row: usize,
         from_at: usize,
@@ -608,7 +627,7 @@ impl Table {
         let other_at = self.bucket_of(other, tag);
         let free = bucket::empties(bucket::view(memory, other_at));
         let room = if free != 0 {
-            Some(free.trailing_zeros() as usize)
+            Some(self.claim(memory, other_at, free))
         } else {
             (0..depth).find_map(|depth| self.displace(memory, other, other_at, depth, row))
         };
@@ -666,13 +685,11 @@ impl Table {
                 let to_at = self.bucket_at(row, usize::from(self.owners.of(tag)[0]));
                 let free = bucket::empties(bucket::view(arena.bytes(), to_at));
                 assert!(free != 0, "room was counted for the entries of row {row}");
-                bucket::move_entry(
-                    arena.bytes_mut(),
-                    (from_at, slot),
-                    (to_at, free.trailing_zeros() as usize),
-                );
+                let to_slot = self.claim(arena.bytes(), to_at, free);
+                bucket::move_entry(arena.bytes_mut(), (from_at, slot), (to_at, to_slot));
             }
         }
+        self.forget_ghosts(arena.bytes(), from_at);
         self.cursor -= 1;
         self.reshaped();
         if row & self.chunk_mask == 0 {

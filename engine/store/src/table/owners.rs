@@ -5,17 +5,27 @@
 //! an entry's tag alone tells whether it moves.
 //!
 //! Always true: with `n` columns each owns `4096 / n` classes, rounded up or down; adding a column only moves classes
-//! to it.
+//! to it, and taking it away moves them back to where they were.
 
 /// Classes of tags.
 const CLASS_COUNT: usize = 1 << 12;
 const CLASS_SHIFT: u32 = 16 - 12;
 
 /// Bytes of the owners of all classes.
-pub(crate) const PAIRS_BYTES: usize = 2 * CLASS_COUNT;
+const PAIRS_BYTES: usize = 2 * CLASS_COUNT;
 
 /// Most columns: their number fits a byte.
 pub(crate) const COLUMNS_MAX: usize = 255;
+
+/// Classes that change their owner until there are [`COLUMNS_MAX`] columns and one more: each column's share of them.
+const STOLEN_MAX: usize = {
+    let (mut sum, mut columns) = (0, 2);
+    while columns <= COLUMNS_MAX + 1 {
+        sum += CLASS_COUNT / columns;
+        columns += 1;
+    }
+    sum
+};
 
 /// The owners of all classes, before and after the next column.
 pub(crate) struct Owners {
@@ -23,6 +33,8 @@ pub(crate) struct Owners {
     pairs: Box<[[u8; 2]; CLASS_COUNT]>,
     /// Columns of before.
     columns: usize,
+    /// From whom each class was stolen, in the order of the thefts: what it takes to undo them.
+    stolen_from: Vec<u8>,
 }
 
 impl Owners {
@@ -31,9 +43,15 @@ impl Owners {
         let mut owners = Self {
             pairs: Box::new([[0; 2]; CLASS_COUNT]),
             columns: 1,
+            stolen_from: Vec::with_capacity(STOLEN_MAX),
         };
         owners.steal();
         owners
+    }
+
+    /// Bytes of it beside itself.
+    pub fn side_bytes(&self) -> usize {
+        PAIRS_BYTES + self.stolen_from.len()
     }
 
     /// The columns of a tag: before the next column is added, and after.
@@ -51,15 +69,26 @@ impl Owners {
         self.steal();
     }
 
-    /// The last column has gone: undoes `advance`. What was stolen when is not kept, so all is dealt out anew.
+    /// The last column has gone: undoes `advance`.
     pub fn retreat(&mut self) {
-        let columns = self.columns - 1;
-        self.pairs.fill([0; 2]);
-        self.columns = 1;
-        self.steal();
-        while self.columns < columns {
-            self.advance();
+        let stolen_by = |pairs: &[[u8; 2]], side: usize, thief: usize| {
+            let is_thief = |pair: &&[u8; 2]| usize::from(pair[side]) == thief;
+            pairs.iter().filter(is_thief).count()
+        };
+        // What the next column was to get stays where it is.
+        let kept = self.stolen_from.len() - stolen_by(&self.pairs[..], 1, self.columns);
+        self.stolen_from.truncate(kept);
+        // And the last column is the next one again: it is known whom it robs.
+        let thief = self.columns - 1;
+        let mut theft = kept - stolen_by(&self.pairs[..], 0, thief);
+        for pair in &mut self.pairs[..] {
+            pair[1] = pair[0];
+            if usize::from(pair[1]) == thief {
+                pair[0] = self.stolen_from[theft];
+                theft += 1;
+            }
         }
+        self.columns -= 1;
     }
 
     fn steal(&mut self) {
@@ -77,6 +106,7 @@ impl Owners {
                 owned[owner] -= 1;
                 stolen += 1;
                 pair[1] = self.columns as u8;
+                self.stolen_from.push(pair[0]);
             }
         }
     }
@@ -89,7 +119,7 @@ mod tests {
     #[test]
     fn columns_own_equal_shares_and_only_the_new_one_gains() {
         let mut owners = Owners::new();
-        for columns in 1..100usize {
+        for columns in 1..COLUMNS_MAX {
             let mut counts = vec![0usize; columns + 1];
             for tag in (0..=u16::MAX).step_by(1 << CLASS_SHIFT) {
                 let [before, after] = owners.of(tag);
@@ -108,13 +138,21 @@ mod tests {
 
     #[test]
     fn retreat_undoes_advance() {
-        let (mut there, mut back) = (Owners::new(), Owners::new());
-        for _ in 0..20 {
-            there.advance();
-            back.advance();
+        let states = |owners: &Owners| (*owners.pairs, owners.stolen_from.clone());
+        let mut owners = Owners::new();
+        let mut seen = Vec::new();
+        for _ in 1..COLUMNS_MAX {
+            seen.push(states(&owners));
+            owners.advance();
         }
-        back.advance();
-        back.retreat();
-        assert!((0..=u16::MAX).all(|tag| there.of(tag) == back.of(tag)));
+        assert_eq!(
+            owners.stolen_from.len(),
+            STOLEN_MAX,
+            "no more is ever needed"
+        );
+        for before in seen.iter().rev() {
+            owners.retreat();
+            assert!(states(&owners) == *before, "{} columns", owners.columns);
+        }
     }
 }

@@ -12,20 +12,33 @@ fn from_env(name: &str) -> Option<u64> {
     })
 }
 
+/// The policies that make room by dropping items.
+const EVICTING: [Eviction; 3] = [Eviction::Merge, Eviction::S3Fifo, Eviction::Fifo];
+
+/// Runs each policy with each seed; a panic is preceded by the seed that repeats it.
+fn drive_each(rules: Rules, operations: u64, check: impl Fn(&mut Rig)) {
+    for eviction in EVICTING {
+        drive(Rules { eviction, ..rules }, operations, &check);
+    }
+}
+
 /// Runs each seed; a panic is preceded by the seed that repeats it.
 fn drive(rules: Rules, operations: u64, check: impl Fn(&mut Rig)) {
-    struct Telling(u64);
+    struct Telling(u64, Eviction);
     impl Drop for Telling {
         fn drop(&mut self) {
             if std::thread::panicking() {
-                eprintln!("repeat this run with STRATA_SEED={}", self.0);
+                eprintln!(
+                    "repeat this run with STRATA_SEED={}; the policy is {:?}",
+                    self.0, self.1
+                );
             }
         }
     }
     let operations = from_env("STRATA_OPERATIONS").unwrap_or(operations);
     let seeds = from_env("STRATA_SEED").map_or(1..5, |seed| seed..seed + 1);
     for seed in seeds {
-        let _telling = Telling(seed);
+        let _telling = Telling(seed, rules.eviction);
         let mut rig = Rig::new(rules, seed);
         rig.run(&mut Seeded::new(seed), operations);
         assert_eq!(rig.operations(), operations);
@@ -46,11 +59,12 @@ const ROOMY: Rules = Rules {
     audit_every: 50,
     lasting_of_four: 1,
     flushes: true,
+    grow_times: 1,
 };
 
 #[test]
 fn roomy_memory_forgets_nothing() {
-    drive(ROOMY, 40_000, |rig| {
+    drive_each(ROOMY, 40_000, |rig| {
         assert!(rig.hits() > 2_000, "{} hits", rig.hits())
     });
 }
@@ -65,7 +79,7 @@ fn audit_agrees_after_each_operation() {
         may_refuse: true,
         ..ROOMY
     };
-    drive(rules, 4_000, |_| ());
+    drive_each(rules, 4_000, |_| ());
 }
 
 #[test]
@@ -78,7 +92,7 @@ fn many_small_items_grow_the_table() {
         audit_every: 5_000,
         ..ROOMY
     };
-    drive(rules, 150_000, |rig| {
+    drive_each(rules, 150_000, |rig| {
         let usage = rig.shard.usage();
         assert!(usage.pages_table > 1, "{usage:?}");
     });
@@ -98,7 +112,7 @@ fn tight_memory_forgets_only_what_it_evicts() {
         audit_every: 200,
         ..ROOMY
     };
-    drive(rules, 100_000, |rig| {
+    drive_each(rules, 100_000, |rig| {
         assert!(
             rig.shard.counters().evictions > 1000,
             "{:?}",
@@ -123,7 +137,7 @@ fn tight_memory_of_small_items_never_refuses() {
         audit_every: 1000,
         ..ROOMY
     };
-    drive(rules, 200_000, |rig| {
+    drive_each(rules, 200_000, |rig| {
         assert!(
             rig.shard.counters().evictions > 1000,
             "{:?}",
@@ -150,4 +164,85 @@ fn without_eviction_nothing_is_forgotten() {
         assert!(rig.refused() > 100, "{} refused", rig.refused());
         assert_eq!(rig.shard.counters().evictions, 0);
     });
+}
+
+#[test]
+fn memory_that_grows_and_shrinks_forgets_only_what_it_evicts() {
+    let rules = Rules {
+        memory_bytes: 1 << 20,
+        item_max_bytes: 60 << 10,
+        keys: 20_000,
+        may_forget: true,
+        may_refuse: true,
+        large_one_in: 200,
+        flushes: false,
+        lasting_of_four: 3,
+        audit_every: 500,
+        grow_times: 4,
+        ..ROOMY
+    };
+    drive_each(rules, 60_000, |rig| {
+        assert!(rig.limit_changes() > 100, "{} changes", rig.limit_changes());
+        let counters = rig.shard.counters();
+        assert!(counters.evictions > 1000, "{counters:?}");
+        assert!(rig.hits() > 1000, "{} hits", rig.hits());
+    });
+}
+
+#[test]
+fn small_items_are_never_refused_while_memory_shrinks() {
+    let rules = Rules {
+        memory_bytes: 1 << 20,
+        item_max_bytes: 10 << 10,
+        keys: 60_000,
+        value_bytes: 100,
+        may_forget: true,
+        may_refuse: false,
+        large_one_in: 0,
+        flushes: false,
+        lasting_of_four: 3,
+        audit_every: 2000,
+        grow_times: 5,
+        ..ROOMY
+    };
+    drive_each(rules, 100_000, |rig| {
+        assert!(rig.limit_changes() > 100, "{} changes", rig.limit_changes());
+        assert!(rig.shard.counters().evictions > 1000);
+    });
+}
+
+#[test]
+fn without_eviction_shrinking_forgets_nothing() {
+    let rules = Rules {
+        memory_bytes: 1 << 20,
+        item_max_bytes: 60 << 10,
+        eviction: Eviction::None,
+        keys: 20_000,
+        may_refuse: true,
+        large_one_in: 200,
+        flushes: false,
+        lasting_of_four: 3,
+        audit_every: 500,
+        grow_times: 3,
+        ..ROOMY
+    };
+    drive(rules, 40_000, |rig| {
+        assert!(rig.limit_changes() > 60, "{} changes", rig.limit_changes());
+        assert_eq!(rig.shard.counters().evictions, 0);
+    });
+}
+
+#[test]
+fn audit_agrees_after_each_operation_while_memory_changes() {
+    let rules = Rules {
+        memory_bytes: 1 << 20,
+        item_max_bytes: 60 << 10,
+        keys: 2_000,
+        audit_every: 1,
+        may_forget: true,
+        may_refuse: true,
+        grow_times: 2,
+        ..ROOMY
+    };
+    drive_each(rules, 2_000, |rig| assert!(rig.limit_changes() > 0));
 }
