@@ -147,6 +147,11 @@ pub struct Args {
     #[arg(long = "io", value_enum, default_value_t = IoChoice::Auto)]
     io: IoChoice,
 
+    /// Listen on a port for each worker as well, the next ones above each TCP port, and give each
+    /// worker the keys that libmemcached's CRC hash and modula distribution give it
+    #[arg(long = "shard-ports")]
+    shard_ports: bool,
+
     /// Do not pin workers to cores
     #[arg(long = "no-pin")]
     no_pin: bool,
@@ -329,6 +334,7 @@ impl Args {
             admin: self.admin,
             lock_memory: self.lock_memory,
             io: self.io,
+            shard_ports: self.shard_ports,
             stalled_worker: self.debug_stall,
         })
     }

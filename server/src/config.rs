@@ -222,6 +222,8 @@ pub struct Settings {
     pub lock_memory: bool,
     /// Which back end carries the connections.
     pub io: IoChoice,
+    /// Whether each worker also listens on a port of its own (`--shard-ports`).
+    pub shard_ports: bool,
     /// A worker that stands still for [`STALL_MS`] once a second, for tests.
     pub stalled_worker: Option<usize>,
 }
@@ -270,6 +272,7 @@ impl Settings {
             admin: None,
             lock_memory: false,
             io: IoChoice::Auto,
+            shard_ports: false,
             stalled_worker: None,
         }
     }

@@ -282,6 +282,8 @@ pub struct Process {
     pub settings: Settings,
     /// The addresses really listened on, in the order given.
     pub bound: Vec<std::net::SocketAddr>,
+    /// Where each worker listens for itself at the first of them; empty without `--shard-ports`.
+    pub shards_bound: Vec<std::net::SocketAddr>,
 }
 
 fn line(out: &mut impl Sink, name: &str, value: impl Display) {
@@ -696,6 +698,12 @@ pub fn settings(shared: &Shared, out: &mut impl Sink) {
     line(out, "num_napi_ids", 0);
     line(out, "memory_file", "(null)");
     line(out, "client_flags_size", 4);
+    if settings.shard_ports {
+        let ports = process.shards_bound.iter();
+        let ports: Vec<String> = ports.map(|address| address.port().to_string()).collect();
+        line(out, "shard_ports", ports.join(","));
+        line(out, "shard_of_key", "((crc32(key)>>16)&0x7fff)%shards");
+    }
     // Not memcached's.
     line(out, "eviction_policy", settings.eviction_name());
     out.put(reply::END);
@@ -711,6 +719,7 @@ mod tests {
         let process = Process {
             settings: Settings::for_tests(1),
             bound: Vec::new(),
+            shards_bound: Vec::new(),
         };
         let now = Now::after(1_700_000_000, Duration::from_secs(5));
         let shared = Shared::new(process, crossbeam_channel::bounded(1).0);

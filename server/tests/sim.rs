@@ -57,6 +57,7 @@ impl Server {
         let process = Process {
             settings,
             bound: Vec::new(),
+            shards_bound: Vec::new(),
         };
         let (stop, _) = bounded(1);
         let shared = Arc::new(Shared::new(process, stop));
@@ -98,6 +99,7 @@ impl Server {
                 hasher: hasher.clone(),
                 peers,
                 asks,
+                open_listeners: 1,
             }));
             let ringer = ringers[index].clone();
             server.ios.push(SimIo::new(

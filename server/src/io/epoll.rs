@@ -202,7 +202,10 @@ impl EpollIo {
             return;
         };
         match SockRef::from(listener).accept() {
-            Ok((socket, _)) => events.push(Event::Accepted(socket.into())),
+            Ok((socket, _)) => events.push(Event::Accepted {
+                fd: socket.into(),
+                listener: index,
+            }),
             Err(error)
                 if matches!(
                     error.raw_os_error(),

@@ -31,7 +31,12 @@ pub type BufferId = u16;
 #[derive(Debug)]
 pub enum Event {
     /// A listener produced a connection.
-    Accepted(OwnedFd),
+    Accepted {
+        /// The connection.
+        fd: OwnedFd,
+        /// Which listener, in the order the back end was given them.
+        listener: usize,
+    },
     /// Bytes arrived; read them with [`Io::bytes`], then [`Io::recycle`] the buffer.
     Received {
         /// The connection.

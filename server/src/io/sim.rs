@@ -325,7 +325,7 @@ impl Io for SimIo {
             let mut net = self.net.0.borrow_mut();
             if let Some((pipe, fd)) = net.waiting.pop_front() {
                 net.by_fd.insert(fd.as_raw_fd(), pipe);
-                events.push(Event::Accepted(fd));
+                events.push(Event::Accepted { fd, listener: 0 });
             }
         }
         if self.conns.is_empty() {

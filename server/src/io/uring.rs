@@ -379,7 +379,8 @@ impl Io for UringIo {
                     if entry.result() >= 0 {
                         // SAFETY: the kernel has just made this descriptor for us alone.
                         let fd = unsafe { OwnedFd::from_raw_fd(entry.result()) };
-                        events.push(Event::Accepted(fd));
+                        let listener = index as usize;
+                        events.push(Event::Accepted { fd, listener });
                     }
                     if !cqueue::more(entry.flags()) && self.listening {
                         if entry.result() >= 0 {

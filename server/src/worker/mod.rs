@@ -79,6 +79,9 @@ pub struct Parts {
     pub peers: Peers,
     /// Questions from the control plane.
     pub asks: Receiver<Ask>,
+    /// How many of its listeners' connections are dealt out to all workers; those of the others,
+    /// which come behind them, stay.
+    pub open_listeners: usize,
 }
 
 /// See the module's page.
@@ -125,6 +128,8 @@ pub struct Worker {
     share: usize,
     /// Requests each session may make in this tick because others wait for credits too.
     credit_share: usize,
+    /// See [`Parts::open_listeners`].
+    open_listeners: usize,
     /// The worker that gets the next accepted connection.
     next_home: usize,
     /// The longest tick since the start or the last reset, in microseconds.
@@ -201,6 +206,7 @@ impl Worker {
             sipping: false,
             share: REQUESTS_SHARE_MIN,
             credit_share: usize::MAX,
+            open_listeners: parts.open_listeners,
             next_home: parts.index,
             longest_tick_us: 0,
             marks,
@@ -351,7 +357,10 @@ impl Worker {
                     self.look_at(conn);
                 }
             }
-            Event::Accepted(fd) => self.accepted(io, now, fd),
+            Event::Accepted { fd, listener } => {
+                let stays = listener >= self.open_listeners;
+                self.accepted(io, now, fd, stays);
+            }
             Event::Closed { conn } => {
                 let session = &mut self.sessions[conn as usize];
                 assert!(session.closing, "connection {conn} closed by itself");

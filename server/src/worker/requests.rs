@@ -278,7 +278,7 @@ impl Worker {
         value: &[u8],
         quiet: bool,
     ) {
-        let owner = self.owner(hash);
+        let owner = self.owner(hash, key);
         if owner == self.index {
             self.keeper.counters.commands_local += 1;
             self.command_here(now, conn, op, hash, key, value, quiet);
@@ -349,7 +349,7 @@ impl Worker {
             deadline: now.deadline(exptime),
             unique,
         };
-        let owner = self.owner(hash);
+        let owner = self.owner(hash, &bytes[..key_bytes]);
         if owner == self.index {
             let (key, value) = bytes.split_at(key_bytes);
             self.keeper.counters.commands_local += 1;

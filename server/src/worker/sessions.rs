@@ -17,7 +17,8 @@ impl Worker {
         }
     }
 
-    pub(super) fn accepted(&mut self, io: &mut impl Io, now: &Now, fd: OwnedFd) {
+    /// Takes a new connection: `stays` for this worker, else for each worker in turn.
+    pub(super) fn accepted(&mut self, io: &mut impl Io, now: &Now, fd: OwnedFd, stays: bool) {
         if self.stopping {
             return;
         }
@@ -27,6 +28,10 @@ impl Worker {
             return;
         }
         self.keeper.counters.total_connections += 1;
+        if stays {
+            self.adopt(io, now, fd);
+            return;
+        }
         let home = self.next_home;
         self.next_home = (home + 1) % self.peers.len();
         match &mut self.peers[home] {

@@ -8,9 +8,12 @@ use super::*;
 
 impl Worker {
     #[inline]
-    pub(super) fn owner(&self, hash: KeyHash) -> usize {
+    pub(super) fn owner(&self, hash: KeyHash, key: &[u8]) -> usize {
         if self.peers.len() == 1 {
             return 0;
+        }
+        if self.shared.process.settings.shard_ports {
+            return public_shard(key, self.peers.len());
         }
         hash.shard(self.peers.len())
     }
@@ -372,6 +375,33 @@ impl Worker {
             marks.to = marks.to.max(peer.visits_out() as u64);
             if peer.publish() {
                 self.keeper.counters.wakes += 1;
+            }
+        }
+    }
+}
+
+/// The shard of a key by a rule that clients can know: libmemcached's CRC hash, which many clients
+/// have, and its modula distribution. The table's hash is keyed with a secret and cannot be told.
+/// Whoever chooses keys by this rule can load one worker more than the others, and that is all: the
+/// table never sees it.
+fn public_shard(key: &[u8], shards: usize) -> usize {
+    let hash = (crc32fast::hash(key) >> 16) & 0x7fff;
+    hash as usize % shards
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_public_shard_is_libmemcacheds() {
+        for (key, hash) in [("", 0), ("a", 26_807), ("key", 2_704), ("memtier-1", 6_055)] {
+            for shards in [2, 3, 64] {
+                assert_eq!(
+                    public_shard(key.as_bytes(), shards),
+                    hash % shards,
+                    "{key:?}"
+                );
             }
         }
     }

@@ -69,3 +69,39 @@ fn the_commands_of_all_workers_add_up_to_those_sent() {
         server.finish();
     }
 }
+
+/// What a shard-aware client does: the port of a key, by the rule that the settings tell.
+#[test]
+fn a_client_that_knows_the_shards_never_pays_a_hop() {
+    for (io, threads) in variants() {
+        let server = Server::start(&format!("--io {io} -t {threads} --shard-ports"));
+        let count: usize = threads.parse().expect("a number");
+        let mut plain = server.client();
+        let settings = plain.stats_of("settings");
+        assert_eq!(settings["shard_of_key"], "((crc32(key)>>16)&0x7fff)%shards");
+        let ports = settings["shard_ports"].split(',');
+        let mut shards: Vec<Client> = ports
+            .map(|port| Client::tcp(port.parse().expect("a port")))
+            .collect();
+        assert_eq!(shards.len(), count);
+        for at in 0..200 {
+            let (key, text) = (format!("key{at}"), value(at, 20 + at * 100));
+            let shard = ((crc32fast::hash(key.as_bytes()) >> 16) & 0x7fff) as usize % count;
+            shards[shard].round_trip(&key, &text);
+        }
+        let stats = plain.stats_of("workers");
+        assert_eq!(sum(&stats, "commands_remote"), 0, "{stats:?}");
+        for worker in 0..count {
+            assert_ne!(stats[&format!("{worker}:commands_local")], "0");
+        }
+        // Everybody else is answered everywhere all the same.
+        for at in 0..200 {
+            let (key, text) = (format!("key{at}"), value(at, 20 + at * 100));
+            let reply = hit(&key, &text);
+            plain.ask(format!("get {key}\r\n").as_bytes(), &reply);
+            shards[at % count].ask(format!("get {key}\r\n").as_bytes(), &reply);
+        }
+        drop((plain, shards));
+        server.finish();
+    }
+}
