@@ -112,6 +112,13 @@ impl<M: Memory> Shard<M> {
             );
         }
 
+        let open = kinds(Kind::Open);
+        ensure!(
+            open == self.chains.open_count,
+            "{open} open segments, {} noted",
+            self.chains.open_count
+        );
+
         let (mut items, mut bytes) = (0u64, 0u64);
         let mut extension_seen = vec![false; page_count];
         let mut small_pages = 0;

@@ -365,6 +365,12 @@ impl Rig {
         }
     }
 
+    /// What kind of run it is.
+    #[must_use]
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
     /// Operations done so far.
     #[must_use]
     pub fn operations(&self) -> u64 {

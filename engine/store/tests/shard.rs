@@ -415,6 +415,44 @@ fn stores_keep_ahead_of_need_although_all_is_fetched() {
 }
 
 #[test]
+fn no_store_sweeps_more_than_some_dozens_of_items() {
+    for eviction in EVICTING {
+        let mut bench = Bench::new(4 * MIB, 10 << 10, eviction);
+        let mut dice = 1u64;
+        let mut most = 0;
+        for i in 0..200_000u64 {
+            dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let before = bench.counters();
+            // Sizes and lifetimes of all kinds; a third comes back, and what comes back is fetched.
+            let name = if dice >> 62 == 0 {
+                (dice >> 33) % 5000
+            } else {
+                i
+            };
+            let ttl = [10, 300, 5000, 100_000][(dice >> 40) as usize % 4];
+            let value = [3; 400];
+            let value = &value[..20 + (dice >> 50) as usize % 300];
+            let now = (i / 100) as u32;
+            let key = format!("k{name}");
+            bench.set(&key, value, at(now + ttl), now);
+            let after = bench.counters();
+            let handled = (after.moved + after.evictions + after.expired)
+                - (before.moved + before.evictions + before.expired);
+            most = most.max(handled);
+            bench.get(&key, now);
+        }
+        let counters = bench.counters();
+        eprintln!(
+            "{eviction:?} most {most} forced {} {counters:?}",
+            counters.forced_reclaims
+        );
+        assert!(counters.evictions > 10_000, "{counters:?}");
+        assert!(most <= 64, "{eviction:?}: {most} items in one store");
+        assert_eq!(counters.forced_reclaims, 0, "{eviction:?}");
+    }
+}
+
+#[test]
 fn popular_items_survive_eviction() {
     for eviction in [Eviction::Merge, Eviction::S3Fifo] {
         let mut bench = Bench::new(MIB, 10 << 10, eviction);

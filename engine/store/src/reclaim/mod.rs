@@ -1,10 +1,19 @@
 //! Getting pages back, a few items at a time: segments whose items have all expired or were flushed, and, when memory
-//! is short, merge (eviction) or compaction.
+//! is short, compaction or eviction.
 //!
-//! Both are one thing, the *sweep*: a cursor walks a segment from its first byte; each item still in the table is
-//! dropped, or moved to the *target* segment, and when the cursor reaches the end the segment is free. Between two
-//! calls only the cursor is remembered, so anything may happen to the items meanwhile: those deleted or replaced are
-//! marked dead and passed over, those moved are in the target like in any other segment.
+//! All are one thing, the *sweep*: a cursor walks a segment from its first byte; each item still in the table is
+//! dropped, or moved to another segment, and when the cursor reaches the end the segment is free. Between two calls only
+//! the cursor is remembered, so anything may happen to the items meanwhile: those deleted or replaced are marked dead and
+//! passed over, those moved are in their new segment like in any other.
+//!
+//! ```text
+//!             sweeps                                keeps                     moves it to
+//! dead        what has expired or was flushed       nothing
+//! compaction  the emptiest, while memory is roomy   all                       the target, of like lifetimes
+//! merge       the oldest and its neighbours         a quarter, most fetched   the target, of the same TTL bucket
+//! fifo        the oldest                            nothing
+//! s3fifo      the oldest of a queue (`queues`)      what was fetched          the main queue, same TTL bucket
+//! ```
 //!
 //! Above its memory limit a shard is short of memory however much is free: it sweeps, and lets the free pages go beyond
 //! its reserve, one at a time, until it is within the limit. Nothing else is different from eviction, so what goes is
@@ -31,12 +40,15 @@ const BATCH_DEAD_ITEMS: usize = 64;
 const SCAN_PAGES: usize = 64;
 /// Free pages kept so that a sweep always finds a target.
 const SPARE_PAGES: usize = 1;
-/// One page in so many is kept free besides, because many TTL buckets may open segments at the same time. What a store
-/// owes to the sweep frees three pages in the time it takes to fill one, so a single chain needs no more than one.
+/// One page in so many is kept free besides. What a store owes to the sweep frees three pages in the time it takes to
+/// fill one, so a single chain needs no more than one.
 const LOW_WATER_ONE_IN: usize = 1024;
+/// One page is kept free for each further chain with an open segment, up to so many: chains may need their next segments
+/// at the same time.
+const LOW_WATER_CHAINS_MAX: usize = 4;
 /// Free pages that stay beyond the reserve while others leave: a store and a target that open at a time would use it up.
 const LEAVING_SPARE_PAGES: usize = 2;
-/// More free pages are kept where a sweep may free nothing, since all in the segment was fetched.
+/// So many more where a sweep may free nothing, since all in the segment was fetched.
 const AHEAD_PAGES: usize = 2;
 /// Most segments packed into one target before the choice of chain is made anew.
 const SOURCES_MAX: u32 = 8;
@@ -100,7 +112,7 @@ pub(crate) struct Reclaim {
 
 impl Reclaim {
     pub fn new(page_count: usize, eviction: Eviction) -> Self {
-        let (short_below, low_water) = waters(page_count, eviction);
+        let (short_below, low_water) = waters(page_count, 0, eviction);
         Self {
             sweep: None,
             target: None,
@@ -127,14 +139,17 @@ impl Reclaim {
     }
 }
 
-/// Of so many pages, how many must be free for a policy to keep all it would like to, and how many are wanted.
-fn waters(page_count: usize, eviction: Eviction) -> (usize, usize) {
-    let needed = SPARE_PAGES + 1 + page_count / LOW_WATER_ONE_IN;
-    let ahead = if eviction == Eviction::S3Fifo {
-        AHEAD_PAGES
-    } else {
-        0
+/// Of so many pages, with so many chains filling, how many must be free for a policy to keep all it would like to, and how
+/// many are wanted.
+fn waters(page_count: usize, open_count: usize, eviction: Eviction) -> (usize, usize) {
+    // A TTL bucket fills one chain, or two where a policy has two queues.
+    let (ahead, chains_of_one) = match eviction {
+        Eviction::S3Fifo => (AHEAD_PAGES, 2),
+        _ => (0, 1),
     };
+    let further = open_count.saturating_sub(chains_of_one);
+    let needed =
+        SPARE_PAGES + 1 + page_count / LOW_WATER_ONE_IN + further.min(LOW_WATER_CHAINS_MAX);
     (needed + ahead / 2, needed + ahead)
 }
 
@@ -179,14 +194,20 @@ impl<M: Memory> Shard<M> {
 
     /// Adapts to another number of pages, or another limit of them.
     pub(crate) fn follow_limit(&mut self) {
-        let (short_below, low_water) = waters(self.arena.page_count(), self.eviction);
+        self.follow_need();
+        self.reclaim.fruitless = 0;
+    }
+
+    /// Adapts what is kept free to the memory and to the chains that are filling.
+    pub(crate) fn follow_need(&mut self) {
+        let open_count = self.chains.open_count;
+        let (short_below, low_water) = waters(self.arena.page_count(), open_count, self.eviction);
         self.reclaim.short_below = short_below;
         self.reclaim.low_water = low_water;
         self.reclaim.pay_below = match self.arena.surplus() {
             0 => low_water,
             _ => usize::MAX,
         };
-        self.reclaim.fruitless = 0;
     }
 
     /// Debt is counted in bytes, so that a store that only adds to it divides nothing.

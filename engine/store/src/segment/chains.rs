@@ -22,6 +22,8 @@ pub(crate) struct Chain {
 
 pub(crate) struct Chains {
     pub chains: Vec<Chain>,
+    /// Chains with an open segment.
+    pub open_count: usize,
     /// Pages the small queue holds.
     pub small_pages: usize,
     ttl_bucket_count: usize,
@@ -34,6 +36,7 @@ impl Chains {
             "{ttl_bucket_count} TTL buckets to a queue of {QUEUE_CHAINS} chains"
         );
         Self {
+            open_count: 0,
             small_pages: 0,
             ttl_bucket_count,
             chains: vec![
@@ -83,6 +86,7 @@ impl Chains {
         if arena.page(page).kind == Kind::Open {
             debug_assert_eq!(chain.open, NO_PAGE);
             chain.open = page;
+            self.open_count += 1;
         }
     }
 
@@ -105,6 +109,7 @@ impl Chains {
         chain.len -= 1;
         if chain.open == page {
             chain.open = NO_PAGE;
+            self.open_count -= 1;
         }
         let notes = arena.page_mut(page);
         notes.prev = NO_PAGE;
@@ -120,6 +125,7 @@ impl Chains {
         let chain = &mut self.chains[index];
         if chain.open == page {
             chain.open = NO_PAGE;
+            self.open_count -= 1;
         }
     }
 }

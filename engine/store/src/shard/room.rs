@@ -92,6 +92,7 @@ impl<M: Memory> Shard<M> {
         let average = (self.counters.bytes / self.counters.items.max(1)) as usize;
         self.prefetch_bytes = average.clamp(1, PREFETCH_BYTES_MAX);
         self.chains.push(&mut self.arena, page);
+        self.follow_need();
         Some(page)
     }
 

@@ -119,6 +119,20 @@ fn tight_memory_forgets_only_what_it_evicts() {
             rig.shard.counters()
         );
         assert!(rig.hits() > 1000, "{} hits", rig.hits());
+        let counters = rig.shard.counters();
+        let of_queues = [
+            counters.ghost_hits,
+            counters.promotions,
+            counters.reinsertions,
+        ];
+        assert!(
+            if rig.rules().eviction == Eviction::S3Fifo {
+                of_queues.iter().all(|&count| count > 100)
+            } else {
+                of_queues == [0; 3]
+            },
+            "{counters:?}"
+        );
     });
 }
 
