@@ -37,8 +37,6 @@ struct Conn {
     paused: bool,
     ended: bool,
     sending: Option<(Vec<u8>, usize)>,
-    /// The worker waits for the socket to take bytes again.
-    asking_room: bool,
     /// The readiness asked for at present.
     interest: EpollFlags,
 }
@@ -50,7 +48,6 @@ impl Conn {
             paused: false,
             ended: false,
             sending: None,
-            asking_room: false,
             interest,
         }
     }
@@ -116,7 +113,7 @@ impl EpollIo {
         if !state.paused && !state.ended {
             wanted |= EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP;
         }
-        if state.sending.is_some() || state.asking_room {
+        if state.sending.is_some() {
             wanted |= EpollFlags::EPOLLOUT;
         }
         if wanted != state.interest {
@@ -246,19 +243,13 @@ impl Io for EpollIo {
                 }
                 _ => {
                     let conn = index as ConnIndex;
-                    let state = &mut self.conns[index];
-                    let broken = flags.intersects(EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR);
-                    if state.asking_room && (broken || flags.contains(EpollFlags::EPOLLOUT)) {
-                        state.asking_room = false;
-                        events.push(Event::Room { conn });
-                        self.update(conn);
-                    }
                     if flags.contains(EpollFlags::EPOLLOUT)
                         && let Some(event) = self.push_out(conn)
                     {
                         events.push(event);
                         self.update(conn);
                     }
+                    let broken = flags.intersects(EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR);
                     let readable = EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP;
                     if broken || flags.intersects(readable) {
                         self.receive(conn, broken, events);
@@ -321,16 +312,11 @@ impl Io for EpollIo {
     fn send_parts(&mut self, conn: ConnIndex, parts: &[IoSlice<'_>], more: bool) -> Option<usize> {
         let state = &mut self.conns[conn as usize];
         assert!(
-            state.sending.is_none() && !state.asking_room,
+            state.sending.is_none(),
             "connection {conn}: a second send at once"
         );
         let fd = state.fd.as_ref()?.as_raw_fd();
-        let sent = super::send_now(fd, parts, more)?;
-        if sent < super::parts_len(parts) {
-            state.asking_room = true;
-            self.update(conn);
-        }
-        Some(sent)
+        super::send_now(fd, parts, more)
     }
 
     fn pause(&mut self, conn: ConnIndex) {

@@ -62,11 +62,6 @@ pub enum Event {
         /// Whether the connection broke.
         failed: bool,
     },
-    /// The socket takes bytes again, or is broken, after [`Io::send_parts`] could not send all.
-    Room {
-        /// The connection.
-        conn: ConnIndex,
-    },
     /// The connection's descriptor is closed and its index is free.
     Closed {
         /// The connection.
@@ -115,8 +110,8 @@ pub trait Io {
 
     /// Sends as much of `parts`, one behind the other, as the socket takes at once, and says how
     /// many bytes that was; `None` when the connection is broken. The bytes are the kernel's copy
-    /// when this returns, so that they may be anybody's. When it was not all, one [`Event::Room`]
-    /// follows, and nothing may be sent before it. `more` says that further bytes follow soon.
+    /// when this returns, so that they may be anybody's; what was not sent is to be sent with
+    /// [`Io::send`], which waits for room. `more` says that further bytes follow soon.
     fn send_parts(&mut self, conn: ConnIndex, parts: &[IoSlice<'_>], more: bool) -> Option<usize>;
 
     /// Stops receiving soon; what is already under way may still arrive.
@@ -166,9 +161,4 @@ fn send_now(fd: RawFd, parts: &[IoSlice<'_>], more: bool) -> Option<usize> {
             Err(_) => return None,
         }
     }
-}
-
-/// The length of all parts.
-fn parts_len(parts: &[IoSlice<'_>]) -> usize {
-    parts.iter().map(|part| part.len()).sum()
 }

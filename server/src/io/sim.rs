@@ -159,8 +159,6 @@ struct Conn {
     ended: bool,
     closing: bool,
     sending: Option<(Vec<u8>, usize)>,
-    /// The worker waits for the client to take bytes again.
-    asking_room: bool,
 }
 
 /// One worker's simulated back end.
@@ -201,8 +199,8 @@ impl SimIo {
             let receivable = !conn.paused
                 && !conn.ended
                 && (!pipe.to_server.is_empty() || pipe.ended || pipe.reset);
-            let sendable = (conn.sending.is_some() || conn.asking_room)
-                && (pipe.reset || pipe.to_client.len() < pipe.window);
+            let sendable =
+                conn.sending.is_some() && (pipe.reset || pipe.to_client.len() < pipe.window);
             !receivable && !sendable && !conn.closing
         };
         self.closed.is_empty()
@@ -277,12 +275,6 @@ impl SimIo {
         let roll = self.dice.below(1 << 20);
         let state = self.conn(conn);
         let pipe = &mut net.pipes[state.pipe];
-        let room = pipe.reset || pipe.to_client.len() < pipe.window;
-        if state.asking_room && room && !state.closing {
-            state.asking_room = false;
-            events.push(Event::Room { conn });
-            return;
-        }
         let Some((bytes, sent)) = &mut state.sending else {
             return;
         };
@@ -380,7 +372,6 @@ impl Io for SimIo {
             ended: false,
             closing: false,
             sending: None,
-            asking_room: false,
         });
     }
 
@@ -408,14 +399,14 @@ impl Io for SimIo {
         let mut net = net.borrow_mut();
         let state = self.conn(conn);
         assert!(
-            state.sending.is_none() && !state.asking_room,
+            state.sending.is_none(),
             "connection {conn}: a second send at once"
         );
         let pipe = &mut net.pipes[state.pipe];
         if pipe.reset {
             return None;
         }
-        let len = super::parts_len(parts);
+        let len: usize = parts.iter().map(|part| part.len()).sum();
         assert!(len > 0, "connection {conn} sends nothing");
         let most = len.min(pipe.window.saturating_sub(pipe.to_client.len()));
         let take = if part == 0 && most > 0 {
@@ -425,7 +416,6 @@ impl Io for SimIo {
         };
         let bytes = parts.iter().flat_map(|part| part.iter());
         pipe.to_client.extend(bytes.take(take));
-        state.asking_room = take < len;
         Some(take)
     }
 

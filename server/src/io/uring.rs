@@ -36,7 +36,6 @@ const KIND_SEND: u64 = 3;
 const KIND_CANCEL: u64 = 4;
 const KIND_RING: u64 = 5;
 const KIND_TIME: u64 = 6;
-const KIND_ROOM: u64 = 7;
 
 /// The only group of provided buffers of a ring.
 const BUFFER_GROUP: u16 = 0;
@@ -59,8 +58,6 @@ struct Conn {
     ended: bool,
     /// The worker wants it gone.
     closing: bool,
-    /// A question whether the socket takes bytes again is in the ring.
-    asking_room: bool,
     /// The buffer in the kernel's hands and how much of it is sent.
     sending: Option<(Vec<u8>, usize)>,
 }
@@ -266,7 +263,7 @@ impl UringIo {
     /// Frees the index when nothing of it is left in the ring.
     fn maybe_free(&mut self, conn: ConnIndex) {
         let state = &mut self.conns[conn as usize];
-        let in_ring = state.receiving || state.asking_room || state.sending.is_some();
+        let in_ring = state.receiving || state.sending.is_some();
         if state.closing && !in_ring && state.fd.is_some() {
             state.fd = None;
             self.register(conn, -1);
@@ -367,14 +364,6 @@ impl Io for UringIo {
             match entry.user_data() >> 56 {
                 KIND_RECEIVE => self.received(&entry, index, events),
                 KIND_SEND => self.sent(entry.result(), index, events),
-                KIND_ROOM => {
-                    let state = &mut self.conns[index as usize];
-                    state.asking_room = false;
-                    if !state.closing {
-                        events.push(Event::Room { conn: index });
-                    }
-                    self.maybe_free(index);
-                }
                 KIND_ACCEPT => {
                     if entry.result() >= 0 {
                         // SAFETY: the kernel has just made this descriptor for us alone.
@@ -462,18 +451,10 @@ impl Io for UringIo {
         let fd = self.raw_fd(conn);
         let state = &mut self.conns[conn as usize];
         assert!(
-            state.sending.is_none() && !state.asking_room,
+            state.sending.is_none(),
             "connection {conn}: a second send at once"
         );
-        let sent = super::send_now(fd, parts, more)?;
-        if sent < super::parts_len(parts) {
-            state.asking_room = true;
-            let entry = opcode::PollAdd::new(Fixed(conn), libc::POLLOUT as u32)
-                .build()
-                .user_data(tag(KIND_ROOM, conn));
-            self.push(entry);
-        }
-        Some(sent)
+        super::send_now(fd, parts, more)
     }
 
     fn pause(&mut self, conn: ConnIndex) {
@@ -514,19 +495,13 @@ impl Io for UringIo {
             return;
         }
         state.closing = true;
-        let (receiving, asking_room) = (state.receiving, state.asking_room);
+        let receiving = state.receiving;
         // Ends a send that the peer never reads.
         if state.sending.is_some() {
             let _ = nix::sys::socket::shutdown(fd, nix::sys::socket::Shutdown::Both);
         }
         if receiving {
             self.cancel_receive(conn);
-        }
-        if asking_room {
-            let entry = opcode::AsyncCancel::new(tag(KIND_ROOM, conn))
-                .build()
-                .user_data(tag(KIND_CANCEL, conn));
-            self.push(entry);
         }
         self.maybe_free(conn);
     }

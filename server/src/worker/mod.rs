@@ -344,10 +344,6 @@ impl Worker {
                     self.look_at(conn);
                 }
             }
-            Event::Room { conn } => {
-                self.sessions[conn as usize].sending = false;
-                self.look_at(conn);
-            }
             Event::Ended { conn, failed } => {
                 let session = &mut self.sessions[conn as usize];
                 session.ended = true;

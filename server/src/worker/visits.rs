@@ -277,8 +277,11 @@ impl Worker {
                     }
                     return true;
                 }
-                if self.send_lent(io, conn).is_none() {
-                    return false;
+                match self.send_lent(io, conn) {
+                    None => return false,
+                    // The rest of what was made ready is sent as any reply is.
+                    Some(false) => return true,
+                    Some(true) => {}
                 }
                 if self.lent_left == 0 {
                     self.look_at(conn);
@@ -316,8 +319,10 @@ impl Worker {
     }
 
     /// Sends a value that this worker has lent from where it lies, as far as this tick's bytes go,
-    /// with what is ready before and behind it. `None` when the connection is broken.
-    fn send_lent(&mut self, io: &mut impl Io, conn: ConnIndex) -> Option<()> {
+    /// with what is ready before and behind it. False when the socket took less; then the next piece
+    /// is copied, so that a slow reader is waited for as with any reply. `None` when the connection
+    /// is broken.
+    fn send_lent(&mut self, io: &mut impl Io, conn: ConnIndex) -> Option<bool> {
         let session = &mut self.sessions[conn as usize];
         let Some((&mut stream, _)) = session.replies.streaming() else {
             panic!("connection {conn} has no lent value to send");
@@ -340,7 +345,6 @@ impl Worker {
         let sent = io.send_parts(conn, &parts, !whole)?;
         drop(parts);
         self.keeper.counters.bytes_written += sent as u64;
-        session.sending = sent < all;
         if session.replies.sent_parts(sent, offered) {
             self.keeper.drop_loan(stream.loan);
             // There is room for further replies again, and nothing else may come that says so.
@@ -348,7 +352,17 @@ impl Worker {
                 self.look_at(conn);
             }
         }
-        Some(())
+        let session = &mut self.sessions[conn as usize];
+        if sent < all
+            && session.replies.out.is_empty()
+            && let Some((stream, out)) = session.replies.streaming()
+        {
+            self.keeper
+                .read_loan(stream.loan, stream.at, &mut Tail(out));
+            stream.at += out.len() as u32;
+            session.replies.end_stream_if_done();
+        }
+        Some(sent == all)
     }
 
     /// Gives loans of sessions that are gone back to the workers that made them.
