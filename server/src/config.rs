@@ -82,7 +82,8 @@ pub const REPLIES_MAX_BYTES: usize = 32 << 20;
 /// holds no copy of them.
 pub const LEND_MIN_BYTES: usize = 16 << 10;
 
-/// A value lent by another worker is copied to its session in pieces of this size.
+/// A value lent by another worker, or to a slow reader, is copied to its session in pieces of this
+/// size.
 pub const PIECE_BYTES: usize = 64 << 10;
 
 /// Bytes of values lent by a worker to its own sessions that all of them together hand to the
