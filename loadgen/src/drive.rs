@@ -13,15 +13,18 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::client::{Kind, Pipeline, Terms};
+use crate::client::{Pipeline, Terms};
+use crate::ketama::Ring;
+use crate::kind::Kind;
+use crate::live::Pulse;
 use crate::plan::{DRAIN, FILL_DEPTH, OUT_BYTES};
 use crate::schedule::Schedule;
 use crate::tally::Tally;
-use crate::transport::{Events, Transport};
-use crate::workload::{Requests, Workload};
+use crate::transport::{Address, Events, Family, Transport, connect};
+use crate::workload::{Ask, Requests, Workload, mix};
 
-/// How long an idle loop looks before it sleeps. Looking costs the server nothing, while waking
-/// a sleeper is paid by the server's core.
+/// How long an idle loop looks before it sleeps, unless it is told to sleep at once. Looking costs
+/// the server nothing, while waking a sleeper is paid by the server's core and shows in the latency.
 const LOOK_NS: u64 = 50_000;
 
 /// An open loop does not sleep when a request is due within this time: on a virtual machine a
@@ -56,24 +59,89 @@ pub const ENDLESS: u64 = u64::MAX;
 
 struct Connection {
     pipeline: Pipeline,
-    requests: Requests,
     /// Rendered, not yet taken by the transport.
     out: Vec<u8>,
-    /// Requests it still has to offer in a closed loop.
-    left: u64,
     open: bool,
     touched: bool,
+    /// Requests of the stream it may still carry before it is replaced.
+    life: u64,
+}
+
+/// A stream of requests in a closed loop, and what is left of it. Its connections, one to each
+/// server, stand one after the other.
+struct Client {
+    requests: Requests,
+    left: u64,
+    /// Drawn, but its connection could not take it yet.
+    pending: Option<Ask>,
+}
+
+/// How connections are replaced after so many requests.
+#[derive(Clone, Copy)]
+pub struct Renewal<'a> {
+    /// Requests on each.
+    pub interval: u64,
+    /// Where to.
+    pub addresses: &'a [Address],
+    /// What addresses a name may lead to.
+    pub family: Family,
+    /// How long connecting may take.
+    pub timeout: Option<Duration>,
+}
+
+/// What the threads of a run have in common.
+#[derive(Clone, Copy)]
+pub struct Common<'a> {
+    /// How replies are looked at.
+    pub terms: &'a Terms,
+    /// The run's time.
+    pub clock: Clock,
+    /// Ends the run early.
+    pub stop: &'a AtomicBool,
+    /// Which of several servers has a key.
+    pub ring: Option<&'a Ring>,
+    /// Servers.
+    pub server_count: usize,
+    /// Keys on the longest retrieval.
+    pub keys_per_get: usize,
+    /// Whether misses are followed by writes.
+    pub set_on_miss: bool,
+    /// Whether an open loop sends all requests for a key on one connection while that has room,
+    /// so that the server sees them in order.
+    pub key_keeps_client: bool,
+    /// Whether an idle loop looks for a while before it sleeps.
+    pub looks: bool,
+    /// Whether connections last for the whole run, or how they do not.
+    pub renewal: Option<Renewal<'a>>,
 }
 
 /// One thread's connections and their transport.
 pub struct Driver<'a, T> {
     transport: T,
     connections: Vec<Connection>,
+    clients: Vec<Client>,
     touched: Vec<usize>,
-    terms: &'a Terms,
-    clock: Clock,
-    stop: &'a AtomicBool,
+    /// Connections at the end of their life on which nothing is awaited.
+    spent: Vec<usize>,
+    common: Common<'a>,
+    pulse: &'a Pulse,
     idle_since_ns: Option<u64>,
+}
+
+impl Connection {
+    /// Whether it has to be replaced before it can be used again.
+    #[inline]
+    fn is_spent(&self) -> bool {
+        self.life == 0 && self.pipeline.unfinished_count() == 0 && self.out.is_empty()
+    }
+
+    /// Counts a request of the stream.
+    #[inline]
+    fn spend(&mut self) {
+        if self.life != ENDLESS {
+            self.life -= 1;
+        }
+    }
 }
 
 /// Receives a turn's events.
@@ -85,6 +153,19 @@ struct Sink<'a> {
     clock: Clock,
     now_ns: u64,
     hopeless: Vec<usize>,
+}
+
+/// Which server has the key of a request.
+#[inline]
+fn server_of(common: &Common, ask: &Ask) -> usize {
+    let Some(ring) = common.ring else {
+        return 0;
+    };
+    let key = match ask.kind {
+        Kind::Incr => common.terms.keys.counter(ask.key),
+        _ => common.terms.keys.key(ask.key),
+    };
+    ring.server_of(key.as_ref())
 }
 
 fn touch(connections: &mut [Connection], touched: &mut Vec<usize>, connection: usize) {
@@ -145,14 +226,13 @@ impl Events for Sink<'_> {
 }
 
 impl<'a, T: Transport> Driver<'a, T> {
-    /// A driver of connected `sockets`, each with the stream of requests `requests` makes for it.
+    /// A driver of connected `sockets`: for each client one to each server. `first` is the number
+    /// of its first connection among those of all threads.
     pub fn new(
         sockets: Vec<OwnedFd>,
-        terms: &'a Terms,
-        clock: Clock,
-        stop: &'a AtomicBool,
-        keys_per_get: usize,
-        mut requests: impl FnMut(usize) -> Requests,
+        first: usize,
+        common: Common<'a>,
+        pulse: &'a Pulse,
     ) -> io::Result<Self> {
         let count = sockets.len();
         let transport = T::new(sockets)?;
@@ -160,24 +240,28 @@ impl<'a, T: Transport> Driver<'a, T> {
             transport,
             connections: (0..count)
                 .map(|connection| Connection {
-                    pipeline: Pipeline::new(1, keys_per_get),
-                    requests: requests(connection),
+                    pipeline: Pipeline::new(
+                        (first + connection) as u64,
+                        1,
+                        common.keys_per_get,
+                        common.set_on_miss,
+                    ),
                     out: Vec::new(),
-                    left: ENDLESS,
                     open: true,
                     touched: false,
+                    life: common.renewal.map_or(ENDLESS, |renewal| renewal.interval),
                 })
                 .collect(),
+            clients: Vec::new(),
             touched: Vec::with_capacity(count),
-            terms,
-            clock,
-            stop,
+            spent: Vec::new(),
+            common,
+            pulse,
             idle_since_ns: None,
         })
     }
 
-    /// Writes keys `first..=last` of each connection's range once. `ranges` has one entry per
-    /// connection.
+    /// Writes keys `first..=last` of each client's range once. `ranges` has one entry per client.
     pub fn fill(
         &mut self,
         workload: &Workload,
@@ -185,84 +269,93 @@ impl<'a, T: Transport> Driver<'a, T> {
         ranges: &[Option<(u64, u64)>],
         tally: &mut Tally,
     ) -> io::Result<()> {
-        let mut streams = Vec::with_capacity(ranges.len());
-        for (index, (connection, range)) in self.connections.iter_mut().zip(ranges).enumerate() {
-            let (first, last) = range.unwrap_or((workload.keys.minimum(), workload.keys.minimum()));
-            let fill = Requests::fill(workload, first, last, stream + index as u64);
-            streams.push(std::mem::replace(&mut connection.requests, fill));
-            connection.left = range.map_or(0, |(first, last)| last - first + 1);
-        }
+        let nothing = (workload.keys.minimum(), workload.keys.minimum());
+        self.clients = ranges
+            .iter()
+            .enumerate()
+            .map(|(index, range)| {
+                let (first, last) = range.unwrap_or(nothing);
+                Client {
+                    requests: Requests::fill(workload, first, last, stream + index as u64),
+                    left: range.map_or(0, |(first, last)| last - first + 1),
+                    pending: None,
+                }
+            })
+            .collect();
         self.set_depth(FILL_DEPTH);
-        let end_ns = u64::MAX;
-        self.pump(end_ns, tally)?;
-        for (connection, stream) in self.connections.iter_mut().zip(streams) {
-            connection.requests = stream;
-            connection.left = ENDLESS;
-        }
-        Ok(())
+        self.pump(FILL_DEPTH, u64::MAX, tally)
     }
 
-    /// Keeps `depth` requests outstanding on each connection, until the tally's window ends or
-    /// each connection has had `requests` answered.
+    /// Keeps `depth` requests outstanding for each client, until the tally's window ends or each
+    /// has had `requests` answered or its stream ends. `streams` has one entry per client.
     pub fn closed_loop(
         &mut self,
         depth: usize,
         requests: Option<u64>,
+        streams: Vec<Requests>,
         tally: &mut Tally,
     ) -> io::Result<()> {
-        for connection in &mut self.connections {
-            connection.left = requests.unwrap_or(ENDLESS);
-        }
+        self.clients = streams
+            .into_iter()
+            .map(|stream| Client {
+                left: requests.unwrap_or(ENDLESS).min(stream.left()),
+                requests: stream,
+                pending: None,
+            })
+            .collect();
         self.set_depth(depth);
         let end_ns = tally.window_ns.end;
-        self.pump(end_ns, tally)?;
+        self.pump(depth, end_ns, tally)?;
         self.drain(tally)
     }
 
     fn set_depth(&mut self, depth: usize) {
         for connection in &mut self.connections {
-            connection.pipeline.set_depth(depth);
+            connection
+                .pipeline
+                .set_depth(depth, self.common.keys_per_get);
         }
     }
 
     /// The closed loop: until `end_ns`, or until nothing is left to send and all is answered.
-    fn pump(&mut self, end_ns: u64, tally: &mut Tally) -> io::Result<()> {
+    fn pump(&mut self, depth: usize, end_ns: u64, tally: &mut Tally) -> io::Result<()> {
         for connection in 0..self.connections.len() {
             touch(&mut self.connections, &mut self.touched, connection);
         }
-        let mut meter = Meter::new(tally.window_ns.clone());
+        let mut meter = Meter::new(tally.window_ns.clone(), self.pulse);
         loop {
-            let now_ns = self.clock.now_ns();
+            let now_ns = self.common.clock.now_ns();
             meter.turn(now_ns, tally);
-            if now_ns >= end_ns || self.stop.load(Ordering::Relaxed) {
+            if now_ns >= end_ns || self.common.stop.load(Ordering::Relaxed) {
                 break;
             }
-            let offered = self.top_up(now_ns);
+            let offered = self.top_up(depth, now_ns);
+            self.renew(tally);
             let idle = offered == 0;
             let wait = self.wait(now_ns, idle, end_ns);
             let events = self.turn(wait, tally)?;
             meter.worked(offered + events > 0);
-            if offered + events == 0 && self.finished() {
-                break;
-            }
             if self.finished() {
                 break;
             }
         }
-        meter.end(self.clock.now_ns(), tally);
+        meter.end(self.common.clock.now_ns(), tally);
         Ok(())
     }
 
     fn finished(&self) -> bool {
-        // The common case answers at the first connection.
-        self.connections.iter().all(|connection| {
-            !connection.open
-                || (connection.left == 0 && connection.pipeline.outstanding_count() == 0)
+        let own = self.connections.chunks(self.common.server_count);
+        // The common case answers at the first client.
+        own.zip(&self.clients).all(|(connections, client)| {
+            (client.left == 0 || connections.iter().all(|connection| !connection.open))
+                && connections.iter().all(|connection| {
+                    !connection.open || connection.pipeline.unfinished_count() == 0
+                })
         })
     }
 
     /// Fills touched pipelines and sends what they rendered; returns how many requests.
-    fn top_up(&mut self, now_ns: u64) -> usize {
+    fn top_up(&mut self, depth: usize, now_ns: u64) -> usize {
         let mut offered = 0;
         while let Some(index) = self.touched.pop() {
             let connection = &mut self.connections[index];
@@ -270,22 +363,19 @@ impl<'a, T: Transport> Driver<'a, T> {
             if !connection.open {
                 continue;
             }
-            while connection.left > 0
-                && connection.pipeline.has_room()
-                && connection.out.len() < OUT_BYTES
+            while connection
+                .pipeline
+                .offer_follow_up(self.common.terms, now_ns, &mut connection.out)
+                .is_some()
             {
-                connection.pipeline.offer(
-                    &mut connection.requests,
-                    self.terms,
-                    now_ns,
-                    now_ns,
-                    &mut connection.out,
-                );
-                if connection.left != ENDLESS {
-                    connection.left -= 1;
-                }
                 offered += 1;
             }
+            if self.connections[index].is_spent() {
+                self.spent.push(index);
+                continue;
+            }
+            offered += self.top_up_client(index, depth, now_ns);
+            let connection = &mut self.connections[index];
             if !connection.out.is_empty() {
                 // Not taken: `sent` will touch the connection again.
                 self.transport.send(index, &mut connection.out);
@@ -294,8 +384,61 @@ impl<'a, T: Transport> Driver<'a, T> {
         offered
     }
 
-    /// Sends what is due when it is due, until the tally's window ends, with at most `depth`
-    /// requests outstanding on each connection. `requests` is the stream of the whole thread.
+    /// Offers what the client of connection `index` may send; returns how many requests.
+    #[inline]
+    fn top_up_client(&mut self, index: usize, depth: usize, now_ns: u64) -> usize {
+        let server_count = self.common.server_count;
+        let client = &mut self.clients[index / server_count];
+        let first = index - index % server_count;
+        let mut offered = 0;
+        while client.left > 0 {
+            let own = &self.connections[first..first + server_count];
+            let unfinished: usize = own
+                .iter()
+                .map(|connection| connection.pipeline.unfinished_count())
+                .sum();
+            if unfinished >= depth {
+                break;
+            }
+            let ask = match client.pending.take() {
+                Some(ask) => ask,
+                None if self.connections[index].out.len() >= OUT_BYTES => break,
+                None => client.requests.next_ask(),
+            };
+            let target = first + server_of(&self.common, &ask);
+            let connection = &mut self.connections[target];
+            if !connection.open {
+                // One of its servers is gone: the client ends.
+                client.left = 0;
+                break;
+            }
+            if connection.out.len() >= OUT_BYTES || connection.life == 0 {
+                client.pending = Some(ask);
+                break;
+            }
+            connection.spend();
+            connection.pipeline.offer(
+                &ask,
+                &mut client.requests,
+                self.common.terms,
+                now_ns,
+                now_ns,
+                &mut connection.out,
+            );
+            if client.left != ENDLESS {
+                client.left -= 1;
+            }
+            offered += 1;
+            if target != index {
+                touch(&mut self.connections, &mut self.touched, target);
+            }
+        }
+        offered
+    }
+
+    /// Sends what is due when it is due, until the tally's window ends or the stream does, with at
+    /// most `depth` requests outstanding on each connection. `requests` is the stream of the whole
+    /// thread.
     pub fn open_loop(
         &mut self,
         depth: usize,
@@ -305,31 +448,45 @@ impl<'a, T: Transport> Driver<'a, T> {
         tally: &mut Tally,
     ) -> io::Result<()> {
         self.set_depth(depth);
+        let terms = self.common.terms;
         let end_ns = tally.window_ns.end;
+        let client_count = self.connections.len() / self.common.server_count;
         let mut next = 0;
+        let mut pending = None;
         // When every connection was last seen full: until then a request waits for the server.
         let mut blocked_ns = 0;
-        let mut meter = Meter::new(tally.window_ns.clone());
+        let mut meter = Meter::new(tally.window_ns.clone(), self.pulse);
         loop {
-            let now_ns = self.clock.now_ns();
+            let now_ns = self.common.clock.now_ns();
             meter.turn(now_ns, tally);
-            if now_ns >= end_ns || self.stop.load(Ordering::Relaxed) {
+            if now_ns >= end_ns || self.common.stop.load(Ordering::Relaxed) {
                 break;
             }
             let mut offered = 0;
-            loop {
-                let due_ns = start_ns + schedule.due_ns();
+            while offered < TURN_REQUESTS {
+                let due_ns = schedule.due_ns().saturating_add(start_ns);
                 if due_ns > now_ns || due_ns >= end_ns {
                     break;
                 }
-                let Some(index) = self.with_room(&mut next) else {
+                let ask: Ask = match pending.take() {
+                    Some(ask) => ask,
+                    None => requests.next_ask(),
+                };
+                let server = server_of(&self.common, &ask);
+                if self.common.key_keeps_client {
+                    next = (mix(ask.key) % client_count as u64) as usize;
+                }
+                let Some(index) = self.with_room(&mut next, server) else {
+                    pending = Some(ask);
                     blocked_ns = now_ns;
                     break;
                 };
                 let connection = &mut self.connections[index];
+                connection.spend();
                 connection.pipeline.offer(
+                    &ask,
                     requests,
-                    self.terms,
+                    terms,
                     due_ns,
                     now_ns,
                     &mut connection.out,
@@ -341,39 +498,61 @@ impl<'a, T: Transport> Driver<'a, T> {
                 }
                 schedule.advance();
                 offered += 1;
-                if offered == TURN_REQUESTS {
-                    break;
-                }
             }
             while let Some(index) = self.touched.pop() {
                 let connection = &mut self.connections[index];
                 connection.touched = false;
-                if connection.open && !connection.out.is_empty() {
+                if !connection.open {
+                    continue;
+                }
+                while let Some(due_ns) =
+                    connection
+                        .pipeline
+                        .offer_follow_up(terms, now_ns, &mut connection.out)
+                {
+                    if tally.window_ns.contains(&due_ns) {
+                        tally.offered += 1;
+                        tally.lateness.record(now_ns.saturating_sub(due_ns));
+                    }
+                    offered += 1;
+                }
+                if !connection.out.is_empty() {
                     self.transport.send(index, &mut connection.out);
+                } else if connection.is_spent() {
+                    self.spent.push(index);
                 }
             }
-            let due_ns = start_ns + schedule.due_ns();
+            self.renew(tally);
+            let due_ns = schedule.due_ns().saturating_add(start_ns);
             let wait = self.wait(now_ns, offered == 0, due_ns.saturating_sub(WAKE_NS));
             let events = self.turn(wait, tally)?;
             meter.worked(offered + events > 0);
-            if self.connections.iter().all(|connection| !connection.open) {
+            let ended = schedule.ended()
+                && self.connections.iter().all(|connection| {
+                    !connection.open || connection.pipeline.unfinished_count() == 0
+                });
+            if ended || self.connections.iter().all(|connection| !connection.open) {
                 break;
             }
         }
-        let ended_ns = self.clock.now_ns();
+        let ended_ns = self.common.clock.now_ns();
         meter.end(ended_ns, tally);
         self.drain(tally)?;
         // What was due and never sent counts as offered, with the age it reached.
-        let now_ns = self.clock.now_ns();
-        if !self.stop.load(Ordering::Relaxed) {
-            while start_ns + schedule.due_ns() < end_ns {
+        let now_ns = self.common.clock.now_ns();
+        if !self.common.stop.load(Ordering::Relaxed) {
+            while !schedule.ended() && start_ns + schedule.due_ns() < end_ns {
                 let due_ns = start_ns + schedule.due_ns();
+                let kind = match pending.take() {
+                    Some(ask) => ask.kind,
+                    None => requests.next_ask().kind,
+                };
                 if tally.window_ns.contains(&due_ns) {
                     tally.offered += 1;
                     tally
                         .lateness
                         .record(ended_ns.saturating_sub(due_ns.max(blocked_ns)));
-                    tally.gave_up(Kind::Get, due_ns, None, now_ns);
+                    tally.gave_up(kind, due_ns, None, now_ns);
                 }
                 schedule.advance();
             }
@@ -381,22 +560,59 @@ impl<'a, T: Transport> Driver<'a, T> {
         Ok(())
     }
 
-    /// The next connection in turn that can take a request.
-    fn with_room(&self, next: &mut usize) -> Option<usize> {
-        for _ in 0..self.connections.len() {
-            let index = *next;
-            *next = if index + 1 == self.connections.len() {
+    /// The next connection in turn to this server that can take a request.
+    fn with_room(&self, next: &mut usize, server: usize) -> Option<usize> {
+        let client_count = self.connections.len() / self.common.server_count;
+        for _ in 0..client_count {
+            let index = *next * self.common.server_count + server;
+            *next = if *next + 1 == client_count {
                 0
             } else {
-                index + 1
+                *next + 1
             };
             let connection = &self.connections[index];
-            if connection.open && connection.pipeline.has_room() && connection.out.len() < OUT_BYTES
+            if connection.open
+                && connection.life > 0
+                && connection.pipeline.has_room()
+                && connection.out.len() < OUT_BYTES
             {
                 return Some(index);
             }
         }
         None
+    }
+
+    /// Replaces connections at the end of their life.
+    fn renew(&mut self, tally: &mut Tally) {
+        let Some(renewal) = self.common.renewal else {
+            return;
+        };
+        for index in std::mem::take(&mut self.spent) {
+            // It may be in the list twice.
+            if !self.connections[index].open || !self.connections[index].is_spent() {
+                continue;
+            }
+            let address = &renewal.addresses[index % self.common.server_count];
+            let replaced = connect(address, renewal.family, renewal.timeout)
+                .and_then(|socket| self.transport.replace(index, socket));
+            let connection = &mut self.connections[index];
+            match replaced {
+                Ok(None) => {
+                    connection.life = renewal.interval;
+                    touch(&mut self.connections, &mut self.touched, index);
+                }
+                // Its last send has not been reported yet.
+                Ok(Some(_)) => self.spent.push(index),
+                Err(error) => {
+                    connection.open = false;
+                    self.transport.close(index);
+                    tally.faults.lost_connections += 1;
+                    tally
+                        .faults
+                        .note(|| format!("a connection could not be renewed: {error}"));
+                }
+            }
+        }
     }
 
     /// How long the next turn may sleep: not at all while there is something to do, or shortly
@@ -407,7 +623,8 @@ impl<'a, T: Transport> Driver<'a, T> {
             return None;
         }
         let since_ns = *self.idle_since_ns.get_or_insert(now_ns);
-        if now_ns - since_ns < LOOK_NS || until_ns <= now_ns {
+        let look_ns = if self.common.looks { LOOK_NS } else { 0 };
+        if now_ns - since_ns < look_ns || until_ns <= now_ns {
             return None;
         }
         Some(Duration::from_nanos((until_ns - now_ns).min(SLEEP_NS)))
@@ -418,9 +635,9 @@ impl<'a, T: Transport> Driver<'a, T> {
         let mut sink = Sink {
             connections: &mut self.connections,
             touched: &mut self.touched,
-            terms: self.terms,
+            terms: self.common.terms,
             tally,
-            clock: self.clock,
+            clock: self.common.clock,
             now_ns: 0,
             hopeless: Vec::new(),
         };
@@ -433,7 +650,7 @@ impl<'a, T: Transport> Driver<'a, T> {
 
     /// Waits for outstanding replies, at most [`DRAIN`], then gives up on the rest.
     fn drain(&mut self, tally: &mut Tally) -> io::Result<()> {
-        let limit_ns = self.clock.now_ns() + DRAIN.as_nanos() as u64;
+        let limit_ns = self.common.clock.now_ns() + DRAIN.as_nanos() as u64;
         loop {
             for index in 0..self.connections.len() {
                 let connection = &mut self.connections[index];
@@ -443,7 +660,7 @@ impl<'a, T: Transport> Driver<'a, T> {
                 }
             }
             self.touched.clear();
-            let now_ns = self.clock.now_ns();
+            let now_ns = self.common.clock.now_ns();
             let waiting = self
                 .connections
                 .iter()
@@ -453,7 +670,7 @@ impl<'a, T: Transport> Driver<'a, T> {
             }
             self.turn(Some(Duration::from_nanos(limit_ns - now_ns)), tally)?;
         }
-        let now_ns = self.clock.now_ns();
+        let now_ns = self.common.clock.now_ns();
         for connection in &mut self.connections {
             connection.pipeline.give_up(now_ns, tally);
             connection.out.clear();
@@ -463,17 +680,19 @@ impl<'a, T: Transport> Driver<'a, T> {
 }
 
 /// CPU time and busy time of a thread inside the measured window.
-struct Meter {
+struct Meter<'a> {
     window_ns: Range<u64>,
+    pulse: &'a Pulse,
     cpu_from_ns: Option<u64>,
     turn_from_ns: u64,
     worked: bool,
 }
 
-impl Meter {
-    fn new(window_ns: Range<u64>) -> Self {
+impl<'a> Meter<'a> {
+    fn new(window_ns: Range<u64>, pulse: &'a Pulse) -> Self {
         Self {
             window_ns,
+            pulse,
             cpu_from_ns: None,
             turn_from_ns: 0,
             worked: false,
@@ -482,6 +701,7 @@ impl Meter {
 
     #[inline]
     fn turn(&mut self, now_ns: u64, tally: &mut Tally) {
+        self.pulse.beat(now_ns, tally);
         if now_ns < self.window_ns.start {
             return;
         }

@@ -4,23 +4,44 @@
 //! while the server stalls nothing is sent, and the requests that would have shown it are never
 //! made. With a rate given, this one sends what is due when it is due and measures from there.
 //!
-//! - [`workload`]: what is asked. Keys, values and the mix, from a seed.
+//! - [`workload`]: what is asked. Keys, values, lives and the mix, from a seed; presets and traces.
 //! - [`schedule`]: when it is due.
-//! - [`client`]: one connection without its socket: what is outstanding, whether the replies are right.
+//! - [`ketama`]: which of several servers is asked.
+//! - [`client`]: one connection without its socket: what is outstanding, whether the replies are
+//!   right, and what they lead to.
 //! - [`transport`]: bytes between connections and sockets, by io_uring or epoll.
 //! - [`drive`]: the loop of one thread over all of these.
 //! - [`run`]: threads and phases: connect, fill, warm up, measure, drain.
-//! - [`tally`], [`verdict`], [`report`]: what was seen, whether to believe it, and how it is told.
+//! - [`trial`]: repetitions, a sweep over rates, a search for the highest that holds.
+//! - [`tally`], [`timeline`], [`verdict`], [`report`]: what was seen, whether to believe it, and
+//!   how it is told. [`live`]: the same while it lasts.
 //! - [`cli`] and [`plan`]: what was asked for, checked.
+//!
+//! ```text
+//!            Requests ---ask---> Pipeline ---bytes---> Transport ---> server
+//!  (seed, preset, trace)         |    ^                    |
+//!                     follow-ups +----+ <-----bytes--------+
+//!                                |
+//!                                +--done---> Tally ---> verdict ---> reports
+//! ```
+//!
+//! What a run does not have: TLS, authentication, the binary protocol, and with several servers
+//! a get of more than one key. A trace is held in memory as a whole. Connecting, also when a
+//! connection is replaced, happens in the loop of its thread and shows as its lag.
 
 pub mod cli;
 pub mod client;
 pub mod drive;
+pub mod ketama;
+pub mod kind;
+pub mod live;
 pub mod plan;
 pub mod report;
 pub mod run;
 pub mod schedule;
 pub mod tally;
+pub mod timeline;
 pub mod transport;
+pub mod trial;
 pub mod verdict;
 pub mod workload;

@@ -5,9 +5,9 @@
 
 use std::time::Duration;
 
-use crate::client::Verify;
+use crate::client::{Dialect, Verify};
 use crate::schedule::Arrival;
-use crate::transport::Address;
+use crate::transport::{Address, Family};
 use crate::workload::Workload;
 
 /// Requests outstanding on one connection of an open loop, at most, unless told otherwise. A server that stalls for a
@@ -34,7 +34,7 @@ pub enum Pace {
     },
     /// Requests are due at times that do not depend on the server.
     Open {
-        /// All threads together, requests a second.
+        /// All threads together, requests a second. For a recording, its average.
         rate: f64,
         /// Requests outstanding on one connection, at most; what is due beyond that waits.
         depth: usize,
@@ -48,8 +48,10 @@ pub enum Pace {
 pub enum Length {
     /// After this time.
     Time(Duration),
-    /// After this many requests on each connection.
+    /// After this many requests of each client.
     Requests(u64),
+    /// When the trace ends.
+    Trace,
 }
 
 /// Which transport carries the bytes.
@@ -66,11 +68,19 @@ pub enum Io {
 /// A run.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// The server.
-    pub address: Address,
+    /// The servers; with more than one, each key has its own by ketama.
+    pub addresses: Vec<Address>,
+    /// What addresses a name may lead to.
+    pub family: Family,
+    /// How long connecting may take.
+    pub connect_timeout: Option<Duration>,
+    /// Requests after which a connection is replaced.
+    pub reconnect_interval: Option<u64>,
+    /// What is spoken.
+    pub dialect: Dialect,
     /// Generator threads.
     pub threads: usize,
-    /// Connections of each thread.
+    /// Clients of each thread: connections, or with several servers sets of one to each.
     pub connections: usize,
     /// Closed or open.
     pub pace: Pace,
@@ -80,6 +90,8 @@ pub struct Plan {
     pub warmup: Duration,
     /// Keys, values, mix.
     pub workload: Workload,
+    /// How much faster than recorded a trace is replayed.
+    pub trace_speed: f64,
     /// Seed of everything drawn.
     pub seed: u64,
     /// Whether connections draw from seeds of their own.
@@ -94,12 +106,25 @@ pub struct Plan {
     pub pin: Option<usize>,
     /// The transport.
     pub io: Io,
+    /// Whether a thread with nothing to do looks for a while before it sleeps.
+    pub looks: bool,
 }
 
 impl Plan {
+    /// Clients of all threads.
+    pub fn client_count(&self) -> usize {
+        self.threads * self.connections
+    }
+
     /// Connections of all threads.
     pub fn connection_count(&self) -> usize {
-        self.threads * self.connections
+        self.client_count() * self.addresses.len()
+    }
+
+    /// The servers, for sentences.
+    pub fn servers(&self) -> String {
+        let names: Vec<String> = self.addresses.iter().map(Address::to_string).collect();
+        names.join(", ")
     }
 }
 

@@ -12,19 +12,22 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use crate::client::Terms;
-use crate::drive::{Clock, Driver};
+use crate::drive::{Clock, Common, Driver, Renewal};
+use crate::ketama::Ring;
+use crate::live::{BEAT, Progress, Pulse};
 use crate::plan::{Io, Length, Pace, Plan};
-use crate::schedule::Schedule;
+use crate::schedule::{Arrival, Schedule};
 use crate::tally::Tally;
 use crate::transport::epoll::Epoll;
 use crate::transport::uring::Uring;
 use crate::transport::{Transport, connect};
-use crate::workload::{Requests, mix, share};
+use crate::workload::{Mix, Requests, mix, share};
 
 /// Between the moment all threads are ready and the first request.
 const LEAD_NS: u64 = 1_000_000;
 
 /// A finished run.
+#[derive(Clone)]
 pub struct Outcome {
     /// What all threads saw, merged.
     pub tally: Tally,
@@ -51,6 +54,15 @@ pub enum Phase {
     Measured,
 }
 
+/// What a run lets others know while it lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News<'a> {
+    /// A phase has begun.
+    Phase(Phase),
+    /// How far it has come.
+    Progress(&'a Progress),
+}
+
 /// What a thread brings home.
 struct Part {
     tally: Tally,
@@ -59,9 +71,9 @@ struct Part {
     end_ns: u64,
 }
 
-/// Carries out `plan`. `stop` ends it early; `announce` is called when a phase begins, outside the
-/// threads that make the load. The error is a sentence for the user.
-pub fn run(plan: &Plan, stop: &AtomicBool, announce: &dyn Fn(Phase)) -> Result<Outcome, String> {
+/// Carries out `plan`. `stop` ends it early; `announce` is called now and then, outside the threads
+/// that make the load. The error is a sentence for the user.
+pub fn run(plan: &Plan, stop: &AtomicBool, announce: &dyn Fn(News)) -> Result<Outcome, String> {
     let uring = match plan.io {
         Io::Epoll => false,
         Io::Uring => {
@@ -111,17 +123,33 @@ fn raise_file_limit(needed: u64) -> Result<(), String> {
 fn run_on<T: Transport>(
     plan: &Plan,
     stop: &AtomicBool,
-    announce: &dyn Fn(Phase),
+    announce: &dyn Fn(News),
     io_name: &'static str,
 ) -> Result<Outcome, String> {
     let workload = &plan.workload;
-    let terms = Terms::new(workload.keys.clone(), workload.value_bytes, plan.verify);
+    let terms = Terms::new(workload, plan.dialect, plan.verify);
     let clock = Clock::start();
+    let pulses: Vec<Pulse> = (0..plan.threads).map(|_| Pulse::default()).collect();
+    let ring = (plan.addresses.len() > 1).then(|| Ring::new(&plan.addresses));
     let shared = Shared {
         plan,
-        terms: &terms,
-        clock,
-        stop,
+        common: Common {
+            terms: &terms,
+            clock,
+            stop,
+            ring: ring.as_ref(),
+            server_count: plan.addresses.len(),
+            keys_per_get: workload.mix.keys_per_get() as usize,
+            set_on_miss: workload.set_on_miss,
+            looks: plan.looks,
+            renewal: plan.reconnect_interval.map(|interval| Renewal {
+                interval,
+                addresses: &plan.addresses,
+                family: plan.family,
+                timeout: plan.connect_timeout,
+            }),
+            key_keeps_client: matches!(workload.mix, Mix::Recorded(_)),
+        },
         failure: Mutex::new(None),
         failed: AtomicBool::new(false),
         barrier: Barrier::new(plan.threads),
@@ -132,23 +160,44 @@ fn run_on<T: Transport>(
         let threads: Vec<_> = (0..plan.threads)
             .map(|thread| {
                 let shared = &shared;
+                let pulse = &pulses[thread];
                 let tell_window = tell_window.clone();
                 thread::Builder::new()
                     .name(format!("load-{thread}"))
                     .spawn_scoped(scope, move || {
-                        thread_main::<T>(shared, thread, &tell_window)
+                        thread_main::<T>(shared, thread, pulse, &tell_window)
                     })
                     .expect("a thread can be started")
             })
             .collect();
         drop(tell_window);
+        let show = |window: Option<&Range<u64>>| {
+            let now = Duration::from_nanos(clock.now_ns());
+            let of = window.filter(|window| window.end < u64::MAX).map(|window| {
+                let at = now.as_nanos() as u64;
+                let passed = at.clamp(window.start, window.end) - window.start;
+                let whole = window.end - window.start;
+                (
+                    Duration::from_nanos(passed),
+                    Duration::from_nanos(whole - passed),
+                )
+            });
+            announce(News::Progress(&Progress::of(&pulses, now, of)));
+        };
         // Nobody sends a window when the run fails before it begins, and the last sender is
         // dropped when a run ends before its time.
-        if let Ok(Range { start, end }) = window.recv() {
-            wait_until(clock, start, &window);
-            announce(Phase::Measuring);
-            wait_until(clock, end, &window);
-            announce(Phase::Measured);
+        let window = loop {
+            match window.recv_timeout(BEAT) {
+                Ok(told) => break Some((told, window)),
+                Err(mpsc::RecvTimeoutError::Timeout) => show(None),
+                Err(mpsc::RecvTimeoutError::Disconnected) => break None,
+            }
+        };
+        if let Some((told, window)) = window {
+            wait_until(clock, told.start, &window, &|| show(Some(&told)));
+            announce(News::Phase(Phase::Measuring));
+            wait_until(clock, told.end, &window, &|| show(Some(&told)));
+            announce(News::Phase(Phase::Measured));
         }
         threads
             .into_iter()
@@ -173,8 +222,8 @@ fn run_on<T: Transport>(
     let window_ns: Range<u64> = window_ns.unwrap_or(0..0);
     tally.window_ns = window_ns.clone();
     let end_ns = end_ns.min(window_ns.end);
+    tally.trim_timelines();
     // Faults of the fill are faults of the run.
-    fill.gets = Default::default();
     let filled = plan.fill.then_some(fill.stored);
     tally.faults.errors += fill.faults.errors;
     tally.faults.lost_connections += fill.faults.lost_connections;
@@ -194,13 +243,14 @@ fn run_on<T: Transport>(
     })
 }
 
-/// Waits until `until_ns`, or until all threads have ended.
-fn wait_until(clock: Clock, until_ns: u64, threads: &mpsc::Receiver<Range<u64>>) {
+/// Waits until `until_ns`, or until all threads have ended, and calls `show` now and then.
+fn wait_until(clock: Clock, until_ns: u64, threads: &mpsc::Receiver<Range<u64>>, show: &dyn Fn()) {
     loop {
         let left = Duration::from_nanos(until_ns.saturating_sub(clock.now_ns()));
-        match threads.recv_timeout(left) {
+        match threads.recv_timeout(left.min(BEAT)) {
             // The other threads tell the same window.
             Ok(_) => {}
+            Err(mpsc::RecvTimeoutError::Timeout) if left > BEAT => show(),
             Err(_) => return,
         }
     }
@@ -208,9 +258,7 @@ fn wait_until(clock: Clock, until_ns: u64, threads: &mpsc::Receiver<Range<u64>>)
 
 struct Shared<'a> {
     plan: &'a Plan,
-    terms: &'a Terms,
-    clock: Clock,
-    stop: &'a AtomicBool,
+    common: Common<'a>,
     failure: Mutex<Option<String>>,
     failed: AtomicBool,
     barrier: Barrier,
@@ -235,6 +283,7 @@ impl Shared<'_> {
 fn thread_main<T: Transport>(
     shared: &Shared,
     thread: usize,
+    pulse: &Pulse,
     tell_window: &mpsc::Sender<Range<u64>>,
 ) -> Option<Part> {
     let plan = shared.plan;
@@ -243,29 +292,14 @@ fn thread_main<T: Transport>(
     {
         shared.fail(format!("--pin: core {}: {error}", first + thread));
     }
-    let first_connection = thread * plan.connections;
-    let prepared = open_connections(plan)
-        .map_err(|error| format!("cannot connect to {}: {error}", plan.address))
-        .and_then(|sockets| {
-            let connection_count = plan.connection_count() as u64;
-            Driver::<T>::new(
-                sockets,
-                shared.terms,
-                shared.clock,
-                shared.stop,
-                plan.workload.keys_per_get as usize,
-                |connection| {
-                    let stream = (first_connection + connection) as u64;
-                    Requests::new(
-                        &plan.workload,
-                        stream_seed(plan, stream),
-                        stream,
-                        connection_count,
-                    )
-                },
-            )
+    let Common { clock, stop, .. } = shared.common;
+    let first_client = thread * plan.connections;
+    let client_count = plan.client_count() as u64;
+    let prepared = open_connections(plan).and_then(|sockets| {
+        let first_connection = first_client * plan.addresses.len();
+        Driver::<T>::new(sockets, first_connection, shared.common, pulse)
             .map_err(|error| format!("cannot set up the sockets: {error}"))
-        });
+    });
     let mut driver = match prepared {
         Ok(driver) => Some(driver),
         Err(sentence) => {
@@ -281,47 +315,52 @@ fn thread_main<T: Transport>(
         && plan.fill
         && let Some(driver) = &mut driver
     {
-        let before_ns = shared.clock.now_ns();
-        let connection_count = plan.connection_count() as u64;
+        let before_ns = clock.now_ns();
         let ranges: Vec<_> = (0..plan.connections)
-            .map(|connection| {
-                let connection = (first_connection + connection) as u64;
-                share(&plan.workload.keys, connection, connection_count)
+            .map(|client| {
+                let client = (first_client + client) as u64;
+                share(&plan.workload.keys, client, client_count)
             })
             .collect();
-        let outcome = driver.fill(&plan.workload, first_connection as u64, &ranges, &mut fill);
+        let outcome = driver.fill(&plan.workload, first_client as u64, &ranges, &mut fill);
         if let Err(error) = outcome {
             shared.fail(format!("--fill: {error}"));
         }
-        fill_ns = shared.clock.now_ns() - before_ns;
+        fill_ns = clock.now_ns() - before_ns;
     }
-    let ready = shared.together() && !shared.stop.load(Ordering::Relaxed);
+    let ready = shared.together() && !stop.load(Ordering::Relaxed);
     let start_ns = *shared
         .start_ns
         .lock()
         .expect("nobody panics with it")
-        .get_or_insert_with(|| shared.clock.now_ns() + LEAD_NS);
+        .get_or_insert_with(|| clock.now_ns() + LEAD_NS);
     let driver = driver.as_mut().filter(|_| ready)?;
     let warm_ns = start_ns + plan.warmup.as_nanos() as u64;
     let end_ns = match plan.length {
         Length::Time(time) => warm_ns + time.as_nanos() as u64,
-        Length::Requests(_) => u64::MAX,
+        Length::Requests(_) | Length::Trace => u64::MAX,
     };
     let open = matches!(plan.pace, Pace::Open { .. });
     let mut tally = Tally::new(warm_ns..end_ns, open);
-    tally.reserve_seconds();
+    tally.reserve_timelines(|kind| plan.workload.occurs(kind));
     // Nobody listens any more only if the run is being torn down.
     let _ = tell_window.send(tally.window_ns.clone());
-    while shared.clock.now_ns() < start_ns {
+    while clock.now_ns() < start_ns {
         std::hint::spin_loop();
     }
+    let stream_of = |stream: u64, count: u64| {
+        Requests::new(&plan.workload, stream_seed(plan, stream), stream, count)
+    };
     let outcome = match plan.pace {
         Pace::Closed { depth } => {
             let requests = match plan.length {
                 Length::Requests(requests) => Some(requests),
-                Length::Time(_) => None,
+                Length::Time(_) | Length::Trace => None,
             };
-            driver.closed_loop(depth, requests, &mut tally)
+            let streams = (0..plan.connections)
+                .map(|client| stream_of((first_client + client) as u64, client_count))
+                .collect();
+            driver.closed_loop(depth, requests, streams, &mut tally)
         }
         Pace::Open {
             rate,
@@ -329,19 +368,25 @@ fn thread_main<T: Transport>(
             arrival,
         } => {
             let stream = thread as u64;
-            let seed = mix(plan.seed ^ mix(stream + 1));
             let thread_count = plan.threads as u64;
-            let schedule = Schedule::new(arrival, rate, seed, stream, thread_count);
-            let mut requests = Requests::new(
-                &plan.workload,
-                stream_seed(plan, stream),
-                stream,
-                thread_count,
-            );
+            let mut requests = stream_of(stream, thread_count);
+            let schedule = match (&plan.workload.mix, arrival) {
+                (Mix::Recorded(trace), Arrival::Recorded) => Schedule::recorded(
+                    trace
+                        .due_ns(stream, thread_count)
+                        .map(|due_ns| (due_ns as f64 / plan.trace_speed) as u64)
+                        .collect(),
+                ),
+                _ => {
+                    let seed = mix(plan.seed ^ mix(stream + 1));
+                    Schedule::new(arrival, rate, seed, stream, thread_count)
+                        .of_at_most(requests.left())
+                }
+            };
             driver.open_loop(depth, schedule, start_ns, &mut requests, &mut tally)
         }
     };
-    let end_ns = shared.clock.now_ns();
+    let end_ns = clock.now_ns();
     if let Err(error) = outcome {
         shared.fail(format!("the transport failed: {error}"));
     }
@@ -361,9 +406,13 @@ fn stream_seed(plan: &Plan, stream: u64) -> u64 {
     }
 }
 
-fn open_connections(plan: &Plan) -> io::Result<Vec<OwnedFd>> {
-    (0..plan.connections)
-        .map(|_| connect(&plan.address))
+fn open_connections(plan: &Plan) -> Result<Vec<OwnedFd>, String> {
+    let clients = (0..plan.connections).flat_map(|_| &plan.addresses);
+    clients
+        .map(|address| {
+            connect(address, plan.family, plan.connect_timeout)
+                .map_err(|error| format!("cannot connect to {address}: {error}"))
+        })
         .collect()
 }
 

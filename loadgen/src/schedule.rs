@@ -1,6 +1,6 @@
-//! When requests are due: the arrivals of an open loop, computed from a seed.
+//! When requests are due: the arrivals of an open loop, computed from a seed or recorded.
 //!
-//! Always true: due times depend on the seed and the rate alone, never on what the server or the
+//! Always true: due times depend on the seed and the rate, or on the recording, alone, never on what the server or the
 //! generator did, and they never decrease. A generator that is late finds the same due times
 //! waiting for it: nothing is skipped.
 
@@ -15,11 +15,30 @@ pub enum Arrival {
     Constant,
     /// As independent events: exponential gaps.
     Poisson,
+    /// As in the trace that is replayed.
+    Recorded,
 }
 
-/// The endless sequence of due times of one thread, in nanoseconds after its start.
+impl Arrival {
+    /// Its word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Arrival::Constant => "constant",
+            Arrival::Poisson => "poisson",
+            Arrival::Recorded => "recorded",
+        }
+    }
+}
+
+/// The sequence of due times of one thread, in nanoseconds after its start. It ends if it was
+/// recorded.
 pub struct Schedule {
     arrival: Arrival,
+    /// Recorded due times, and how many of them have passed.
+    recorded: Vec<u64>,
+    passed: usize,
+    /// Requests to come; the largest number is endless.
+    left: u64,
     gap_ns: f64,
     next_ns: f64,
     random: Xoshiro256PlusPlus,
@@ -33,6 +52,9 @@ impl Schedule {
         let gap_ns = 1e9 * thread_count as f64 / rate;
         let mut schedule = Self {
             arrival,
+            recorded: Vec::new(),
+            passed: 0,
+            left: u64::MAX,
             gap_ns,
             next_ns: 0.0,
             random: Xoshiro256PlusPlus::seed_from_u64(seed),
@@ -40,22 +62,62 @@ impl Schedule {
         match arrival {
             Arrival::Constant => schedule.next_ns = gap_ns * thread as f64 / thread_count as f64,
             Arrival::Poisson => schedule.advance(),
+            Arrival::Recorded => unreachable!("a recording has no rate"),
         }
         schedule
     }
 
-    /// When the next request is due.
+    /// Due times from a recording, which never decrease.
+    pub fn recorded(due_ns: Vec<u64>) -> Self {
+        let next_ns = due_ns.first().map_or(0.0, |&due_ns| due_ns as f64);
+        Self {
+            arrival: Arrival::Recorded,
+            left: due_ns.len() as u64,
+            recorded: due_ns,
+            passed: 0,
+            gap_ns: 0.0,
+            next_ns,
+            random: Xoshiro256PlusPlus::seed_from_u64(0),
+        }
+    }
+
+    /// Ends after so many requests.
+    pub fn of_at_most(mut self, requests: u64) -> Self {
+        self.left = requests;
+        self
+    }
+
+    /// Whether there is no further request.
+    #[inline]
+    pub fn ended(&self) -> bool {
+        self.left == 0
+    }
+
+    /// When the next request is due; never, if there is none.
     #[inline]
     pub fn due_ns(&self) -> u64 {
+        if self.ended() {
+            return u64::MAX;
+        }
         self.next_ns as u64
     }
 
     /// Goes on to the request after it.
     #[inline]
     pub fn advance(&mut self) {
+        if self.left != u64::MAX {
+            self.left = self.left.saturating_sub(1);
+        }
         let gaps = match self.arrival {
             Arrival::Constant => 1.0,
             Arrival::Poisson => Exp1.sample(&mut self.random),
+            Arrival::Recorded => {
+                self.passed += 1;
+                if let Some(&due_ns) = self.recorded.get(self.passed) {
+                    self.next_ns = due_ns as f64;
+                }
+                return;
+            }
         };
         self.next_ns += self.gap_ns * gaps;
     }
@@ -98,5 +160,20 @@ mod tests {
         let poisson = |seed| dues(Schedule::new(Arrival::Poisson, 1e5, seed, 0, 1), 1000);
         assert_eq!(poisson(3), poisson(3));
         assert_ne!(poisson(3), poisson(4));
+    }
+
+    #[test]
+    fn a_recorded_schedule_keeps_its_times_and_ends() {
+        let mut schedule = Schedule::recorded(vec![5, 5, 9]);
+        assert_eq!(
+            dues(Schedule::recorded(vec![5, 5, 9]), 4),
+            [5, 5, 9, u64::MAX]
+        );
+        for _ in 0..3 {
+            assert!(!schedule.ended());
+            schedule.advance();
+        }
+        assert!(schedule.ended());
+        assert!(Schedule::recorded(Vec::new()).ended());
     }
 }

@@ -7,13 +7,11 @@ use std::ops::Range;
 
 use hdrhistogram::Histogram;
 
-use crate::client::Kind;
+use crate::kind::{KIND_COUNT, Kind};
+use crate::timeline::Timeline;
 
 /// Longest latency told apart from longer ones, in nanoseconds.
 const LATENCY_MAX_NS: u64 = 60_000_000_000;
-
-/// Most seconds of the time series kept; later ones are added to the last.
-const SECONDS_MAX: usize = 24 * 3600;
 
 /// A histogram of nanoseconds with three digits. Equal values in a row, which a batch of
 /// pipelined requests produces, touch it once.
@@ -82,17 +80,6 @@ impl Latencies {
     }
 }
 
-/// One second of the time series.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Second {
-    /// Requests done.
-    pub count: u64,
-    /// Sum of their latencies in nanoseconds.
-    pub sum_ns: u64,
-    /// The longest of them.
-    pub max_ns: u64,
-}
-
 /// Results of one kind of request.
 #[derive(Clone, Default)]
 pub struct KindTally {
@@ -100,9 +87,9 @@ pub struct KindTally {
     pub count: u64,
     /// Keys asked for or written.
     pub key_count: u64,
-    /// Keys found (retrievals).
+    /// Keys found; of other kinds, requests that took effect.
     pub hits: u64,
-    /// Keys not found (retrievals).
+    /// The others: not found, or a condition that did not hold.
     pub misses: u64,
     /// Bytes of requests.
     pub bytes_sent: u64,
@@ -114,12 +101,13 @@ pub struct KindTally {
     pub service: Latencies,
     /// From due to sent: waiting with the generator, for whatever reason. Open loop only.
     pub lag: Latencies,
-    /// Counted by the second in which a request was done.
-    pub seconds: Vec<Second>,
+    /// By the time at which a request was done.
+    pub timeline: Timeline,
 }
 
 impl KindTally {
-    fn merge(&mut self, other: Self) {
+    /// Adds what another thread, or another kind, has seen.
+    pub fn merge(&mut self, other: Self) {
         self.count += other.count;
         self.key_count += other.key_count;
         self.hits += other.hits;
@@ -129,14 +117,7 @@ impl KindTally {
         self.latency.merge(other.latency);
         self.service.merge(other.service);
         self.lag.merge(other.lag);
-        if self.seconds.len() < other.seconds.len() {
-            self.seconds.resize(other.seconds.len(), Second::default());
-        }
-        for (mine, theirs) in self.seconds.iter_mut().zip(other.seconds) {
-            mine.count += theirs.count;
-            mine.sum_ns += theirs.sum_ns;
-            mine.max_ns = mine.max_ns.max(theirs.max_ns);
-        }
+        self.timeline.merge(other.timeline);
     }
 }
 
@@ -214,10 +195,8 @@ pub struct Tally {
     pub window_ns: Range<u64>,
     /// Whether latencies run from due times.
     pub open: bool,
-    /// Writes.
-    pub sets: KindTally,
-    /// Retrievals.
-    pub gets: KindTally,
+    /// One of each kind of request.
+    kinds: [KindTally; KIND_COUNT],
     /// Requests due inside the window. Open loop only.
     pub offered: u64,
     /// Those of them that were answered before the window ended. Open loop only.
@@ -252,13 +231,56 @@ impl Tally {
         }
     }
 
-    /// Reserves the time series, so that recording does not allocate.
-    pub fn reserve_seconds(&mut self) {
-        let seconds =
-            (self.window_ns.end.saturating_sub(self.window_ns.start)).div_ceil(1_000_000_000);
-        let seconds = (seconds as usize).clamp(1, SECONDS_MAX);
-        self.sets.seconds.resize(seconds, Second::default());
-        self.gets.seconds.resize(seconds, Second::default());
+    /// Reserves the time series of the kinds that can occur, so that recording does not allocate.
+    pub fn reserve_timelines(&mut self, occurs: impl Fn(Kind) -> bool) {
+        let window_ns = self.window_ns.end.saturating_sub(self.window_ns.start);
+        for kind in Kind::ALL {
+            if occurs(kind) {
+                self.of_mut(kind).timeline = Timeline::new(window_ns);
+            }
+        }
+    }
+
+    /// Gives back what the time series did not use.
+    pub fn trim_timelines(&mut self) {
+        for kind in &mut self.kinds {
+            kind.timeline.trim();
+        }
+    }
+
+    /// Results of one kind of request.
+    #[inline]
+    pub fn of(&self, kind: Kind) -> &KindTally {
+        &self.kinds[kind.index()]
+    }
+
+    /// Results of one kind of request.
+    #[inline]
+    pub fn of_mut(&mut self, kind: Kind) -> &mut KindTally {
+        &mut self.kinds[kind.index()]
+    }
+
+    /// All kinds together.
+    pub fn totals(&self) -> KindTally {
+        let mut totals = KindTally::default();
+        for kind in &self.kinds {
+            totals.merge(kind.clone());
+        }
+        totals
+    }
+
+    /// Requests done, of all kinds.
+    pub fn count(&self) -> u64 {
+        self.kinds.iter().map(|kind| kind.count).sum()
+    }
+
+    /// Keys found and missed by retrievals.
+    pub fn hits_and_misses(&self) -> (u64, u64) {
+        let reading = Kind::ALL.into_iter().filter(|kind| kind.reads());
+        reading.fold((0, 0), |(hits, misses), kind| {
+            let of_kind = self.of(kind);
+            (hits + of_kind.hits, misses + of_kind.misses)
+        })
     }
 
     /// Records a request that was answered.
@@ -271,16 +293,11 @@ impl Tally {
         if self.open && done.done_ns < self.window_ns.end {
             self.answered_in_time += 1;
         }
-        let of_kind = match done.kind {
-            Kind::Get => &mut self.gets,
-            Kind::Set => &mut self.sets,
-        };
+        let of_kind = &mut self.kinds[done.kind.index()];
         of_kind.count += 1;
         of_kind.key_count += u64::from(done.key_count);
         of_kind.hits += u64::from(done.hits);
-        if done.kind == Kind::Get {
-            of_kind.misses += u64::from(done.key_count - done.hits);
-        }
+        of_kind.misses += u64::from(done.key_count - done.hits);
         of_kind.bytes_sent += done.bytes_sent;
         of_kind.bytes_received += done.bytes_received;
         let latency_ns = done.done_ns.saturating_sub(done.due_ns);
@@ -291,13 +308,11 @@ impl Tally {
                 .record(done.done_ns.saturating_sub(done.sent_ns));
             of_kind.lag.record(done.sent_ns.saturating_sub(done.due_ns));
         }
-        let second = (done.done_ns - self.window_ns.start) / 1_000_000_000;
-        let last = of_kind.seconds.len().saturating_sub(1);
-        if let Some(second) = of_kind.seconds.get_mut((second as usize).min(last)) {
-            second.count += 1;
-            second.sum_ns += latency_ns;
-            second.max_ns = second.max_ns.max(latency_ns);
-        }
+        of_kind.timeline.record(
+            done.done_ns.saturating_sub(self.window_ns.start),
+            latency_ns,
+            done,
+        );
     }
 
     /// Records the age of a request that was never answered (`sent_ns` given) or never sent.
@@ -309,10 +324,7 @@ impl Tally {
         if !self.open || !self.window_ns.contains(&due_ns) {
             return;
         }
-        let of_kind = match kind {
-            Kind::Get => &mut self.gets,
-            Kind::Set => &mut self.sets,
-        };
+        let of_kind = &mut self.kinds[kind.index()];
         of_kind.latency.record(now_ns.saturating_sub(due_ns));
         match sent_ns {
             Some(sent_ns) => {
@@ -328,8 +340,9 @@ impl Tally {
         self.window_ns = self.window_ns.start.min(other.window_ns.start)
             ..self.window_ns.end.max(other.window_ns.end);
         self.open |= other.open;
-        self.sets.merge(other.sets);
-        self.gets.merge(other.gets);
+        for (mine, theirs) in self.kinds.iter_mut().zip(other.kinds) {
+            mine.merge(theirs);
+        }
         self.offered += other.offered;
         self.answered_in_time += other.answered_in_time;
         self.lateness.merge(other.lateness);
@@ -366,11 +379,11 @@ mod tests {
         tally.done(&done(99, 100, 150));
         tally.done(&done(100, 110, 250));
         tally.done(&done(150, 160, 180));
-        assert_eq!(tally.gets.count, 2);
+        assert_eq!(tally.of_mut(Kind::Get).count, 2);
         assert_eq!(tally.answered_in_time, 1);
-        assert_eq!(tally.gets.latency.histogram().max(), 150);
-        assert_eq!(tally.gets.service.histogram().max(), 140);
-        assert_eq!(tally.gets.lag.histogram().max(), 10);
+        assert_eq!(tally.of_mut(Kind::Get).latency.histogram().max(), 150);
+        assert_eq!(tally.of_mut(Kind::Get).service.histogram().max(), 140);
+        assert_eq!(tally.of_mut(Kind::Get).lag.histogram().max(), 10);
     }
 
     #[test]
@@ -378,8 +391,8 @@ mod tests {
         let mut tally = Tally::new(100..200, false);
         tally.done(&done(90, 90, 110));
         tally.done(&done(190, 190, 210));
-        assert_eq!(tally.gets.count, 1);
-        assert_eq!(tally.gets.latency.sum_ns(), 20);
+        assert_eq!(tally.of_mut(Kind::Get).count, 1);
+        assert_eq!(tally.of_mut(Kind::Get).latency.sum_ns(), 20);
     }
 
     #[test]
@@ -399,9 +412,9 @@ mod tests {
         tally.gave_up(Kind::Get, 500, Some(600), 5500);
         tally.gave_up(Kind::Get, 500, None, 4500);
         assert_eq!((tally.unanswered, tally.unsent), (1, 1));
-        let latency = tally.gets.latency.histogram();
+        let latency = tally.of_mut(Kind::Get).latency.histogram();
         assert!(latency.equivalent(latency.max(), 5000));
-        let lag = tally.gets.lag.histogram();
+        let lag = tally.of_mut(Kind::Get).lag.histogram();
         assert!(lag.equivalent(lag.max(), 4000));
     }
 }

@@ -5,7 +5,6 @@
 
 use crate::plan::{Pace, Plan};
 use crate::run::Outcome;
-use crate::tally::Latencies;
 
 /// A generator whose lag at the 99th percentile exceeds this share of the reported latency there
 /// measured itself.
@@ -64,12 +63,12 @@ pub fn reasons(plan: &Plan, outcome: &mut Outcome) -> Vec<String> {
             plural(unanswered, "request was", "requests were")
         ));
     }
-    if outcome.tally.sets.count + outcome.tally.gets.count == 0 {
+    if outcome.tally.count() == 0 {
         reasons.push("Not one request was answered inside the measured time.".into());
     }
     if let Some(expected) = plan.expect_hits {
-        let hits = outcome.tally.gets.hits;
-        let asked = hits + outcome.tally.gets.misses;
+        let (hits, misses) = outcome.tally.hits_and_misses();
+        let asked = hits + misses;
         let ratio = hits as f64 / asked.max(1) as f64;
         if asked == 0 || ratio < expected {
             reasons.push(format!(
@@ -94,10 +93,7 @@ fn open_loop(rate: f64, outcome: &mut Outcome, reasons: &mut Vec<String>) {
             share * 100.0
         ));
     }
-    let mut latency = Latencies::default();
-    latency.merge(tally.sets.latency.clone());
-    latency.merge(tally.gets.latency.clone());
-    let latency_ns = latency.histogram().value_at_quantile(0.99);
+    let latency_ns = tally.totals().latency.histogram().value_at_quantile(0.99);
     let lag_ns = tally.lateness.histogram().value_at_quantile(0.99);
     if lag_ns as f64 > latency_ns as f64 * LAG_SHARE_MAX {
         reasons.push(format!(

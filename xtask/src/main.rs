@@ -9,6 +9,7 @@ mod clients;
 mod conformance;
 mod fuzz;
 mod held;
+mod load;
 mod perf;
 mod process;
 mod record_file;
@@ -50,6 +51,8 @@ enum Command {
     Soak(soak::Options),
     /// Measure Strata beside its peers and the floor, in interleaved rounds, and write the record.
     Perf(perf::Options),
+    /// Run one of the usual loads with strata-load or memtier_benchmark, or compare two results.
+    Load(load::Options),
     /// Run the store's benchmarks beside the segcache crate, and write the record.
     Bench(bench::Options),
     /// Count what a server holds in its memory beside a real memcached, and write the record.
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
         Command::Fuzz(options) => fuzz::run(&workspace, &options),
         Command::Soak(options) => soak::run(&workspace, &options),
         Command::Perf(options) => perf::run(&workspace, &options),
+        Command::Load(options) => load::run(&workspace, &options),
         Command::Bench(options) => bench::run(&workspace, &options),
         Command::Held(options) => held::run(&workspace, &options),
         Command::Setup => setup::run(&workspace),

@@ -6,58 +6,79 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use base64::Engine;
-use hdrhistogram::Histogram;
-use hdrhistogram::serialization::{Serializer, V2DeflateSerializer};
 use serde_json::{Map, Value, json};
 
-use super::{Report, mean_ms, ms, text, totals};
-use crate::client::Verify;
+use super::config::configuration;
+use super::files::{compressed, in_us};
+use super::{Report, mean_ms, ms, seconds, text};
+use crate::kind::Kind;
 use crate::plan::{Length, Pace};
+use crate::run::Outcome;
 use crate::tally::{KindTally, Latencies};
-use crate::transport::Address;
-use crate::workload::Pattern;
+use crate::timeline::Timeline;
+use crate::trial::POINT_PERCENTILES;
 
 /// Percentiles that every file carries, besides those asked for.
 const PERCENTILES: [f64; 4] = [50.0, 99.0, 99.9, 99.99];
 
 /// Renders the whole report.
 pub fn render(report: &Report) -> Value {
-    let plan = report.plan;
-    let mut stats = Map::new();
-    let finished = report.outcome.started + report.outcome.measured;
-    stats.insert(
-        "Runtime".into(),
+    let plan = report.plan();
+    let mut whole = Map::new();
+    whole.insert("configuration".into(), configuration(report));
+    whole.insert(
+        "run information".into(),
         json!({
-            "Start time": epoch_ms(report.outcome.started),
-            "Finish time": epoch_ms(finished),
-            "Total duration": report.outcome.measured.as_millis() as u64,
-            "Time unit": "MILLISECONDS",
-            "Interrupted": flag(report.outcome.interrupted),
-        }),
-    );
-    let mut sets = report.outcome.tally.sets.clone();
-    let mut gets = report.outcome.tally.gets.clone();
-    let mut all = totals(&report.outcome);
-    let errors = report.outcome.tally.faults.lost_connections;
-    stats.insert("Sets".into(), kind(report, &mut sets, 0));
-    stats.insert("Gets".into(), kind(report, &mut gets, 0));
-    stats.insert("Waits".into(), kind(report, &mut KindTally::default(), 0));
-    stats.insert("Totals".into(), kind(report, &mut all, errors));
-    stats.insert("SET".into(), curve(&mut sets.latency));
-    stats.insert("GET".into(), curve(&mut gets.latency));
-    stats.insert("WAIT".into(), json!([]));
-    json!({
-        "configuration": configuration(report),
-        "run information": {
             "Threads": plan.threads,
             "Connections per thread": plan.connections,
             "Requests per client": requests(report),
             "Format version": 2,
-        },
-        "Strata": ours(report, &mut all),
-        "ALL STATS": stats,
-    })
+        }),
+    );
+    let sections = report.sections();
+    if let Some(headline) = sections.last() {
+        whole.insert("Strata".into(), ours(report, &headline.outcome));
+    }
+    for section in &sections {
+        whole.insert(section.title.clone(), stats(report, &section.outcome));
+    }
+    whole.into()
+}
+
+/// The results of one section in memtier's layout.
+fn stats(report: &Report, outcome: &Outcome) -> Value {
+    let mut stats = Map::new();
+    let finished = outcome.started + outcome.measured;
+    stats.insert(
+        "Runtime".into(),
+        json!({
+            "Start time": epoch_ms(outcome.started),
+            "Finish time": epoch_ms(finished),
+            "Total duration": outcome.measured.as_millis() as u64,
+            "Time unit": "MILLISECONDS",
+            "Interrupted": flag(outcome.interrupted),
+        }),
+    );
+    let errors = outcome.tally.faults.lost_connections;
+    for of_kind in report.kinds() {
+        let mut tally = outcome.tally.of(of_kind).clone();
+        if of_kind == Kind::Set {
+            // As memtier has it, a write neither hits nor misses.
+            (tally.hits, tally.misses) = (0, 0);
+        }
+        stats.insert(of_kind.title().into(), kind(report, outcome, &mut tally, 0));
+    }
+    let mut none = KindTally::default();
+    stats.insert("Waits".into(), kind(report, outcome, &mut none, 0));
+    let mut all = outcome.tally.totals();
+    (all.hits, all.misses) = outcome.tally.hits_and_misses();
+    stats.insert("Totals".into(), kind(report, outcome, &mut all, errors));
+    for of_kind in report.kinds() {
+        let mut latency = outcome.tally.of(of_kind).latency.clone();
+        stats.insert(of_kind.name().to_uppercase(), curve(&mut latency));
+    }
+    stats.insert("WAIT".into(), json!([]));
+    stats.into()
 }
 
 fn flag(value: bool) -> &'static str {
@@ -70,77 +91,24 @@ fn epoch_ms(time: SystemTime) -> u64 {
 }
 
 fn requests(report: &Report) -> u64 {
-    match report.plan.length {
+    match report.plan().length {
         Length::Requests(count) => count,
-        Length::Time(_) => 0,
+        Length::Time(_) | Length::Trace => 0,
     }
 }
 
-fn configuration(report: &Report) -> Value {
-    let plan = report.plan;
-    let workload = &plan.workload;
-    let (server, port, socket) = match &plan.address {
-        Address::Tcp(host, port) => (json!(host), *port, Value::Null),
-        Address::Unix(path) => (Value::Null, 0, json!(path.display().to_string())),
-    };
-    let (least, most) = workload.exptime;
-    let (pipeline, rate) = match plan.pace {
-        Pace::Closed { depth } => (depth, 0.0),
-        Pace::Open { rate, depth, .. } => (depth, rate),
-    };
-    json!({
-        "server": server,
-        "port": port,
-        "unix socket": socket,
-        "protocol": "memcache_text",
-        "run_count": 1,
-        "requests": requests(report),
-        "rate_limit": 0,
-        "rate": rate,
-        "clients": plan.connections,
-        "threads": plan.threads,
-        "test_time": match plan.length {
-            Length::Time(time) => time.as_secs_f64(),
-            Length::Requests(_) => 0.0,
-        },
-        "ratio": format!("{}:{}", workload.set_share, workload.get_share),
-        "pipeline": pipeline,
-        "data_size": workload.value_bytes,
-        "expiry_range": if most == 0 { Value::Null } else { json!(format!("{least}-{most}")) },
-        "data_verify": flag(plan.verify == Verify::Everything),
-        "key_prefix": workload.keys.prefix(),
-        "key_minimum": workload.keys.minimum(),
-        "key_maximum": workload.keys.maximum(),
-        "key_pattern": format!("{}:{}", letter(workload.set_pattern), letter(workload.get_pattern)),
-        "key_zipf_exp": match workload.get_pattern {
-            Pattern::Zipf { exponent } => json!(exponent),
-            _ => Value::Null,
-        },
-        "multi_key_get": if workload.keys_per_get == 1 { 0 } else { workload.keys_per_get },
-        "distinct_client_seed": flag(plan.distinct_seeds),
-        "seed": plan.seed,
-    })
-}
-
-fn letter(pattern: Pattern) -> char {
-    match pattern {
-        Pattern::Uniform => 'R',
-        Pattern::Gauss { .. } => 'G',
-        Pattern::Sequential => 'S',
-        Pattern::Parallel => 'P',
-        Pattern::Zipf { .. } => 'Z',
-    }
-}
-
-fn ours(report: &Report, all: &mut KindTally) -> Value {
-    let tally = &report.outcome.tally;
-    let seconds = report.seconds();
+fn ours(report: &Report, outcome: &Outcome) -> Value {
+    let tally = &outcome.tally;
+    let mut all = tally.totals();
+    let (hits, misses) = tally.hits_and_misses();
+    let seconds = seconds(outcome);
+    let threads = report.plan().threads as f64;
     let mut lateness = tally.lateness.clone();
-    let open = match report.plan.pace {
+    let open = match report.plan().pace {
         Pace::Closed { .. } => Value::Null,
         Pace::Open { rate, arrival, .. } => json!({
             "rate": rate,
-            "arrival": format!("{arrival:?}").to_lowercase(),
+            "arrival": arrival.name(),
             "offered": tally.offered,
             "answered in time": tally.answered_in_time,
             "unanswered": tally.unanswered,
@@ -152,31 +120,53 @@ fn ours(report: &Report, all: &mut KindTally) -> Value {
         }),
     };
     json!({
-        "valid": report.invalid.is_empty(),
-        "invalid": report.invalid,
-        "loop": report.plan.pace.name(),
+        "valid": report.invalid().is_empty(),
+        "invalid": report.invalid(),
+        "loop": report.plan().pace.name(),
         "meaning": report.loop_sentence(),
         "open": open,
-        "measured seconds": report.outcome.measured.as_secs_f64(),
+        "measured seconds": outcome.measured.as_secs_f64(),
         "requests": all.count,
         "keys": all.key_count,
-        "hits": all.hits,
-        "misses": all.misses,
+        "hits": hits,
+        "misses": misses,
         "errors": tally.faults.errors,
         "wrong values": tally.faults.wrong_values,
         "misplaced replies": tally.faults.misplaced,
         "lost connections": tally.faults.lost_connections,
         "unanswered": tally.unanswered,
-        "filled": report.outcome.filled,
-        "fill seconds": report.outcome.fill_time.as_secs_f64(),
+        "filled": outcome.filled,
+        "fill seconds": outcome.fill_time.as_secs_f64(),
         "generator": {
             "version": env!("CARGO_PKG_VERSION"),
-            "io": report.outcome.io,
-            "cpu share": tally.cpu_ns as f64 / 1e9 / seconds / report.plan.threads as f64,
-            "busy share": tally.busy_ns as f64 / 1e9 / seconds / report.plan.threads as f64,
+            "io": outcome.io,
+            "cpu share": tally.cpu_ns as f64 / 1e9 / seconds / threads,
+            "busy share": tally.busy_ns as f64 / 1e9 / seconds / threads,
             "turns": tally.turns,
         },
+        "command": report.command,
+        "machine": report.machine.iter().map(|(name, value)| (name.to_string(), json!(value))).collect::<Map<_, _>>(),
+        "objective": report.session.objective.map(|objective| objective.to_string()),
+        "points": points(report),
     })
+}
+
+/// The runs of a sweep or search.
+fn points(report: &Report) -> Value {
+    let points = report.session.points.iter().map(|point| {
+        let mut map = Map::new();
+        map.insert("rate".into(), json!(point.rate));
+        map.insert("achieved".into(), json!(point.achieved));
+        for (percentile, latency_ns) in POINT_PERCENTILES.iter().zip(point.latency_ns) {
+            map.insert(format!("p{percentile:.2}"), json!(ms(latency_ns)));
+        }
+        map.insert("max".into(), json!(ms(point.max_ns)));
+        map.insert("held".into(), json!(point.held));
+        map.insert("valid".into(), json!(point.invalid.is_empty()));
+        map.insert("invalid".into(), json!(point.invalid));
+        Value::from(map)
+    });
+    points.collect()
 }
 
 fn percentiles(report: &Report) -> Vec<f64> {
@@ -200,8 +190,13 @@ fn summary(report: &Report, latencies: &mut Latencies) -> Value {
     map.into()
 }
 
-fn kind(report: &Report, tally: &mut KindTally, connection_errors: u64) -> Value {
-    let seconds = report.seconds();
+fn kind(
+    report: &Report,
+    outcome: &Outcome,
+    tally: &mut KindTally,
+    connection_errors: u64,
+) -> Value {
+    let seconds = seconds(outcome);
     let mean = mean_ms(&mut tally.latency);
     let sum = tally.latency.sum_ns() as f64 / 1e6;
     let histogram = tally.latency.histogram();
@@ -213,22 +208,8 @@ fn kind(report: &Report, tally: &mut KindTally, connection_errors: u64) -> Value
     }
     points.insert(
         "Histogram log format".into(),
-        json!({ "Compressed Histogram": compressed(histogram) }),
+        json!({ "Compressed Histogram": compressed(&in_us(histogram)) }),
     );
-    let mut series = Map::new();
-    for (second, point) in tally.seconds.iter().enumerate() {
-        if point.count > 0 {
-            series.insert(
-                second.to_string(),
-                json!({
-                    "Count": point.count,
-                    "Average Latency": point.sum_ns as f64 / 1e6 / point.count as f64,
-                    "Accumulated Latency": point.sum_ns as f64 / 1e6,
-                    "Max Latency": ms(point.max_ns),
-                }),
-            );
-        }
-    }
     let kb = |bytes: u64| bytes as f64 / 1024.0 / seconds;
     json!({
         "Count": tally.count,
@@ -246,24 +227,40 @@ fn kind(report: &Report, tally: &mut KindTally, connection_errors: u64) -> Value
         "KB/sec RX/TX": kb(tally.bytes_sent + tally.bytes_received),
         "KB/sec RX": kb(tally.bytes_received),
         "KB/sec TX": kb(tally.bytes_sent),
-        "Time-Serie": series,
+        "Time-Serie": series(&tally.timeline),
         "Percentile Latencies": points,
     })
 }
 
-/// The histogram in microseconds, memtier's unit, in the compressed form HdrHistogram tools read.
-fn compressed(histogram: &Histogram<u64>) -> String {
-    let mut in_us =
-        Histogram::<u64>::new_with_bounds(1, 6_000_000_000, 3).expect("the bounds are valid");
-    for step in histogram.iter_recorded() {
-        let value_us = step.value_iterated_to() / 1000;
-        in_us.saturating_record_n(value_us, step.count_at_value());
+/// Results over time by the second in which they begin. In a run longer than its intervals each
+/// has several seconds.
+fn series(timeline: &Timeline) -> Value {
+    let mut series = Map::new();
+    for (index, interval) in timeline.intervals().iter().enumerate() {
+        if interval.count == 0 {
+            continue;
+        }
+        let second = timeline.interval_ns() * index as u64 / 1_000_000_000;
+        let latency = &interval.latency;
+        let mut point = Map::new();
+        point.insert("Count".into(), json!(interval.count));
+        point.insert("Bytes RX".into(), json!(interval.bytes_received));
+        point.insert("Bytes TX".into(), json!(interval.bytes_sent));
+        let sum_ms = interval.sum_ns as f64 / 1e6;
+        point.insert(
+            "Average Latency".into(),
+            json!(sum_ms / interval.count as f64),
+        );
+        point.insert("Accumulated Latency".into(), json!(sum_ms));
+        point.insert("Min Latency".into(), json!(ms(latency.min())));
+        point.insert("Max Latency".into(), json!(ms(latency.max())));
+        for percentile in PERCENTILES {
+            let value_ns = latency.value_at_quantile(percentile / 100.0);
+            point.insert(format!("p{percentile:.2}"), json!(ms(value_ns)));
+        }
+        series.insert(second.to_string(), point.into());
     }
-    let mut bytes = Vec::new();
-    V2DeflateSerializer::new()
-        .serialize(&in_us, &mut bytes)
-        .expect("writing to memory does not fail");
-    base64::engine::general_purpose::STANDARD.encode(bytes)
+    series.into()
 }
 
 fn curve(latencies: &mut Latencies) -> Value {

@@ -4,8 +4,11 @@
 
 use std::fmt::Write;
 
-use super::{Report, mean_ms, ms, totals};
+use super::{Report, Section, mean_ms, ms, seconds};
+use crate::plan::Length;
+use crate::run::Outcome;
 use crate::tally::KindTally;
+use crate::trial::POINT_PERCENTILES;
 
 const RULE_CHARACTERS: usize = 118;
 
@@ -17,18 +20,46 @@ pub fn render(report: &Report) -> String {
 }
 
 fn write(report: &Report, out: &mut String) -> std::fmt::Result {
-    let plan = report.plan;
-    let outcome = &report.outcome;
+    let plan = report.plan();
     verdict(report, out)?;
     writeln!(out, "{}", report.loop_sentence())?;
     writeln!(out, "{:<9} Threads", plan.threads)?;
     writeln!(out, "{:<9} Connections per thread", plan.connections)?;
     match plan.length {
-        crate::plan::Length::Time(time) => writeln!(out, "{:<9} Seconds", time.as_secs_f64())?,
-        crate::plan::Length::Requests(count) => {
-            writeln!(out, "{count:<9} Requests per client")?;
+        Length::Time(time) => writeln!(out, "{:<9} Seconds", time.as_secs_f64())?,
+        Length::Requests(count) => writeln!(out, "{count:<9} Requests per client")?,
+        Length::Trace => writeln!(out, "{:<9} As long as the trace", "")?,
+    }
+    points(report, out)?;
+    for section in report.sections() {
+        head(report, &section, out)?;
+        writeln!(out, "\n\n{}", section.title)?;
+        table(report, &section.outcome, out)?;
+        if report.is_open() {
+            parts(report, &section.outcome, out)?;
+        }
+        if report.histogram {
+            distribution(report, &section.outcome, out)?;
         }
     }
+    verdict(report, out)
+}
+
+fn verdict(report: &Report, out: &mut String) -> std::fmt::Result {
+    let invalid = report.invalid();
+    if invalid.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "INVALID: this run does not measure what it claims.")?;
+    for sentence in &invalid {
+        writeln!(out, "INVALID: {sentence}")?;
+    }
+    Ok(())
+}
+
+/// What the generator did for a section.
+fn head(report: &Report, section: &Section, out: &mut String) -> std::fmt::Result {
+    let outcome = &section.outcome;
     if let Some(filled) = outcome.filled {
         writeln!(
             out,
@@ -39,36 +70,54 @@ fn write(report: &Report, out: &mut String) -> std::fmt::Result {
     writeln!(
         out,
         "{:<9.2} CPUs used by the generator over {}, {:.0} % of its time busy",
-        outcome.tally.cpu_ns as f64 / 1e9 / report.seconds(),
+        outcome.tally.cpu_ns as f64 / 1e9 / seconds(outcome),
         outcome.io,
-        outcome.tally.busy_ns as f64 / 1e7 / report.seconds() / plan.threads as f64
+        outcome.tally.busy_ns as f64 / 1e7 / seconds(outcome) / report.plan().threads as f64
     )?;
     if outcome.interrupted {
         writeln!(out, "Interrupted before its end.")?;
     }
-    writeln!(out, "\n\nALL STATS")?;
-    table(report, out)?;
-    if report.is_open() {
-        parts(report, out)?;
-    }
-    if report.histogram {
-        distribution(report, out)?;
-    }
-    verdict(report, out)
+    Ok(())
 }
 
-fn verdict(report: &Report, out: &mut String) -> std::fmt::Result {
-    if report.invalid.is_empty() {
+/// The runs of a sweep or search, one a line.
+fn points(report: &Report, out: &mut String) -> std::fmt::Result {
+    let session = report.session;
+    if session.points.is_empty() {
         return Ok(());
     }
-    writeln!(out, "INVALID: this run does not measure what it claims.")?;
-    for sentence in &report.invalid {
-        writeln!(out, "INVALID: {sentence}")?;
+    match session.objective {
+        Some(objective) => writeln!(out, "\nSEARCH for the highest rate with {objective}")?,
+        None => writeln!(out, "\nSWEEP")?,
+    }
+    write!(out, "{:>14}{:>14}", "Offered/sec", "Done/sec")?;
+    for percentile in POINT_PERCENTILES {
+        write!(out, "{:>14}", format!("p{percentile} msec"))?;
+    }
+    writeln!(out, "{:>14}", "max msec")?;
+    for point in &session.points {
+        write!(out, "{:>14.0}{:>14.0}", point.rate, point.achieved)?;
+        for latency_ns in point.latency_ns {
+            write!(out, "{:>14.5}", ms(latency_ns))?;
+        }
+        write!(out, "{:>14.5}", ms(point.max_ns))?;
+        match (point.held, point.invalid.first()) {
+            (_, Some(sentence)) => writeln!(out, "  INVALID: {sentence}")?,
+            (Some(true), None) => writeln!(out, "  held")?,
+            (Some(false), None) => writeln!(out, "  exceeded")?,
+            (None, None) => writeln!(out)?,
+        }
+    }
+    if let crate::plan::Pace::Open { rate, .. } = report.plan().pace {
+        writeln!(
+            out,
+            "\nWhat follows is the run at {rate} requests a second."
+        )?;
     }
     Ok(())
 }
 
-fn table(report: &Report, out: &mut String) -> std::fmt::Result {
+fn table(report: &Report, outcome: &Outcome, out: &mut String) -> std::fmt::Result {
     let rule = "=".repeat(RULE_CHARACTERS + 16 * report.percentiles.len().saturating_sub(3));
     let thin = "-".repeat(rule.len());
     writeln!(out, "{rule}")?;
@@ -82,23 +131,27 @@ fn table(report: &Report, out: &mut String) -> std::fmt::Result {
     }
     writeln!(out, "{:>14}", "KB/sec")?;
     writeln!(out, "{thin}")?;
-    let mut all = totals(&report.outcome);
-    let mut sets = report.outcome.tally.sets.clone();
-    let mut gets = report.outcome.tally.gets.clone();
-    row(report, "Sets", &mut sets, false, out)?;
-    row(report, "Gets", &mut gets, true, out)?;
-    row(report, "Totals", &mut all, true, out)?;
+    for kind in report.kinds() {
+        let mut tally = outcome.tally.of(kind).clone();
+        let counts = kind != crate::kind::Kind::Set;
+        row(report, outcome, kind.title(), &mut tally, counts, out)?;
+    }
+    let mut all = outcome.tally.totals();
+    // As memtier has it, hits are those of reads.
+    (all.hits, all.misses) = outcome.tally.hits_and_misses();
+    row(report, outcome, "Totals", &mut all, true, out)?;
     writeln!(out)
 }
 
 fn row(
     report: &Report,
+    outcome: &Outcome,
     name: &str,
     tally: &mut KindTally,
     reads: bool,
     out: &mut String,
 ) -> std::fmt::Result {
-    let seconds = report.seconds();
+    let seconds = seconds(outcome);
     write!(out, "{name:<8}{:>14.2}", tally.count as f64 / seconds)?;
     if reads {
         write!(
@@ -130,16 +183,16 @@ fn row(
 }
 
 /// The three histograms of an open loop side by side.
-fn parts(report: &Report, out: &mut String) -> std::fmt::Result {
-    let mut all = totals(&report.outcome);
-    let mut lateness = report.outcome.tally.lateness.clone();
+fn parts(report: &Report, outcome: &Outcome, out: &mut String) -> std::fmt::Result {
+    let mut all = outcome.tally.totals();
+    let mut lateness = outcome.tally.lateness.clone();
     writeln!(
         out,
         "Offered {} requests, answered in time {}, unanswered {}, unsent {}",
-        report.outcome.tally.offered,
-        report.outcome.tally.answered_in_time,
-        report.outcome.tally.unanswered,
-        report.outcome.tally.unsent
+        outcome.tally.offered,
+        outcome.tally.answered_in_time,
+        outcome.tally.unanswered,
+        outcome.tally.unsent
     )?;
     write!(out, "{:<38}", "From - to (msec)")?;
     for percentile in &report.percentiles {
@@ -163,15 +216,13 @@ fn parts(report: &Report, out: &mut String) -> std::fmt::Result {
     writeln!(out)
 }
 
-fn distribution(report: &Report, out: &mut String) -> std::fmt::Result {
+fn distribution(report: &Report, outcome: &Outcome, out: &mut String) -> std::fmt::Result {
     writeln!(out, "Request Latency Distribution")?;
     writeln!(out, "{:<10}{:>12}{:>16}", "Type", "<= msec", "Percent")?;
     writeln!(out, "{}", "-".repeat(72))?;
-    for (name, tally) in [
-        ("SET", &report.outcome.tally.sets),
-        ("GET", &report.outcome.tally.gets),
-    ] {
-        let mut latency = tally.latency.clone();
+    for kind in report.kinds() {
+        let name = kind.name().to_uppercase();
+        let mut latency = outcome.tally.of(kind).latency.clone();
         for (value_ms, percent) in steps(&mut latency) {
             writeln!(out, "{name:<10}{value_ms:>12.5}{percent:>16.6}")?;
         }

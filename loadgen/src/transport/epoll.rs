@@ -177,6 +177,23 @@ impl Transport for Epoll {
         Ok(self.ready.len())
     }
 
+    fn replace(&mut self, connection: usize, socket: OwnedFd) -> io::Result<Option<OwnedFd>> {
+        if !self.sockets[connection].left.is_empty() {
+            return Ok(Some(socket));
+        }
+        // Closing the old one also takes it out of the instance.
+        self.close(connection);
+        rustix::io::ioctl_fionbio(&socket, true)?;
+        epoll::add(
+            &self.epoll,
+            &socket,
+            epoll::EventData::new_u64(connection as u64),
+            epoll::EventFlags::IN,
+        )?;
+        self.sockets[connection].fd = Some(socket);
+        Ok(None)
+    }
+
     fn close(&mut self, connection: usize) {
         let socket = &mut self.sockets[connection];
         socket.fd = None;

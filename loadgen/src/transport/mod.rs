@@ -5,7 +5,7 @@
 //! connection is in flight, and a connection that was reported closed is never reported again.
 
 use std::io;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -32,16 +32,47 @@ impl std::fmt::Display for Address {
     }
 }
 
+/// What addresses a name may lead to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// Whatever there is.
+    Any,
+    /// Version 4 only.
+    V4,
+    /// Version 6 only.
+    V6,
+}
+
 /// Opens one connection, without delay of small segments.
-pub fn connect(address: &Address) -> io::Result<OwnedFd> {
-    match address {
-        Address::Tcp(host, port) => {
-            let stream = TcpStream::connect((host.as_str(), *port))?;
-            stream.set_nodelay(true)?;
-            Ok(stream.into())
+pub fn connect(
+    address: &Address,
+    family: Family,
+    timeout: Option<Duration>,
+) -> io::Result<OwnedFd> {
+    let (host, port) = match address {
+        Address::Tcp(host, port) => (host.as_str(), *port),
+        Address::Unix(path) => return Ok(UnixStream::connect(path)?.into()),
+    };
+    let fits = |address: &SocketAddr| match family {
+        Family::Any => true,
+        Family::V4 => address.is_ipv4(),
+        Family::V6 => address.is_ipv6(),
+    };
+    let mut last = io::Error::other("the name has no address of the family asked for");
+    for address in (host, port).to_socket_addrs()?.filter(fits) {
+        let opened = match timeout {
+            Some(timeout) => TcpStream::connect_timeout(&address, timeout),
+            None => TcpStream::connect(address),
+        };
+        match opened {
+            Ok(stream) => {
+                stream.set_nodelay(true)?;
+                return Ok(stream.into());
+            }
+            Err(error) => last = error,
         }
-        Address::Unix(path) => Ok(UnixStream::connect(path)?.into()),
     }
+    Err(last)
 }
 
 /// What a transport reports during a turn.
@@ -69,4 +100,9 @@ pub trait Transport: Sized {
 
     /// Ends one connection. It is not reported.
     fn close(&mut self, connection: usize);
+
+    /// Puts another connected socket in the place of a connection on which nothing is awaited any
+    /// more, and ends the old one without a report. Gives the socket back while a send is in
+    /// flight.
+    fn replace(&mut self, connection: usize, socket: OwnedFd) -> io::Result<Option<OwnedFd>>;
 }

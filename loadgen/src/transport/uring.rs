@@ -36,8 +36,11 @@ const GROUP: u16 = 0;
 const _: () = assert!(BUFFER_COUNT.is_power_of_two());
 
 /// What a completion was for, in the upper half of its user data; the lower is the connection.
+/// The bits above tell apart the sockets that had this place one after the other.
 const RECEIVE: u64 = 0;
 const SEND: u64 = 1 << 32;
+const GENERATION_AT: u32 = 33;
+const GENERATION_MASK: u32 = u32::MAX >> 1;
 
 /// `MSG_NOSIGNAL | MSG_WAITALL`: no signal, and the kernel itself continues a short send.
 const SEND_FLAGS: i32 = 0x4000 | 0x100;
@@ -131,6 +134,8 @@ struct Socket {
     flying: Vec<u8>,
     at: usize,
     in_flight: bool,
+    /// How many sockets had this place before.
+    generation: u32,
 }
 
 /// Sockets behind one io_uring.
@@ -158,11 +163,18 @@ impl Uring {
     fn arm(&mut self, connection: usize) -> io::Result<()> {
         let entry = opcode::RecvMulti::new(types::Fixed(connection as u32), GROUP)
             .build()
-            .user_data(RECEIVE | connection as u64);
+            .user_data(RECEIVE | self.tag(connection));
         self.push(&entry)
     }
 
+    /// The part of the user data that names the socket.
+    fn tag(&self, connection: usize) -> u64 {
+        let generation = self.sockets[connection].generation & GENERATION_MASK;
+        u64::from(generation) << GENERATION_AT | connection as u64
+    }
+
     fn fly(&mut self, connection: usize) -> io::Result<()> {
+        let tag = self.tag(connection);
         let socket = &mut self.sockets[connection];
         socket.in_flight = true;
         let bytes = &socket.flying[socket.at..];
@@ -173,7 +185,7 @@ impl Uring {
         )
         .flags(SEND_FLAGS)
         .build()
-        .user_data(SEND | connection as u64);
+        .user_data(SEND | tag);
         self.push(&entry)
     }
 
@@ -227,7 +239,9 @@ impl Uring {
         events: &mut impl Events,
     ) {
         let result = completion.result();
-        let open = self.sockets[connection].fd.is_some();
+        // What a socket that was replaced still had to say is not the new one's.
+        let stale = completion.user_data() & !SEND != self.tag(connection);
+        let open = self.sockets[connection].fd.is_some() && !stale;
         if let Some(index) = cqueue::buffer_select(completion.flags()) {
             let pool = self.pool.as_mut().expect("the pool lives until drop");
             if result > 0 && open {
@@ -321,6 +335,7 @@ impl Transport for Uring {
                     flying: Vec::new(),
                     at: 0,
                     in_flight: false,
+                    generation: 0,
                 })
                 .collect(),
             rearm: Vec::new(),
@@ -381,6 +396,25 @@ impl Transport for Uring {
         Ok(count)
     }
 
+    fn replace(&mut self, connection: usize, socket: OwnedFd) -> io::Result<Option<OwnedFd>> {
+        let old = &self.sockets[connection];
+        if old.in_flight || !old.flying.is_empty() {
+            return Ok(Some(socket));
+        }
+        self.close(connection);
+        self.rearm.retain(|&armed| armed as usize != connection);
+        // A receive of the old socket that was pushed must not be submitted for the new one.
+        self.ring.submit()?;
+        self.ring
+            .submitter()
+            .register_files_update(connection as u32, &[socket.as_raw_fd()])?;
+        let place = &mut self.sockets[connection];
+        place.generation = place.generation.wrapping_add(1);
+        place.fd = Some(socket);
+        self.arm(connection)?;
+        Ok(None)
+    }
+
     fn close(&mut self, connection: usize) {
         if let Some(fd) = self.sockets[connection].fd.take() {
             // The ring holds its own reference; shutting down ends what is in flight.
@@ -427,5 +461,7 @@ mod tests {
     fn completions_of_sends_and_receives_are_told_apart() {
         assert_eq!(RECEIVE & SEND, 0);
         assert_eq!((SEND | u64::from(u32::MAX)) as u32, u32::MAX);
+        let highest = u64::from(GENERATION_MASK) << GENERATION_AT;
+        assert_eq!(highest & (SEND | u64::from(u32::MAX)), 0);
     }
 }

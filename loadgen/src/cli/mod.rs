@@ -1,0 +1,892 @@
+//! The command line: memtier_benchmark's names with memtier's meanings, and ours beside them.
+//!
+//! Always true: whatever cannot be carried out is refused here, in a sentence that names the
+//! option, before anything is sent; and an option that was given wins over a preset.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use clap::{ArgAction, Parser, ValueEnum};
+use strata_protocol::KEY_MAX_BYTES;
+
+pub mod refused;
+pub mod words;
+
+use crate::client::{Dialect, Verify};
+use crate::plan::{Io, Length, OPEN_DEPTH, Pace, Plan};
+use crate::schedule::Arrival;
+use crate::transport::{Address, Family};
+use crate::trial::Trials;
+use crate::workload::preset::{self, Preset};
+use crate::workload::{Amount, FRESH_DIGITS, KeySpace, Mix, Pattern, Spread, Trace, Workload};
+use words::{above_zero, range, seconds};
+
+/// Largest value a memcached can be told to take.
+const VALUE_BYTES_MAX: u32 = 1 << 30;
+
+/// Requests of each client when neither a number nor a time is given, as memtier does.
+const REQUESTS_DEFAULT: u64 = 10_000;
+
+/// Most keys on one get.
+const KEYS_PER_GET_MAX: u32 = 1 << 16;
+
+/// Most times a run is repeated.
+const RUN_COUNT_MAX: u32 = 1000;
+
+const OURS: &str = "Beyond memtier";
+
+/// A load generator for memcached servers whose tail can be believed.
+#[derive(Parser, Debug)]
+#[command(
+    name = "strata-load",
+    version,
+    args_override_self = true,
+    disable_help_flag = true,
+    disable_version_flag = true
+)]
+pub struct Args {
+    /// Show this help
+    #[arg(long, action = ArgAction::Help)]
+    help: Option<bool>,
+    /// Show the version
+    #[arg(short = 'v', long, action = ArgAction::Version)]
+    version: Option<bool>,
+    /// Server, or several with commas between them, each with a port of its own if it likes: a key then has its server by ketama
+    #[arg(
+        short = 's',
+        long = "server",
+        visible_alias = "host",
+        visible_short_alias = 'h',
+        value_name = "ADDR",
+        default_value = "localhost"
+    )]
+    server: String,
+    /// Server port
+    #[arg(short = 'p', long, default_value_t = 11211)]
+    port: u16,
+    /// Unix socket, instead of address and port
+    #[arg(short = 'S', long, value_name = "PATH")]
+    unix_socket: Option<PathBuf>,
+    /// Addresses of version 4 only
+    #[arg(short = '4', long, conflicts_with = "ipv6")]
+    ipv4: bool,
+    /// Addresses of version 6 only
+    #[arg(short = '6', long)]
+    ipv6: bool,
+    /// Protocol: memcache_text or memcache_meta
+    #[arg(short = 'P', long, default_value = "memcache_text")]
+    protocol: String,
+    /// Seconds that connecting may take
+    #[arg(allow_negative_numbers = true, long, value_name = "SECS")]
+    connection_timeout: Option<f64>,
+    /// Requests after which a connection is replaced [default: never]
+    #[arg(long, value_name = "N")]
+    reconnect_interval: Option<u64>,
+    /// Threads [default: 4]
+    #[arg(short = 't', long, value_name = "N")]
+    threads: Option<usize>,
+    /// Connections of each thread [default: 50]
+    #[arg(short = 'c', long, value_name = "N")]
+    clients: Option<usize>,
+    /// Requests of each connection, or `allkeys` [default: 10000]
+    #[arg(short = 'n', long, value_name = "N", conflicts_with = "test_time")]
+    requests: Option<String>,
+    /// Seconds to run instead
+    #[arg(allow_negative_numbers = true, long, value_name = "SECS")]
+    test_time: Option<f64>,
+    /// Requests a second of each connection: an open loop of that rate with constant arrivals
+    #[arg(allow_negative_numbers = true, long, value_name = "N")]
+    rate_limiting: Option<f64>,
+    /// Times the whole is repeated
+    #[arg(short = 'x', long, value_name = "N", default_value_t = 1)]
+    run_count: u32,
+    /// Writes to reads, as set:get [default: 1:10]
+    #[arg(long, value_name = "S:G")]
+    ratio: Option<String>,
+    /// Outstanding requests of each connection [default: 1 closed, at most 1024 open]
+    #[arg(long, value_name = "N")]
+    pipeline: Option<usize>,
+    /// Keys on one get, up to the ratio's reads
+    #[arg(long, value_name = "N")]
+    multi_key_get: Option<u32>,
+    /// Bytes of a value [default: 32]
+    #[arg(short = 'd', long, value_name = "BYTES")]
+    data_size: Option<u32>,
+    /// Bytes of a value, between two numbers
+    #[arg(long, value_name = "A-B", conflicts_with_all = ["data_size", "data_size_list"])]
+    data_size_range: Option<String>,
+    /// Bytes of a value, from a list with weights
+    #[arg(long, value_name = "SIZE:WEIGHT,...", conflicts_with = "data_size")]
+    data_size_list: Option<String>,
+    /// R: sizes are drawn; S: they grow evenly with the index of the key
+    #[arg(long, value_name = "R|S", default_value = "R")]
+    data_size_pattern: String,
+    /// Accepted: values are never regular here
+    #[arg(short = 'R', long)]
+    random_data: bool,
+    /// Exptime of writes, drawn from a-b
+    #[arg(long, value_name = "A-B")]
+    expiry_range: Option<String>,
+    /// Check every byte of every hit, not a sample
+    #[arg(long)]
+    data_verify: bool,
+    /// What keys begin with [default: memtier-]
+    #[arg(long, value_name = "TEXT")]
+    key_prefix: Option<String>,
+    /// First index of the keys [default: 0]
+    #[arg(long, value_name = "N")]
+    key_minimum: Option<u64>,
+    /// Last index of the keys [default: 10000000]
+    #[arg(long, value_name = "N")]
+    key_maximum: Option<u64>,
+    /// How keys are chosen, as set:get: R uniform, S sequential, G Gaussian, Z Zipf, P parallel, Y scrambled Zipf, and for gets L latest [default: R:R]
+    #[arg(long, value_name = "S:G")]
+    key_pattern: Option<String>,
+    /// Centre of the Gaussian [default: middle of the range]
+    #[arg(long, value_name = "N")]
+    key_median: Option<f64>,
+    /// Deviation of the Gaussian [default: a sixth of the range]
+    #[arg(long, value_name = "N")]
+    key_stddev: Option<f64>,
+    /// Exponent of Zipf, between 0 and 5 [default: 1]
+    #[arg(long, value_name = "E")]
+    key_zipf_exp: Option<f64>,
+    /// Give each connection a seed of its own
+    #[arg(long)]
+    distinct_client_seed: bool,
+    /// Take the seed from the clock
+    #[arg(long)]
+    randomize: bool,
+    /// Leave out the latency distribution
+    #[arg(long)]
+    pub hide_histogram: bool,
+    /// Percentiles to print
+    #[arg(long, value_name = "LIST", default_value = "50,99,99.9")]
+    print_percentiles: String,
+    /// Print the configuration before the run
+    #[arg(long)]
+    pub show_config: bool,
+    /// With --run-count, report every run and not only best, worst and all together
+    #[arg(long)]
+    pub print_all_runs: bool,
+    /// Write the text to a file instead of the terminal
+    #[arg(short = 'o', long, value_name = "PATH")]
+    pub out_file: Option<PathBuf>,
+    /// Write the report as JSON
+    #[arg(long, value_name = "PATH")]
+    pub json_out_file: Option<PathBuf>,
+    /// Write percentile files PREFIX_FULL_RUN_1.txt, .hgrm and those of each verb
+    #[arg(long, value_name = "PREFIX")]
+    pub hdr_file_prefix: Option<String>,
+    /// Open loop: requests a second of all connections together
+    #[arg(allow_negative_numbers = true, long, value_name = "TOTAL", help_heading = OURS)]
+    rate: Option<f64>,
+    /// How requests of an open loop are spaced [default: poisson]
+    #[arg(long, value_name = "KIND", help_heading = OURS)]
+    arrival: Option<ArrivalArg>,
+    /// Open loops at several rates, from:to:step or a list, for --test-time each
+    #[arg(long, value_name = "RATES", help_heading = OURS, conflicts_with_all = ["rate", "rate_limiting", "search", "run_count"])]
+    sweep: Option<String>,
+    /// Find the highest rate that holds this, such as 'p99.9<1ms'
+    #[arg(long, value_name = "OBJECTIVE", help_heading = OURS, conflicts_with_all = ["rate", "rate_limiting", "run_count"])]
+    search: Option<String>,
+    /// Verbs and their weights instead of --ratio: get:80,set:15,mget10:5
+    #[arg(long, value_name = "VERB:WEIGHT,...", help_heading = OURS, conflicts_with_all = ["ratio", "multi_key_get"])]
+    ops: Option<String>,
+    /// Write what a get of one key has missed
+    #[arg(long, help_heading = OURS)]
+    set_on_miss: bool,
+    /// Defaults with a name: ycsb-a to ycsb-d, etc, twitter-1 to twitter-54
+    #[arg(long, value_name = "NAME", help_heading = OURS, conflicts_with = "workload")]
+    preset: Option<String>,
+    /// Defaults from a file like those of perf/workloads
+    #[arg(long, value_name = "FILE", help_heading = OURS)]
+    workload: Option<PathBuf>,
+    /// Replay a trace in Twitter's form, plain, gzip or zstd
+    #[arg(long, value_name = "FILE", help_heading = OURS, conflicts_with_all = [
+        "ratio", "ops", "preset", "workload", "multi_key_get", "data_size", "data_size_range", "data_size_list",
+        "expiry_range", "key_prefix", "key_minimum", "key_maximum", "key_pattern", "fill", "sweep", "search"
+    ])]
+    trace: Option<PathBuf>,
+    /// Replay at this multiple of the recorded times, as an open loop
+    #[arg(allow_negative_numbers = true, long, value_name = "X", help_heading = OURS, requires = "trace", conflicts_with_all = ["rate", "rate_limiting"])]
+    trace_speed: Option<f64>,
+    /// Write every key once before the run and count them
+    #[arg(long, help_heading = OURS)]
+    fill: bool,
+    /// Seconds of unmeasured load before the run
+    #[arg(allow_negative_numbers = true, long, value_name = "SECS", default_value_t = 0.0, help_heading = OURS)]
+    warmup: f64,
+    /// Lowest share of hits of a valid run
+    #[arg(allow_negative_numbers = true, long, value_name = "RATIO", help_heading = OURS)]
+    expect_hits: Option<f64>,
+    /// Core of the first thread; the others take those after it
+    #[arg(long, value_name = "CORE", help_heading = OURS)]
+    pin: Option<usize>,
+    /// Print a line to standard error when measuring begins and when it ends
+    #[arg(long, help_heading = OURS)]
+    pub announce: bool,
+    /// Seed of everything drawn
+    #[arg(long, value_name = "N", default_value_t = 1, help_heading = OURS)]
+    seed: u64,
+    /// How closely replies are checked; `nothing` is for responders with a canned answer
+    #[arg(long, value_name = "HOW", default_value = "sampled", help_heading = OURS)]
+    verify: VerifyArg,
+    /// How bytes are moved
+    #[arg(long, value_name = "KIND", default_value = "auto", help_heading = OURS)]
+    io: IoArg,
+    /// How an idle thread waits: look for 50 us before it sleeps, or sleep at once as memtier does
+    #[arg(long, value_name = "HOW", default_value = "look", help_heading = OURS)]
+    wait: WaitArg,
+    /// Write a page with curves
+    #[arg(long, value_name = "FILE.html", help_heading = OURS)]
+    pub report: Option<PathBuf>,
+    /// Write an interval log for HdrHistogram's tools
+    #[arg(long, value_name = "FILE.hlog", help_heading = OURS)]
+    pub interval_log: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ArrivalArg {
+    Constant,
+    Poisson,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum VerifyArg {
+    Nothing,
+    Sampled,
+    All,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum WaitArg {
+    Look,
+    Sleep,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum IoArg {
+    Auto,
+    Uring,
+    Epoll,
+}
+
+impl Args {
+    /// The percentiles to print, in percent.
+    pub fn percentiles(&self) -> Result<Vec<f64>, String> {
+        self.print_percentiles
+            .split(',')
+            .map(|word| match word.trim().parse() {
+                Ok(percent) if percent > 0.0 && percent < 100.0 => Ok(percent),
+                _ => Err(format!(
+                    "--print-percentiles: {word:?} is not a number between 0 and 100"
+                )),
+            })
+            .collect()
+    }
+
+    /// Which runs are made of the plan.
+    pub fn trials(&self) -> Result<Trials, String> {
+        if self.run_count == 0 || self.run_count > RUN_COUNT_MAX {
+            return Err(format!(
+                "--run-count: {} is not between 1 and {RUN_COUNT_MAX}",
+                self.run_count
+            ));
+        }
+        let timed = |option: &str| match self.test_time {
+            Some(_) => Ok(()),
+            None => Err(format!("{option}: needs --test-time")),
+        };
+        match (&self.sweep, &self.search) {
+            (Some(rates), _) => {
+                timed("--sweep")?;
+                Ok(Trials::Sweep(words::sweep(rates)?))
+            }
+            (_, Some(objective)) => {
+                timed("--search")?;
+                Ok(Trials::Search(words::objective(objective)?))
+            }
+            _ => Ok(Trials::Runs(self.run_count)),
+        }
+    }
+
+    /// Checks everything and makes the plan; the error is a sentence naming the option.
+    pub fn plan(&self) -> Result<Plan, String> {
+        let preset = self.preset()?;
+        let dialect = match self.protocol.as_str() {
+            "memcache_text" => Dialect::Classic,
+            "memcache_meta" => Dialect::Meta,
+            other => {
+                return Err(format!(
+                    "--protocol: {other} is not spoken here; there are memcache_text and memcache_meta"
+                ));
+            }
+        };
+        let addresses = match &self.unix_socket {
+            Some(path) => vec![Address::Unix(path.clone())],
+            None => words::servers(&self.server, self.port)?,
+        };
+        let threads = self.threads.or(preset.threads).unwrap_or(4);
+        let connections = self.clients.or(preset.clients).unwrap_or(50);
+        above_zero("--threads", threads)?;
+        above_zero("--clients", connections)?;
+        let trace = match &self.trace {
+            None => None,
+            Some(path) => {
+                let trace = Trace::open(path).map_err(|sentence| format!("--trace: {sentence}"))?;
+                Some(Arc::new(trace))
+            }
+        };
+        let workload = self.workload(&preset, trace.as_ref())?;
+        if addresses.len() > 1 && workload.mix.keys_per_get() > 1 {
+            return Err(
+                "--server: with several servers a get has one key, because each key has its own server"
+                    .into(),
+            );
+        }
+        let (length, pace) =
+            self.length_and_pace(&preset, &workload, trace.as_ref(), threads * connections)?;
+        let warmup = seconds("--warmup", self.warmup)?;
+        if !warmup.is_zero() && !matches!(length, Length::Time(_)) {
+            return Err(
+                "--warmup: needs --test-time, because a number of requests has no warm part".into(),
+            );
+        }
+        let expect_hits = self.expect_hits.or(preset.expect_hits);
+        if let Some(ratio) = expect_hits
+            && !(0.0..=1.0).contains(&ratio)
+        {
+            return Err(format!("--expect-hits: {ratio} is not between 0 and 1"));
+        }
+        let verify = match (self.data_verify, self.verify) {
+            (true, VerifyArg::Nothing) => {
+                return Err("--data-verify: contradicts --verify nothing".into());
+            }
+            (true, _) | (_, VerifyArg::All) => Verify::Everything,
+            (_, VerifyArg::Sampled) => Verify::Sampled,
+            (_, VerifyArg::Nothing) => Verify::Nothing,
+        };
+        let connect_timeout = match self.connection_timeout {
+            None => None,
+            Some(time) => Some(seconds("--connection-timeout", time)?),
+        };
+        if connect_timeout.is_some_and(|time| time.is_zero()) {
+            return Err("--connection-timeout: must be above 0".into());
+        }
+        Ok(Plan {
+            addresses,
+            family: match (self.ipv4, self.ipv6) {
+                (true, _) => Family::V4,
+                (_, true) => Family::V6,
+                _ => Family::Any,
+            },
+            connect_timeout,
+            // As memtier has it, 0 is never.
+            reconnect_interval: self.reconnect_interval.filter(|&interval| interval > 0),
+            dialect,
+            threads,
+            connections,
+            pace,
+            length,
+            warmup,
+            workload,
+            trace_speed: self.trace_speed.unwrap_or(1.0),
+            seed: if self.randomize {
+                let since = SystemTime::now().duration_since(UNIX_EPOCH);
+                since.unwrap_or(Duration::ZERO).as_nanos() as u64
+            } else {
+                self.seed
+            },
+            distinct_seeds: self.distinct_client_seed,
+            fill: self.fill,
+            expect_hits,
+            verify,
+            pin: self.pin,
+            io: match self.io {
+                IoArg::Auto => Io::Auto,
+                IoArg::Uring => Io::Uring,
+                IoArg::Epoll => Io::Epoll,
+            },
+            looks: matches!(self.wait, WaitArg::Look),
+        })
+    }
+
+    fn preset(&self) -> Result<Preset, String> {
+        if let Some(name) = &self.preset {
+            return preset::named(name).ok_or_else(|| {
+                format!(
+                    "--preset: there is no {name:?}; there are {}",
+                    preset::names()
+                )
+            });
+        }
+        if let Some(path) = &self.workload {
+            let name = path.display();
+            let text = std::fs::read_to_string(path)
+                .map_err(|error| format!("--workload: {name}: {error}"))?;
+            return preset::file(&text).map_err(|error| format!("--workload: {name}: {error}"));
+        }
+        Ok(Preset::default())
+    }
+
+    fn length_and_pace(
+        &self,
+        preset: &Preset,
+        workload: &Workload,
+        trace: Option<&Arc<Trace>>,
+        client_count: usize,
+    ) -> Result<(Length, Pace), String> {
+        let length = self.length(workload, trace.is_some())?;
+        let searched = self.sweep.is_some() || self.search.is_some();
+        let open = self.rate.is_some()
+            || self.rate_limiting.is_some()
+            || self.trace_speed.is_some()
+            || searched;
+        let depth = match (self.pipeline, open) {
+            (Some(depth), _) => depth,
+            (None, true) => OPEN_DEPTH,
+            (None, false) => preset.depth.unwrap_or(1),
+        };
+        above_zero("--pipeline", depth)?;
+        if !open {
+            if self.arrival.is_some() {
+                return Err(
+                    "--arrival: a closed loop sends when it has a reply; see --rate".into(),
+                );
+            }
+            return Ok((length, Pace::Closed { depth }));
+        }
+        let positive = |option: &str, number: f64| {
+            if number.is_finite() && number > 0.0 {
+                Ok(number)
+            } else {
+                Err(format!("{option}: {number} is not above 0"))
+            }
+        };
+        if let (Some(speed), Some(trace)) = (self.trace_speed, trace) {
+            let speed = positive("--trace-speed", speed)?;
+            return Ok((
+                length,
+                Pace::Open {
+                    rate: trace.rate() * speed,
+                    depth,
+                    arrival: Arrival::Recorded,
+                },
+            ));
+        }
+        let arrival = match (self.arrival, self.rate_limiting) {
+            (Some(ArrivalArg::Constant), _) | (None, Some(_)) => Arrival::Constant,
+            _ => Arrival::Poisson,
+        };
+        let rate = match (self.rate, self.rate_limiting) {
+            (Some(_), Some(_)) => {
+                return Err("--rate: contradicts --rate-limiting, which is per connection".into());
+            }
+            (Some(rate), None) => positive("--rate", rate)?,
+            (None, Some(each)) => positive("--rate-limiting", each)? * client_count as f64,
+            // A sweep or a search sets the rate of each of its runs.
+            (None, None) => 1.0,
+        };
+        let length = match length {
+            // As long as that many requests of each client take at their rate.
+            Length::Requests(requests) if self.rate_limiting.is_some() => {
+                let time = requests as f64 * client_count as f64 / rate;
+                Length::Time(seconds("--rate-limiting", time)?)
+            }
+            Length::Requests(_) => return Err("--rate: needs --test-time".into()),
+            length => length,
+        };
+        Ok((
+            length,
+            Pace::Open {
+                rate,
+                depth,
+                arrival,
+            },
+        ))
+    }
+
+    fn length(&self, workload: &Workload, traced: bool) -> Result<Length, String> {
+        if let Some(time) = self.test_time {
+            let time = seconds("--test-time", time)?;
+            if time.is_zero() {
+                return Err("--test-time: must be above 0".into());
+            }
+            return Ok(Length::Time(time));
+        }
+        let requests = match self.requests.as_deref() {
+            None if traced => return Ok(Length::Trace),
+            None => REQUESTS_DEFAULT,
+            Some("allkeys") => workload.keys.count(),
+            Some(number) => number
+                .parse()
+                .map_err(|_| format!("--requests: {number:?} is neither a number nor allkeys"))?,
+        };
+        if requests == 0 {
+            return Err("--requests: must be above 0".into());
+        }
+        Ok(Length::Requests(requests))
+    }
+
+    fn workload(&self, preset: &Preset, trace: Option<&Arc<Trace>>) -> Result<Workload, String> {
+        if let Some(trace) = trace {
+            return Ok(Workload {
+                keys: KeySpace::listed(trace.texts()),
+                set_pattern: Pattern::Uniform,
+                get_pattern: Pattern::Uniform,
+                mix: Mix::Recorded(Arc::clone(trace)),
+                sizes: Amount::Fixed(0),
+                lives: Amount::Fixed(0),
+                fresh_share: 0.0,
+                set_on_miss: self.set_on_miss,
+            });
+        }
+        let keys = self.keys(preset)?;
+        let sizes = self.sizes(preset, &keys)?;
+        let (set_pattern, get_pattern) = self.patterns(preset, &keys)?;
+        let lives = match &self.expiry_range {
+            Some(text) => {
+                let (least, most) = range("--expiry-range", text)?;
+                if least == most {
+                    Amount::Fixed(least)
+                } else {
+                    Amount::Drawn(Spread::Range(least, most))
+                }
+            }
+            None => preset.lives.clone().unwrap_or(Amount::Fixed(0)),
+        };
+        Ok(Workload {
+            keys,
+            set_pattern,
+            get_pattern,
+            mix: self.mix(preset)?,
+            sizes,
+            lives,
+            fresh_share: preset.fresh_share,
+            set_on_miss: self.set_on_miss || preset.set_on_miss,
+        })
+    }
+
+    fn keys(&self, preset: &Preset) -> Result<KeySpace, String> {
+        let prefix = self
+            .key_prefix
+            .clone()
+            .or_else(|| preset.key_prefix.clone());
+        let prefix = prefix.unwrap_or_else(|| "memtier-".into());
+        let minimum = self.key_minimum.or(preset.key_minimum).unwrap_or(0);
+        let maximum = match (self.key_maximum, preset.key_maximum) {
+            (Some(maximum), _) => maximum,
+            (None, Some(maximum)) => maximum.max(minimum),
+            (None, None) => 10_000_000,
+        };
+        if minimum > maximum {
+            return Err(format!(
+                "--key-minimum: {minimum} is above --key-maximum {maximum}"
+            ));
+        }
+        let digits = maximum.to_string().len();
+        let digits = if preset.fresh_share > 0.0 {
+            digits.max(FRESH_DIGITS)
+        } else {
+            digits
+        };
+        let key_bytes = prefix.len() + digits;
+        if key_bytes > KEY_MAX_BYTES {
+            return Err(format!(
+                "--key-prefix: keys would have up to {key_bytes} bytes and memcached takes {KEY_MAX_BYTES}"
+            ));
+        }
+        if prefix.bytes().any(|byte| byte <= b' ' || byte == 0x7f) {
+            return Err(
+                "--key-prefix: spaces and control characters cannot be part of a key".into(),
+            );
+        }
+        Ok(KeySpace::new(&prefix, minimum, maximum))
+    }
+
+    fn sizes(&self, preset: &Preset, keys: &KeySpace) -> Result<Amount, String> {
+        let spread = match (&self.data_size_range, &self.data_size_list) {
+            (Some(text), _) => {
+                let (least, most) = range("--data-size-range", text)?;
+                Some(Spread::Range(least, most))
+            }
+            (_, Some(text)) => Some(words::weighted_list("--data-size-list", text)?),
+            _ => None,
+        };
+        let sizes = match (spread, self.data_size_pattern.as_str()) {
+            (None, "R" | "S") => match self.data_size {
+                Some(bytes) => Amount::Fixed(bytes),
+                None => preset.sizes.clone().unwrap_or(Amount::Fixed(32)),
+            },
+            (Some(spread), "R") => Amount::Drawn(spread),
+            (Some(spread), "S") => Amount::Growing(spread, keys.minimum(), keys.count()),
+            (_, other) => {
+                return Err(format!("--data-size-pattern: {other:?} is neither R nor S"));
+            }
+        };
+        if sizes.most() > VALUE_BYTES_MAX {
+            return Err(format!(
+                "--data-size: {} is above the {VALUE_BYTES_MAX} any memcached takes",
+                sizes.most()
+            ));
+        }
+        Ok(sizes)
+    }
+
+    fn mix(&self, preset: &Preset) -> Result<Mix, String> {
+        if let Some(text) = &self.ops {
+            return words::ops(text);
+        }
+        let keys_per_get = match self.multi_key_get {
+            Some(count) if count > KEYS_PER_GET_MAX => {
+                return Err(format!(
+                    "--multi-key-get: {count} is above {KEYS_PER_GET_MAX}"
+                ));
+            }
+            // As memtier has it, 0 is one key.
+            Some(count) => Some(count.max(1)),
+            None => None,
+        };
+        match (&self.ratio, &preset.mix) {
+            (None, Some(mix)) => match (mix.clone(), keys_per_get) {
+                (Mix::Ratio { sets, gets, .. }, Some(keys_per_get)) => Ok(Mix::Ratio {
+                    sets,
+                    gets,
+                    keys_per_get,
+                }),
+                (_, Some(_)) => {
+                    Err("--multi-key-get: the preset has verbs of its own; see --ops".into())
+                }
+                (mix, None) => Ok(mix),
+            },
+            (ratio, _) => {
+                let text = ratio.as_deref().unwrap_or("1:10");
+                let (sets, gets) = words::pair("--ratio", text, ':')?;
+                if sets == 0 && gets == 0 {
+                    return Err("--ratio: 0:0 asks for nothing".into());
+                }
+                Ok(Mix::Ratio {
+                    sets,
+                    gets,
+                    keys_per_get: keys_per_get.unwrap_or(1),
+                })
+            }
+        }
+    }
+
+    fn patterns(&self, preset: &Preset, keys: &KeySpace) -> Result<(Pattern, Pattern), String> {
+        let text = self
+            .key_pattern
+            .as_deref()
+            .or(preset.key_pattern.as_deref());
+        let text = text.unwrap_or("R:R");
+        let bad = || {
+            format!(
+                "--key-pattern: {text:?} is not two letters of R, S, G, Z, P, Y, L with a colon between"
+            )
+        };
+        let (set, get) = text.split_once(':').ok_or_else(bad)?;
+        if get == "L" {
+            if set != "P" {
+                return Err("--key-pattern: L reads what P writes, as in P:L".into());
+            }
+        } else if set == "L" {
+            return Err("--key-pattern: L is for reads, as in P:L".into());
+        } else if (set == "P") != (get == "P") {
+            return Err("--key-pattern: P must stand on both sides".into());
+        }
+        let exponent = || match (self.key_zipf_exp, preset.zipf_exponent) {
+            (Some(exponent), _) if exponent > 0.0 && exponent < 5.0 => Ok(exponent),
+            (Some(exponent), _) => {
+                Err(format!("--key-zipf-exp: {exponent} is not between 0 and 5"))
+            }
+            (None, exponent) => Ok(exponent.unwrap_or(1.0)),
+        };
+        let pattern = |letter: &str| match letter {
+            "R" => Ok(Pattern::Uniform),
+            "S" => Ok(Pattern::Sequential),
+            "P" => Ok(Pattern::Parallel),
+            "G" => self.gauss(keys),
+            "Z" => Ok(Pattern::Zipf {
+                exponent: exponent()?,
+            }),
+            "Y" => Ok(Pattern::Scrambled {
+                exponent: exponent()?,
+            }),
+            "L" => Ok(Pattern::Latest {
+                exponent: exponent()?,
+            }),
+            _ => Err(bad()),
+        };
+        Ok((pattern(set)?, pattern(get)?))
+    }
+
+    fn gauss(&self, keys: &KeySpace) -> Result<Pattern, String> {
+        let (minimum, maximum) = (keys.minimum() as f64, keys.maximum() as f64);
+        let median = self.key_median.unwrap_or((minimum + maximum) / 2.0);
+        let deviation = self
+            .key_stddev
+            .unwrap_or(((maximum - minimum) / 6.0).max(1.0));
+        // A centre outside the range would have every draw drawn again.
+        if !(minimum..=maximum).contains(&median) {
+            return Err(format!("--key-median: {median} is not one of the keys"));
+        }
+        if !deviation.is_finite() || deviation <= 0.0 {
+            return Err(format!("--key-stddev: {deviation} is not above 0"));
+        }
+        Ok(Pattern::Gauss { median, deviation })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(arguments: &str) -> Result<Plan, String> {
+        let words = std::iter::once("strata-load").chain(arguments.split_whitespace());
+        Args::try_parse_from(words)
+            .map_err(|error| error.to_string())?
+            .plan()
+    }
+
+    #[test]
+    fn defaults_are_memtiers() {
+        let plan = plan("").unwrap();
+        assert_eq!((plan.threads, plan.connections), (4, 50));
+        assert_eq!(plan.length, Length::Requests(10_000));
+        assert_eq!(plan.pace, Pace::Closed { depth: 1 });
+        let workload = plan.workload;
+        let mix = Mix::Ratio {
+            sets: 1,
+            gets: 10,
+            keys_per_get: 1,
+        };
+        assert_eq!(workload.mix, mix);
+        assert_eq!(workload.sizes, Amount::Fixed(32));
+        assert_eq!(workload.keys.maximum(), 10_000_000);
+    }
+
+    #[test]
+    fn a_script_of_memtiers_is_understood() {
+        let plan = plan(
+            "-s 127.0.0.1 -p 11211 --protocol=memcache_text -t 1 -c 16 --pipeline=8 --ratio=1:9 \
+             -d 256 --key-pattern=Z:Z --key-maximum=5000 --key-zipf-exp=0.99 \
+             --distinct-client-seed --test-time=30 --hide-histogram --print-percentiles 50,99.99",
+        )
+        .unwrap();
+        assert_eq!(plan.pace, Pace::Closed { depth: 8 });
+        assert_eq!(plan.length, Length::Time(Duration::from_secs(30)));
+        assert_eq!(plan.workload.get_pattern, Pattern::Zipf { exponent: 0.99 });
+        assert!(plan.distinct_seeds);
+    }
+
+    #[test]
+    fn what_cannot_be_done_names_its_option() {
+        for (arguments, option) in [
+            ("--ratio 0:0", "--ratio"),
+            ("--ratio 1-2", "--ratio"),
+            ("--key-pattern P:R", "--key-pattern"),
+            ("--key-pattern X:R", "--key-pattern"),
+            ("--key-pattern Z:Z --key-zipf-exp 5", "--key-zipf-exp"),
+            ("--key-minimum 5 --key-maximum 4", "--key-minimum"),
+            ("--expiry-range 9-3", "--expiry-range"),
+            ("--rate 100", "--rate"),
+            ("--rate 0 --test-time 1", "--rate"),
+            ("--rate 10 --test-time 1 --pipeline 0", "--pipeline"),
+            ("-n 5 --test-time 1", "--test-time"),
+            ("-n many", "--requests"),
+            ("-P redis", "--protocol"),
+            (&format!("--key-prefix {}", "x".repeat(243)), "--key-prefix"),
+            ("-t 0", "--threads"),
+            ("--pipeline 0", "--pipeline"),
+            ("--warmup 1", "--warmup"),
+            ("--warmup -1", "--warmup"),
+            ("--expect-hits 1.5", "--expect-hits"),
+            ("--data-verify --verify nothing", "--data-verify"),
+            ("--data-size-range 9-3", "--data-size-range"),
+            ("--data-size-list 1:0", "--data-size-list"),
+            (
+                "--data-size-range 1-3 --data-size-pattern Q",
+                "--data-size-pattern",
+            ),
+            ("--data-size-range 1-3 -d 4", "--data-size"),
+            ("--key-pattern L:L", "--key-pattern"),
+            ("--key-pattern R:L", "--key-pattern"),
+            ("--ops get:1 --ratio 1:1", "--ops"),
+            ("--preset ycsb-q", "--preset"),
+            ("--workload /nowhere.toml", "--workload"),
+            ("--trace /nowhere.csv", "--trace"),
+            ("--trace-speed 2", "--trace"),
+            ("--rate-limiting 0", "--rate-limiting"),
+            ("--rate 5 --rate-limiting 5 --test-time 1", "--rate"),
+            ("--arrival constant", "--arrival"),
+            ("-s a,b --multi-key-get 4", "--server"),
+            ("--connection-timeout 0", "--connection-timeout"),
+            ("--key-pattern G:G --key-median 20000000", "--key-median"),
+            ("--piepline 4", "--pipeline"),
+        ] {
+            let sentence = plan(arguments).expect_err(arguments);
+            assert!(sentence.contains(option), "{arguments}: {sentence}");
+        }
+    }
+
+    #[test]
+    fn what_trials_cannot_be_made_names_its_option() {
+        let trials = |arguments: &str| {
+            let words = std::iter::once("strata-load").chain(arguments.split_whitespace());
+            Args::try_parse_from(words)
+                .map_err(|error| error.to_string())?
+                .trials()
+        };
+        for (arguments, option) in [
+            ("-x 0", "--run-count"),
+            ("--sweep 1:2:1", "--sweep"),
+            ("--search p99<1ms", "--search"),
+            ("--sweep 1:x:1 --test-time 1", "--sweep"),
+            ("--search p99 --test-time 1", "--search"),
+            ("--sweep 1 --search p99<1ms --test-time 1", "--sweep"),
+        ] {
+            let sentence = trials(arguments).expect_err(arguments);
+            assert!(sentence.contains(option), "{arguments}: {sentence}");
+        }
+        assert_eq!(trials("-x 3"), Ok(Trials::Runs(3)));
+    }
+
+    #[test]
+    fn an_option_wins_over_its_preset() {
+        let preset = plan("--preset ycsb-a").unwrap().workload;
+        assert_eq!(preset.keys.prefix(), "user");
+        assert_eq!(preset.sizes, Amount::Fixed(1000));
+        assert_eq!(preset.get_pattern, Pattern::Scrambled { exponent: 0.99 });
+        let own = plan("--preset ycsb-a -d 10 --key-prefix k --ratio 0:1 --key-pattern R:R");
+        let own = own.unwrap().workload;
+        assert_eq!(own.keys.prefix(), "k");
+        assert_eq!(own.sizes, Amount::Fixed(10));
+        assert_eq!(own.get_pattern, Pattern::Uniform);
+        assert!(!own.mix.has(crate::kind::Kind::Set));
+    }
+
+    #[test]
+    fn a_limit_of_each_connection_is_an_open_loop_of_their_sum() {
+        let plan = plan("-t 2 -c 5 -n 1000 --rate-limiting 100").unwrap();
+        let Pace::Open { rate, arrival, .. } = plan.pace else {
+            panic!()
+        };
+        assert_eq!((rate, arrival), (1000.0, Arrival::Constant));
+        assert_eq!(plan.length, Length::Time(Duration::from_secs(10)));
+    }
+
+    #[test]
+    fn no_option_is_both_understood_and_refused() {
+        use clap::CommandFactory;
+        for option in Args::command().get_arguments() {
+            let name = format!("--{}", option.get_long().unwrap_or_default());
+            assert_eq!(refused::sentence([name]), None);
+            if let Some(letter) = option.get_short() {
+                assert_eq!(refused::sentence([format!("-{letter}")]), None);
+            }
+        }
+    }
+}
