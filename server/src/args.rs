@@ -8,7 +8,7 @@ use clap::Parser;
 use strata_store::Eviction;
 
 use crate::config::{
-    BACKLOG_DEFAULT, EVICTION_DEFAULT, EVICTIONS, IoChoice, REQUESTS_PER_TICK_DEFAULT,
+    BACKLOG_DEFAULT, CONNS_MAX, EVICTION_DEFAULT, EVICTIONS, IoChoice, REQUESTS_PER_TICK_DEFAULT,
     SHARD_MIN_MIB, Settings, WORKERS_MAX,
 };
 
@@ -84,6 +84,16 @@ pub struct Args {
     #[arg(short = 'b', long = "listen-backlog", value_name = "NUM", default_value_t = BACKLOG_DEFAULT)]
     listen_backlog: i32,
 
+    /// Of memcached's extended options, idle_timeout=SECONDS: close TCP connections that make no
+    /// request for longer; 0 never does
+    #[arg(
+        short = 'o',
+        long = "extended",
+        value_name = "OPTION",
+        value_delimiter = ','
+    )]
+    extended: Vec<String>,
+
     /// Keep no CAS uniques
     #[arg(short = 'C', long = "disable-cas")]
     disable_cas: bool,
@@ -137,9 +147,18 @@ pub struct Args {
     #[arg(long = "io", value_enum, default_value_t = IoChoice::Auto)]
     io: IoChoice,
 
+    /// Listen on a port for each worker as well, the next ones above each TCP port, and give each
+    /// worker the keys that libmemcached's CRC hash and modula distribution give it
+    #[arg(long = "shard-ports")]
+    shard_ports: bool,
+
     /// Do not pin workers to cores
     #[arg(long = "no-pin")]
     no_pin: bool,
+
+    /// Have one worker stand still for 100 ms once a second, to see what the others make of it
+    #[arg(long = "debug-stall", value_name = "WORKER", hide = true)]
+    debug_stall: Option<usize>,
 
     /// Print the version and end
     #[arg(short = 'V', long = "version", action = clap::ArgAction::Version)]
@@ -210,6 +229,22 @@ fn addresses(text: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
     Ok(found.collect())
 }
 
+/// The number of seconds of `idle_timeout`, the only one of the extended options.
+fn idle_timeout(options: &[String]) -> Result<u32, String> {
+    let mut seconds = 0;
+    for option in options {
+        let Some(digits) = option.strip_prefix("idle_timeout=") else {
+            return Err(format!(
+                "-o {option}: of the extended options only idle_timeout=SECONDS is there"
+            ));
+        };
+        seconds = digits
+            .parse()
+            .map_err(|_| format!("-o {option}: {digits} is no number of seconds"))?;
+    }
+    Ok(seconds)
+}
+
 impl Args {
     /// Checks the options against each other and against the machine.
     ///
@@ -270,6 +305,12 @@ impl Args {
         if self.conn_limit == 0 {
             return Err("Maximum connections must be greater than 0".into());
         }
+        if self.conn_limit > CONNS_MAX {
+            return Err(format!(
+                "-c {}: a ring holds {CONNS_MAX} connections at most",
+                self.conn_limit
+            ));
+        }
         if self.max_reqs_per_event == 0 {
             return Err("Number of requests per event must be greater than 0".into());
         }
@@ -284,6 +325,7 @@ impl Args {
             conns_max: self.conn_limit,
             item_max_bytes: self.max_item_size,
             requests_per_tick: self.max_reqs_per_event,
+            idle_timeout_s: idle_timeout(&self.extended)?,
             backlog: self.listen_backlog,
             cas: !self.disable_cas,
             flush: !self.disable_flush_all,
@@ -292,6 +334,8 @@ impl Args {
             admin: self.admin,
             lock_memory: self.lock_memory,
             io: self.io,
+            shard_ports: self.shard_ports,
+            stalled_worker: self.debug_stall,
         })
     }
 }
@@ -333,17 +377,27 @@ mod tests {
             ("-I 40m", "-I"),
             ("-p 70000", "-p 70000"),
             ("-c 0", "connections"),
+            ("-c 1048577", "1048576 connections"),
             ("-R 0", "requests"),
             ("-t 0", "-t 0"),
             ("-a 999", "octal"),
             ("-p 0", "-s"),
             ("-l 127.0.0.1:x", "-l"),
+            ("-o idle_timeout=x", "idle_timeout=x"),
+            ("-o modern", "-o modern"),
             ("-M --eviction s3fifo", "-M forbids"),
             ("--eviction lru", "merge, s3fifo, fifo, none"),
         ] {
             let error = settings(words).expect_err(words);
             assert!(error.contains(part), "{words}: {error}");
         }
+    }
+
+    #[test]
+    fn connections_may_idle_for_ever_unless_told_otherwise() {
+        assert_eq!(settings("").expect("valid").idle_timeout_s, 0);
+        let settings = settings("-o idle_timeout=90").expect("valid");
+        assert_eq!(settings.idle_timeout_s, 90);
     }
 
     #[test]

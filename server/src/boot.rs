@@ -26,7 +26,8 @@ use crate::clock::Clock;
 use crate::config::{
     ASKS_MAX, BATCH_MAX, CARRY_MAX_BYTES, CARRY_PAUSE_BYTES, DRAIN_MAX_MS, END_MAX_MS,
     INTAKE_MAX_BYTES, IoChoice, LEND_MIN_BYTES, MEMORY_ROOM_TIMES, RECEIVE_BUFFER_BYTES,
-    RECEIVE_BUFFERS, REPLIES_MAX_BYTES, SPARE_MAX_BYTES, SPILL_KEEP_BYTES, Settings, mailbox_slots,
+    RECEIVE_BUFFERS, REPLIES_MAX_BYTES, SPARE_MAX_BYTES, SPARE_SMALL_MAX_BYTES, SPILL_KEEP_BYTES,
+    STALL_MS, Settings, mailbox_slots,
 };
 use crate::io::epoll::EpollIo;
 use crate::io::uring::UringIo;
@@ -63,18 +64,35 @@ const RESERVED_FILES: u64 = 64;
 pub struct Listeners {
     sockets: Vec<OwnedFd>,
     bound: Vec<SocketAddr>,
+    /// Each worker's own.
+    shards: Vec<Vec<OwnedFd>>,
+    shards_bound: Vec<SocketAddr>,
 }
 
 /// Makes sure that as many descriptors may be opened as there may be connections.
 ///
 /// # Errors
 /// When the limit is lower and may not be raised.
-pub fn raise_file_limit(conns_max: usize) -> Result<(), StartError> {
-    let wanted = conns_max as u64 + RESERVED_FILES;
+pub fn raise_file_limit(settings: &Settings) -> Result<(), StartError> {
+    let conns_max = settings.conns_max;
+    let shard_ports = if settings.shard_ports {
+        settings.workers * settings.listen.len()
+    } else {
+        0
+    };
+    let wanted = (conns_max + shard_ports) as u64 + RESERVED_FILES;
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)
         .map_err(|error| format!("the limit of open files cannot be read: {error}"))?;
     if soft >= wanted {
         return Ok(());
+    }
+    let most = std::fs::read_to_string("/proc/sys/fs/nr_open");
+    let most = most.ok().and_then(|text| text.trim().parse::<u64>().ok());
+    if let Some(most) = most.filter(|most| *most < wanted) {
+        return Err(StartError(format!(
+            "-c {conns_max} needs {wanted} open files and this kernel lets a process have {most}; \
+             lower -c or raise fs.nr_open (sysctl fs.nr_open={wanted})"
+        )));
     }
     setrlimit(Resource::RLIMIT_NOFILE, wanted, hard.max(wanted)).map_err(|_| {
         StartError(format!(
@@ -92,26 +110,30 @@ pub fn listen(settings: &Settings) -> Result<Listeners, StartError> {
     let mut listeners = Listeners {
         sockets: Vec::new(),
         bound: Vec::new(),
+        shards: (0..settings.workers).map(|_| Vec::new()).collect(),
+        shards_bound: Vec::new(),
     };
-    for address in &settings.listen {
-        let socket = listen_tcp(*address, settings.backlog).map_err(|error| {
-            let advice = match error.kind() {
-                std::io::ErrorKind::AddrInUse => {
-                    "; another server has it: stop that one or choose another port with -p"
-                }
-                std::io::ErrorKind::PermissionDenied => "; ports below 1024 need root",
-                std::io::ErrorKind::AddrNotAvailable => "; this host has no such address",
-                _ => "",
-            };
-            format!("cannot listen on {address}: {error}{advice}")
-        })?;
-        let bound = socket
-            .local_addr()
-            .ok()
-            .and_then(|address| address.as_socket())
-            .unwrap_or(*address);
+    for (at, address) in settings.listen.iter().enumerate() {
+        let (socket, bound) = bind_tcp(*address, settings)?;
         listeners.bound.push(bound);
-        listeners.sockets.push(socket.into());
+        listeners.sockets.push(socket);
+        if !settings.shard_ports {
+            continue;
+        }
+        for (worker, own) in listeners.shards.iter_mut().enumerate() {
+            // Where the kernel chooses the first port, it chooses the others too.
+            let port = match address.port() {
+                0 => 0,
+                first => u16::try_from(usize::from(first) + 1 + worker).map_err(|_| {
+                    format!("--shard-ports: there is no port {first} + {worker} + 1; lower -p")
+                })?,
+            };
+            let (socket, bound) = bind_tcp(SocketAddr::new(address.ip(), port), settings)?;
+            own.push(socket);
+            if at == 0 {
+                listeners.shards_bound.push(bound);
+            }
+        }
     }
     if let Some(path) = &settings.unix_path {
         let socket = listen_unix(path, settings).map_err(|error| {
@@ -126,6 +148,27 @@ pub fn listen(settings: &Settings) -> Result<Listeners, StartError> {
         listeners.sockets.push(socket.into());
     }
     Ok(listeners)
+}
+
+/// Listens on an address; the socket, and the address with the port it really has.
+fn bind_tcp(address: SocketAddr, settings: &Settings) -> Result<(OwnedFd, SocketAddr), StartError> {
+    let socket = listen_tcp(address, settings.backlog).map_err(|error| {
+        let advice = match error.kind() {
+            std::io::ErrorKind::AddrInUse => {
+                "; another server has it: stop that one or choose another port with -p"
+            }
+            std::io::ErrorKind::PermissionDenied => "; ports below 1024 need root",
+            std::io::ErrorKind::AddrNotAvailable => "; this host has no such address",
+            _ => "",
+        };
+        format!("cannot listen on {address}: {error}{advice}")
+    })?;
+    let bound = socket
+        .local_addr()
+        .ok()
+        .and_then(|address| address.as_socket())
+        .unwrap_or(address);
+    Ok((socket.into(), bound))
 }
 
 fn listen_tcp(address: SocketAddr, backlog: i32) -> std::io::Result<Socket> {
@@ -307,6 +350,7 @@ struct Start {
     bell: Arc<Bell>,
     eventfd: Arc<EventFd>,
     listeners: Vec<OwnedFd>,
+    open_listeners: usize,
     peers: Peers,
     asks: crossbeam_channel::Receiver<Ask>,
     shared: Arc<Shared>,
@@ -347,6 +391,7 @@ pub fn run(settings: Settings, listeners: Listeners) -> Result<(), StartError> {
     let process = Process {
         settings: settings.clone(),
         bound: listeners.bound.clone(),
+        shards_bound: listeners.shards_bound,
     };
     let shared = Arc::new(Shared::new(process, stop_sender.clone()));
     let signals = catch_signals(stop_sender)?;
@@ -371,7 +416,12 @@ pub fn run(settings: Settings, listeners: Listeners) -> Result<(), StartError> {
     let mut handles = Vec::new();
     let mut threads = Vec::new();
     let mut sockets = listeners.sockets;
+    let mut own_sockets = listeners.shards.into_iter();
     for (index, peers) in mesh(&wakers).into_iter().enumerate() {
+        // The first worker accepts for all and deals connections out in turn.
+        let mut listeners = std::mem::take(&mut sockets);
+        let open_listeners = listeners.len();
+        listeners.extend(own_sockets.next().unwrap_or_default());
         let (asks_sender, asks) = bounded(ASKS_MAX);
         let waker = wakers[index].clone();
         let start = Start {
@@ -379,8 +429,8 @@ pub fn run(settings: Settings, listeners: Listeners) -> Result<(), StartError> {
             core: pinned.then(|| cores[index]),
             bell: Arc::clone(&waker.bell),
             eventfd: Arc::clone(&eventfds[index]),
-            // The first worker accepts for all and deals connections out in turn.
-            listeners: std::mem::take(&mut sockets),
+            listeners,
+            open_listeners,
             peers,
             asks,
             shared: Arc::clone(&shared),
@@ -576,7 +626,7 @@ fn buffers_max_bytes(settings: &Settings) -> usize {
     let carry = CARRY_MAX_BYTES + 2 * receive;
     // What is on its way home when the bound is met comes on top of it.
     let replies = REPLIES_MAX_BYTES + (BATCH_MAX + slots) * LEND_MIN_BYTES;
-    let spare = SPARE_MAX_BYTES;
+    let spare = SPARE_MAX_BYTES + 2 * SPARE_SMALL_MAX_BYTES;
     let session = CARRY_PAUSE_BYTES + RECEIVE_BUFFER_BYTES + LEND_MIN_BYTES;
     workers * (receive + mailboxes + intake + carry + replies + spare)
         + settings.conns_max * session
@@ -603,6 +653,7 @@ fn work(start: Start) {
         bell,
         eventfd,
         listeners,
+        open_listeners,
         peers,
         asks,
         shared,
@@ -646,15 +697,17 @@ fn work(start: Start) {
         hasher,
         peers,
         asks,
+        open_listeners,
     });
     let failed = |error| {
         let _ = ready.send(Err(format!("worker {index} cannot start: {error}")));
     };
+    let stalls = settings.stalled_worker == Some(index);
     match io {
         IoChoice::Epoll => match EpollIo::new(eventfd, listeners) {
             Ok(io) => {
                 let _ = ready.send(Ok(()));
-                drive(worker, io, &bell, clock);
+                drive(worker, io, &bell, clock, stalls);
             }
             Err(error) => failed(error.to_string()),
         },
@@ -662,7 +715,7 @@ fn work(start: Start) {
             match UringIo::new(settings.conns_max, eventfd, listeners) {
                 Ok(io) => {
                     let _ = ready.send(Ok(()));
-                    drive(worker, io, &bell, clock);
+                    drive(worker, io, &bell, clock, stalls);
                 }
                 Err(error) => failed(uring_advice(&error)),
             }
@@ -671,13 +724,28 @@ fn work(start: Start) {
 }
 
 /// Ticks until told to end; sleeps in the back end when there is nothing to do.
-fn drive<I: Io>(mut worker: Worker, mut io: I, bell: &Bell, clock: Clock) {
+///
+/// A tick lasts from one reading of the clock to the next. While ticks follow each other that is
+/// the reading each tick makes anyway, and covers its hand-over to the kernel; only before a sleep
+/// the clock is read once more, so that the sleep does not count. With `stalls`, the first tick of
+/// each second stands still, as if its processor had been taken away.
+fn drive<I: Io>(mut worker: Worker, mut io: I, bell: &Bell, clock: Clock, stalls: bool) {
+    let mut now = clock.now();
+    let mut stalled = now.seconds;
     while !worker.ended() {
-        let busy = worker.tick(&mut io, &clock.now());
+        let busy = worker.tick(&mut io, &now);
+        let started_us = now.elapsed_us;
+        if stalls && stalled != now.seconds {
+            stalled = now.seconds;
+            thread::sleep(Duration::from_millis(STALL_MS));
+        }
         if busy {
             io.submit(false);
+            now = clock.now();
+            worker.ticked(now.elapsed_us - started_us);
             continue;
         }
+        worker.ticked(clock.now().elapsed_us - started_us);
         bell.doze();
         if worker.has_mail() {
             bell.rise();
@@ -686,5 +754,6 @@ fn drive<I: Io>(mut worker: Worker, mut io: I, bell: &Bell, clock: Clock) {
             io.submit(true);
             bell.rise();
         }
+        now = clock.now();
     }
 }

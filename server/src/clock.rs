@@ -26,6 +26,8 @@ pub struct Now {
     pub seconds: Seconds,
     /// The same moment in unix time.
     pub unix_s: u64,
+    /// Microseconds since the server's start.
+    pub elapsed_us: u64,
 }
 
 impl Clock {
@@ -56,6 +58,7 @@ impl Now {
         Self {
             seconds: Seconds(FIRST_SECOND + seconds),
             unix_s: started_unix_s + elapsed.as_secs(),
+            elapsed_us: u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
         }
     }
 

@@ -61,6 +61,19 @@ pub const CARRY_STORE_BYTES: usize = 8 << 10;
 /// memory.
 pub const INTAKE_MAX_BYTES: usize = 32 << 20;
 
+/// How long a large value may take to arrive while others lack the room it takes up. It has a
+/// second more for each [`INTAKE_PACE_BYTES`] that are here.
+pub const INTAKE_PATIENCE_S: u32 = 2;
+
+/// A large value that arrives at this many bytes a second is never cut off.
+pub const INTAKE_PACE_BYTES: usize = 1 << 20;
+
+/// Half-received large values that are looked at, oldest first, for one that may be cut off.
+pub const INTAKE_LOOK_MAX: usize = 64;
+
+/// Sessions that one tick looks at in search of those that have been idle for too long.
+pub const IDLE_LOOK_MAX: usize = 256;
+
 /// Reply bytes that one worker holds for all its sessions, in `out`, `held` and in the kernel's
 /// hands. Beyond it a session makes its next request only when its last reply is sent.
 pub const REPLIES_MAX_BYTES: usize = 32 << 20;
@@ -69,8 +82,17 @@ pub const REPLIES_MAX_BYTES: usize = 32 << 20;
 /// holds no copy of them.
 pub const LEND_MIN_BYTES: usize = 16 << 10;
 
-/// A lent value is copied to its session in pieces of this size.
+/// A value lent by another worker, or to a slow reader, is copied to its session in pieces of this
+/// size.
 pub const PIECE_BYTES: usize = 64 << 10;
+
+/// Bytes of values lent by a worker to its own sessions that all of them together hand to the
+/// kernel in one tick, because the kernel copies them meanwhile. A value of the default largest
+/// size goes out in one call, which costs less than several (perf/notes/large-replies.md).
+pub const LENT_PER_TICK_BYTES: usize = 1 << 20;
+
+/// Parts of one vectored send: what goes before the value, pieces of the value, and two behind it.
+pub const PARTS_MAX: usize = 64;
 
 /// Message bytes that need no buffer of their own.
 pub const INLINE_BYTES: usize = 192;
@@ -96,6 +118,10 @@ pub const HELD_KEEP_BYTES: usize = 4 << 10;
 /// asked for again costs a page fault for every 4 KiB (perf/notes/large-replies.md).
 pub const SPARE_MAX_BYTES: usize = 8 << 20;
 
+/// Bytes of small buffers, and of places for replies, that a worker keeps of sessions at rest, so
+/// that an idle connection has none of its own and an active one asks for none each time.
+pub const SPARE_SMALL_MAX_BYTES: usize = 1 << 20;
+
 /// The largest buffer that is kept for another use: a piece of a lent value with its line.
 pub const SPARE_KEEP_BYTES: usize = 4 * PIECE_BYTES;
 
@@ -117,11 +143,17 @@ pub const ASKS_MAX: usize = 16;
 /// would cost no more.
 pub const SLEEP_MAX_MS: u64 = 1000;
 
+/// How long a worker stands still that is made to for a test.
+pub const STALL_MS: u64 = 100;
+
 /// How long a stop may take until what is still in flight is cut off.
 pub const DRAIN_MAX_MS: u64 = 4000;
 
 /// How much longer a worker may take to see that it is to end.
 pub const END_MAX_MS: u64 = 500;
+
+/// Client connections at most: what the kernel lets one ring hold.
+pub const CONNS_MAX: usize = 1 << 20;
 
 /// Workers at most: each ordered pair has two mailboxes.
 pub const WORKERS_MAX: usize = 64;
@@ -172,6 +204,9 @@ pub struct Settings {
     pub item_max_bytes: u32,
     /// Requests of one session in one tick (`-R`).
     pub requests_per_tick: u32,
+    /// Seconds without a request after which a TCP connection is closed; 0 never
+    /// (`-o idle_timeout=`).
+    pub idle_timeout_s: u32,
     /// Listen backlog (`-b`).
     pub backlog: i32,
     /// Whether uniques are kept (`-C` turns it off).
@@ -188,6 +223,10 @@ pub struct Settings {
     pub lock_memory: bool,
     /// Which back end carries the connections.
     pub io: IoChoice,
+    /// Whether each worker also listens on a port of its own (`--shard-ports`).
+    pub shard_ports: bool,
+    /// A worker that stands still for [`STALL_MS`] once a second, for tests.
+    pub stalled_worker: Option<usize>,
 }
 
 /// Which back end carries the connections (`--io`).
@@ -225,6 +264,7 @@ impl Settings {
             conns_max: 1024,
             item_max_bytes: 1 << 20,
             requests_per_tick: REQUESTS_PER_TICK_DEFAULT,
+            idle_timeout_s: 0,
             backlog: BACKLOG_DEFAULT,
             cas: true,
             flush: true,
@@ -233,6 +273,8 @@ impl Settings {
             admin: None,
             lock_memory: false,
             io: IoChoice::Auto,
+            shard_ports: false,
+            stalled_worker: None,
         }
     }
 }

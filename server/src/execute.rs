@@ -4,6 +4,9 @@
 //! the same code answers this worker's sessions and other workers' visits, and writes the reply
 //! as the client will see it.
 
+use std::io::IoSlice;
+
+use arrayvec::ArrayVec;
 use strata_protocol::reply::{self, Sink};
 use strata_protocol::{ArithVerb, ClientError, ServerError, StoreVerb};
 use strata_store::{
@@ -12,7 +15,7 @@ use strata_store::{
 };
 
 use crate::clock::Now;
-use crate::config::{LEND_MIN_BYTES, PIECE_BYTES};
+use crate::config::{LEND_MIN_BYTES, PARTS_MAX, PIECE_BYTES};
 use crate::memory::Memory;
 use crate::message::Op;
 use crate::stats::Counters;
@@ -324,6 +327,30 @@ impl Keeper {
         if end == *value_bytes {
             self.drop_loan(number);
         }
+    }
+
+    /// Adds the pieces of a lent value from `offset` on to `parts`, at most `most` bytes, leaving
+    /// two places free. How many bytes that were.
+    pub fn loan_parts<'a>(
+        &'a self,
+        number: u32,
+        offset: u32,
+        most: usize,
+        parts: &mut ArrayVec<IoSlice<'a>, PARTS_MAX>,
+    ) -> usize {
+        let Some((loan, _)) = &self.lent[number as usize] else {
+            panic!("loan {number} is not out");
+        };
+        let mut left = most;
+        for piece in self.shard.loan_pieces(loan, offset as usize) {
+            if left == 0 || parts.remaining_capacity() <= 2 {
+                break;
+            }
+            let take = piece.len().min(left);
+            parts.push(IoSlice::new(&piece[..take]));
+            left -= take;
+        }
+        most - left
     }
 
     /// Ends a loan.

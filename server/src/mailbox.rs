@@ -143,6 +143,13 @@ impl<T> Receiver<T> {
         self.head != self.published_seen
     }
 
+    /// How many messages wait.
+    #[inline]
+    pub fn waiting(&mut self) -> usize {
+        self.published_seen = self.ring.published.0.load(Ordering::Acquire);
+        self.published_seen.wrapping_sub(self.head)
+    }
+
     /// Gives the slots read so far back to the sender.
     #[inline]
     pub fn release(&mut self) {

@@ -35,7 +35,7 @@ fn main() -> ExitCode {
     };
     // A start that fails earlier must leave the file of the server that runs already.
     let mut pid_file_is_ours = false;
-    let started = boot::raise_file_limit(settings.conns_max)
+    let started = boot::raise_file_limit(&settings)
         .and_then(|()| boot::listen(&settings))
         .map_err(|error| (EX_OSERR, error))
         .and_then(|listeners| {

@@ -60,6 +60,13 @@ impl Peer {
         self.credits
     }
 
+    /// Visits that have not come home.
+    #[inline]
+    #[must_use]
+    pub fn visits_out(&self) -> usize {
+        self.capacity - self.credits
+    }
+
     /// Whether every visit has come home.
     #[must_use]
     pub fn idle(&self) -> bool {

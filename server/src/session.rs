@@ -12,7 +12,8 @@
 //! ```
 //!
 //! Only a filled front moves to `out`, so reply order is request order by construction. A lent
-//! value at the front streams: it is copied to `out` in pieces, as fast as the client reads.
+//! value at the front streams as fast as the client reads: from where it lies when this worker has
+//! lent it, and in pieces that are copied to `out` when another has.
 //! A session never sees a shard.
 
 use std::collections::VecDeque;
@@ -97,6 +98,8 @@ pub struct Reader {
     /// Bytes of a refused data block that are still to come.
     swallow: u64,
     intake: Option<Box<Intake>>,
+    /// Large values begun so far; wraps.
+    intakes: u32,
 }
 
 impl Reader {
@@ -137,6 +140,13 @@ impl Reader {
         self.intake.as_ref().map_or(0, |intake| intake.bytes.len())
     }
 
+    /// The number of the large value that is being taken in, if one is: no other of this
+    /// session's has it.
+    #[must_use]
+    pub fn intake_number(&self) -> Option<u32> {
+        self.intake.as_ref().map(|_| self.intakes)
+    }
+
     #[inline]
     fn store<'a>(
         &mut self,
@@ -166,6 +176,7 @@ impl Reader {
         }
         let mut bytes = Vec::with_capacity(store.key.len() + block.len());
         bytes.extend_from_slice(store.key);
+        self.intakes = self.intakes.wrapping_add(1);
         self.intake = Some(Box::new(Intake {
             verb: store.verb,
             flags: store.flags,
@@ -261,18 +272,27 @@ impl Stream {
     }
 }
 
+/// The place of one reply.
 #[derive(Debug)]
-enum Slot {
+pub enum Slot {
     /// Another worker will fill it.
     Waiting,
     /// Every worker has to answer.
     Gathering(Box<Gather>),
     /// Ready, at these bytes of `held`.
-    Filled { start: u32, len: u32 },
+    Filled {
+        /// Where in `held`.
+        start: u32,
+        /// How many.
+        len: u32,
+    },
     /// A value that streams once this slot is the front; its head is at these bytes of `held`.
     Lent {
+        /// Where in `held`.
         start: u32,
+        /// How many.
         len: u32,
+        /// The value.
         stream: Stream,
     },
 }
@@ -459,6 +479,35 @@ impl Replies {
         }
     }
 
+    /// What follows the lent value at the front, behind its line end, and is ready.
+    #[must_use]
+    pub fn behind_stream(&self) -> &[u8] {
+        match self.slots.get(1) {
+            Some(Slot::Filled { start, len }) => {
+                &self.held[*start as usize..(*start + *len) as usize]
+            }
+            _ => &[],
+        }
+    }
+
+    /// Notes that `sent` bytes have gone out of `out`, then `offered` bytes of the lent value at
+    /// the front, then its line end and what is behind it. True when the value is all sent; then
+    /// the stream has ended.
+    pub fn sent_parts(&mut self, sent: usize, offered: usize) -> bool {
+        let from_out = sent.min(self.out.len());
+        self.out.drain(..from_out);
+        let from_value = (sent - from_out).min(offered);
+        let from_behind = sent - from_out - from_value;
+        let Some((stream, _)) = self.streaming() else {
+            panic!("{from_value} bytes of no lent value are sent");
+        };
+        stream.at += from_value as u32;
+        let done = stream.at == stream.value_bytes;
+        self.end_stream_if_done();
+        self.out.drain(..from_behind);
+        done
+    }
+
     /// The number of the front slot.
     #[must_use]
     pub fn front(&self) -> u32 {
@@ -506,6 +555,28 @@ impl Replies {
     #[must_use]
     pub fn settled(&self) -> bool {
         self.slots.is_empty()
+    }
+
+    /// Whether there is no buffer and no place for replies that wait.
+    #[inline]
+    #[must_use]
+    pub fn is_bare(&self) -> bool {
+        self.slots.capacity() == 0 && self.held.capacity() == 0
+    }
+
+    /// Takes a buffer and places for replies that wait; both empty.
+    pub fn furnish(&mut self, held: Vec<u8>, slots: VecDeque<Slot>) {
+        self.held = held;
+        self.slots = slots;
+    }
+
+    /// Gives the buffer and the places back, while no reply waits.
+    pub fn strip(&mut self) -> (Vec<u8>, VecDeque<Slot>) {
+        debug_assert!(self.slots.is_empty() && self.held.is_empty());
+        (
+            std::mem::take(&mut self.held),
+            std::mem::take(&mut self.slots),
+        )
     }
 
     /// Forgets all replies and returns the lent values that somebody has to give back.
@@ -562,6 +633,10 @@ pub struct Session {
     pub held_back: bool,
     /// When it last sent something, in seconds on the server's clock.
     pub active_s: u32,
+    /// When it last made a request.
+    pub asked_s: u32,
+    /// The number of its large value that is in the worker's list of those.
+    pub listed_intake: Option<u32>,
     /// The number of its descriptor, which names it in `stats conns`.
     pub fd: RawFd,
 }

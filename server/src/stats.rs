@@ -6,6 +6,7 @@
 
 use std::fmt::Display;
 use std::io::Write;
+use std::os::fd::RawFd;
 
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::socket::{SockaddrStorage, getpeername, getsockname};
@@ -91,7 +92,17 @@ counters! {
     total_connections,
     /// Connections refused because there were too many.
     rejected_connections,
-    /// Requests sent to other workers.
+    /// Connections closed because they made no request for too long.
+    idle_kicks,
+    /// Connections closed in the middle of a large value that took up room for too long.
+    intake_cuts,
+    /// Commands with a key that a client gave to the worker that owns it.
+    commands_local,
+    /// Commands with a key that a client gave to another worker, which sent them to the owner.
+    commands_remote,
+    /// Commands with a key that came from other workers.
+    commands_served,
+    /// Requests sent to other workers: remote commands, pieces of lent values, questions.
     visits_sent,
     /// Requests of other workers served.
     visits_served,
@@ -103,12 +114,95 @@ counters! {
     ticks,
     /// Other workers woken.
     wakes,
+    /// Times it was rung awake, by another worker or by the control plane.
+    rings,
 }
 
 impl Counters {
     /// Sets everything to zero.
     pub fn reset(&mut self) {
         *self = Self::default();
+    }
+}
+
+/// The most that the mailboxes between one worker and one peer have held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueMarks {
+    /// Requests sent to the peer that had not come home.
+    pub to: u64,
+    /// Requests of the peer that waited to be served.
+    pub from: u64,
+}
+
+/// What `stats workers` tells of one worker.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WorkerFigures {
+    /// Which worker.
+    pub index: usize,
+    /// What it counted.
+    pub counters: Counters,
+    /// Connections that live on it.
+    pub connections: u64,
+    /// Its longest tick, in microseconds.
+    pub longest_tick_us: u64,
+    /// Its queues, by peer; its own place is zero.
+    pub queues: Vec<QueueMarks>,
+}
+
+impl WorkerFigures {
+    /// The figures that are one number for each worker: name, what it says, whether it only
+    /// grows, and the number.
+    #[must_use]
+    pub fn numbers(&self) -> [(&'static str, &'static str, bool, u64); 11] {
+        let counters = &self.counters;
+        [
+            ("connections", "Connections.", false, self.connections),
+            (
+                "commands_local",
+                "Commands of its clients whose key it owns.",
+                true,
+                counters.commands_local,
+            ),
+            (
+                "commands_remote",
+                "Commands of its clients that it sent to the key's owner.",
+                true,
+                counters.commands_remote,
+            ),
+            (
+                "commands_served",
+                "Commands of other workers' clients.",
+                true,
+                counters.commands_served,
+            ),
+            ("ticks", "Ticks.", true, counters.ticks),
+            (
+                "longest_tick_us",
+                "Longest tick since the last reset, in microseconds.",
+                false,
+                self.longest_tick_us,
+            ),
+            ("wakes_sent", "Other workers woken.", true, counters.wakes),
+            ("wakes_received", "Times rung awake.", true, counters.rings),
+            (
+                "parked",
+                "Times a connection waited for room at another worker.",
+                true,
+                counters.parked,
+            ),
+            (
+                "idle_kicks",
+                "Connections closed for want of requests.",
+                true,
+                counters.idle_kicks,
+            ),
+            (
+                "intake_cuts",
+                "Connections closed in the middle of a large value that took up room for too long.",
+                true,
+                counters.intake_cuts,
+            ),
+        ]
     }
 }
 
@@ -127,6 +221,8 @@ pub struct Snapshot {
     pub loans: u64,
     /// Bytes of half-received large values now.
     pub intake_bytes: u64,
+    /// What is told of each worker by itself, in the order they answered.
+    pub workers: Vec<WorkerFigures>,
 }
 
 impl Snapshot {
@@ -138,6 +234,14 @@ impl Snapshot {
         self.sessions += other.sessions;
         self.loans += other.loans;
         self.intake_bytes += other.intake_bytes;
+        self.workers.extend_from_slice(&other.workers);
+    }
+
+    /// The longest tick of all workers, in microseconds.
+    #[must_use]
+    pub fn longest_tick_us(&self) -> u64 {
+        let longest = self.workers.iter().map(|worker| worker.longest_tick_us);
+        longest.max().unwrap_or(0)
     }
 }
 
@@ -154,6 +258,8 @@ pub enum Question {
     Slabs,
     /// `stats conns`.
     Connections,
+    /// `stats workers`.
+    Workers,
 }
 
 /// A reply that all workers make together.
@@ -176,6 +282,8 @@ pub struct Process {
     pub settings: Settings,
     /// The addresses really listened on, in the order given.
     pub bound: Vec<std::net::SocketAddr>,
+    /// Where each worker listens for itself at the first of them; empty without `--shard-ports`.
+    pub shards_bound: Vec<std::net::SocketAddr>,
 }
 
 fn line(out: &mut impl Sink, name: &str, value: impl Display) {
@@ -207,6 +315,10 @@ pub fn render(gather: &Gather, shared: &Shared, now: &Now, out: &mut impl Sink) 
             out.put(&gather.text);
             out.put(reply::END);
         }
+        Question::Workers => {
+            workers(&gather.sum, out);
+            out.put(reply::END);
+        }
     }
 }
 
@@ -232,7 +344,7 @@ fn cpu_seconds(micros: i64) -> Figure {
     Figure::Text(format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000))
 }
 
-/// The figures of `stats`, with memcached 1.6.45's names, in its order.
+/// The figures of `stats`, with memcached 1.6.45's names, in its order, and then Strata's own.
 #[must_use]
 pub fn general(sum: &Snapshot, shared: &Shared, now: &Now) -> Vec<(&'static str, Figure)> {
     use Figure::{Count, Text};
@@ -246,7 +358,7 @@ pub fn general(sum: &Snapshot, shared: &Shared, now: &Now) -> Vec<(&'static str,
     });
     let zero = Count(0);
     let yes_no = |flag: bool| Count(u64::from(flag));
-    vec![
+    let mut figures = vec![
         ("pid", Count(u64::from(std::process::id()))),
         ("uptime", Count(u64::from(now.uptime_s()))),
         ("time", Count(now.unix_s)),
@@ -353,7 +465,40 @@ pub fn general(sum: &Snapshot, shared: &Shared, now: &Now) -> Vec<(&'static str,
         ("ghost_hits", Count(items.ghost_hits)),
         ("promotions", Count(items.promotions)),
         ("reinsertions", Count(items.reinsertions)),
-    ]
+        ("longest_tick_us", Count(sum.longest_tick_us())),
+    ];
+    if settings.idle_timeout_s > 0 {
+        let after = figures.iter().position(|(name, _)| *name == "auth_errors");
+        let at = after.map_or(figures.len(), |at| at + 1);
+        figures.insert(at, ("idle_kicks", Count(counters.idle_kicks)));
+    }
+    figures
+}
+
+/// `stats workers`: each worker's figures by its index, and the queues between each two.
+fn workers(sum: &Snapshot, out: &mut impl Sink) {
+    let mut list: Vec<&WorkerFigures> = sum.workers.iter().collect();
+    list.sort_by_key(|worker| worker.index);
+    for worker in list {
+        let index = worker.index;
+        for (name, _, _, number) in worker.numbers() {
+            line(out, &format!("{index}:{name}"), number);
+        }
+        let counters = &worker.counters;
+        let commands = counters.commands_local + counters.commands_remote;
+        let share = |part: u64| part * 100 / commands.max(1);
+        line(
+            out,
+            &format!("{index}:local_percent"),
+            share(counters.commands_local),
+        );
+        for (peer, queue) in worker.queues.iter().enumerate() {
+            if peer != index {
+                line(out, &format!("{index}:queue_to_{peer}_most"), queue.to);
+                line(out, &format!("{index}:queue_from_{peer}_most"), queue.from);
+            }
+        }
+    }
 }
 
 /// `stats items`: one class holds everything, and is there only while it holds something.
@@ -450,6 +595,12 @@ fn address(name: Option<SockaddrStorage>) -> String {
     }
 }
 
+/// Whether a connection came over the unix socket.
+#[must_use]
+pub fn is_unix(fd: RawFd) -> bool {
+    getsockname::<SockaddrStorage>(fd).is_ok_and(|name| name.as_unix_addr().is_some())
+}
+
 /// The lines of `stats conns` about one session of `worker`.
 pub fn connection(session: &Session, idle_s: u32, text: &mut Vec<u8>) {
     let fd = session.fd;
@@ -538,7 +689,7 @@ pub fn settings(shared: &Shared, out: &mut impl Sink) {
     line(out, "warm_max_factor", "2.00");
     line(out, "temp_lru", "no");
     line(out, "temporary_ttl", 61);
-    line(out, "idle_timeout", 0);
+    line(out, "idle_timeout", settings.idle_timeout_s);
     line(out, "watcher_logbuf_size", 262_144);
     line(out, "worker_logbuf_size", 65_536);
     line(out, "read_buf_mem_limit", 0);
@@ -547,6 +698,12 @@ pub fn settings(shared: &Shared, out: &mut impl Sink) {
     line(out, "num_napi_ids", 0);
     line(out, "memory_file", "(null)");
     line(out, "client_flags_size", 4);
+    if settings.shard_ports {
+        let ports = process.shards_bound.iter();
+        let ports: Vec<String> = ports.map(|address| address.port().to_string()).collect();
+        line(out, "shard_ports", ports.join(","));
+        line(out, "shard_of_key", "((crc32(key)>>16)&0x7fff)%shards");
+    }
     // Not memcached's.
     line(out, "eviction_policy", settings.eviction_name());
     out.put(reply::END);
@@ -562,12 +719,21 @@ mod tests {
         let process = Process {
             settings: Settings::for_tests(1),
             bound: Vec::new(),
+            shards_bound: Vec::new(),
         };
         let now = Now::after(1_700_000_000, Duration::from_secs(5));
         let shared = Shared::new(process, crossbeam_channel::bounded(1).0);
         let figures = general(&Snapshot::default(), &shared, &now);
         assert_eq!(figures[92].0, "lru_bumps_dropped");
         let own: Vec<&str> = figures[93..].iter().map(|(name, _)| *name).collect();
-        assert_eq!(own, ["ghost_hits", "promotions", "reinsertions"]);
+        assert_eq!(
+            own,
+            [
+                "ghost_hits",
+                "promotions",
+                "reinsertions",
+                "longest_tick_us"
+            ]
+        );
     }
 }

@@ -47,9 +47,17 @@ impl Server {
         settings.requests_per_tick = 20;
         settings.conns_max = 64;
         settings.eviction = POLICIES[seed as usize % POLICIES.len()];
+        Self::with(settings, slots, seed)
+    }
+
+    fn with(settings: Settings, slots: usize, seed: u64) -> Self {
+        let workers = settings.workers;
+        let memory_bytes = settings.memory_bytes / workers;
+        let item_max_bytes = settings.item_max_bytes;
         let process = Process {
             settings,
             bound: Vec::new(),
+            shards_bound: Vec::new(),
         };
         let (stop, _) = bounded(1);
         let shared = Arc::new(Shared::new(process, stop));
@@ -75,7 +83,7 @@ impl Server {
         for (index, peers) in mesh_of(&wakers, slots).into_iter().enumerate() {
             let memory = Memory::reserve_with_room(memory_bytes, 2 * memory_bytes, false);
             let config = ShardConfig {
-                item_max_bytes: ITEM_MAX_BYTES,
+                item_max_bytes,
                 eviction: shared.process.settings.eviction,
                 seed,
             };
@@ -91,6 +99,7 @@ impl Server {
                 hasher: hasher.clone(),
                 peers,
                 asks,
+                open_listeners: 1,
             }));
             let ringer = ringers[index].clone();
             server.ios.push(SimIo::new(
@@ -561,6 +570,235 @@ fn a_client_over_the_limit_is_told_so() {
         server.net.read(refused[0], 1000),
         b"ERROR Too many open connections\r\n"
     );
+}
+
+/// The figures of `stats workers`, asked by a client of its own.
+fn worker_figures(server: &mut Server, client: ClientId) -> HashMap<String, u64> {
+    server.net.write(client, b"stats workers\r\n");
+    server.settle();
+    let text = String::from_utf8(server.net.read(client, usize::MAX)).expect("text");
+    let body = text.strip_suffix("END\r\n").expect("a whole reply");
+    body.lines()
+        .map(|line| {
+            let mut words = line.split(' ').skip(1);
+            let mut word = || words.next().expect("three words").to_owned();
+            (word(), word().parse().expect("a number"))
+        })
+        .collect()
+}
+
+#[test]
+fn the_figures_of_two_workers_add_up_to_what_was_asked() {
+    let mut server = Server::new(2, 16 << 20, 8, 11);
+    let clients: Vec<ClientId> = (0..2).map(|_| server.net.connect(1 << 20)).collect();
+    // Dealt out one to each while there is credit for it.
+    server.settle();
+    for round in 0..100 {
+        for client in &clients {
+            let text = format!("set k{round} 0 0 1\r\nv\r\nget k{round} none{round}\r\nmn\r\n");
+            server.net.write(*client, text.as_bytes());
+        }
+    }
+    server.settle();
+    server.workers[1].ticked(77);
+    server.workers[1].ticked(5);
+    for client in &clients {
+        let _ = server.net.read(*client, usize::MAX);
+    }
+    let figures = worker_figures(&mut server, clients[0]);
+    let both = |name: &str| figures[&format!("0:{name}")] + figures[&format!("1:{name}")];
+    assert_eq!(both("commands_local") + both("commands_remote"), 600);
+    for (worker, peer) in [(0, 1), (1, 0)] {
+        let own = |name: &str| figures[&format!("{worker}:{name}")];
+        assert_eq!(own("connections"), 1);
+        assert_eq!(
+            own("commands_served"),
+            figures[&format!("{peer}:commands_remote")]
+        );
+        assert!(own("commands_served") > 0);
+        let all = own("commands_local") + own("commands_remote");
+        assert_eq!(own("local_percent"), own("commands_local") * 100 / all);
+        // Batches of more requests than the queue has slots.
+        assert_eq!(own(&format!("queue_to_{peer}_most")), 8);
+        assert!((1..=8).contains(&own(&format!("queue_from_{peer}_most"))));
+    }
+    assert_eq!(figures["1:longest_tick_us"], 77);
+    server.net.write(clients[1], b"stats reset\r\n");
+    server.settle();
+    assert_eq!(server.net.read(clients[1], usize::MAX), b"RESET\r\n");
+    let figures = worker_figures(&mut server, clients[0]);
+    for worker in 0..2 {
+        let own = |name: &str| figures[&format!("{worker}:{name}")];
+        let sum = own("commands_local") + own("commands_remote") + own("commands_served");
+        assert_eq!(sum + own("longest_tick_us"), 0);
+        assert!(own(&format!("queue_to_{}_most", 1 - worker)) <= 1);
+    }
+}
+
+/// Every connection asks for one key and counts for itself in between, while a worker, the key's
+/// owner among them, stands still for 100 ms and thousands of steps of the others.
+#[test]
+fn a_hot_key_and_a_stalled_worker_lose_and_reorder_no_reply() {
+    for seed in 700..712 {
+        let mut dice = Dice::new(seed);
+        let workers = 2 + dice.below(2);
+        let mut server = Server::new(workers, 4 << 20, [2, 8, 64][dice.below(3)], seed);
+        let setter = server.net.connect(1 << 20);
+        server.net.write(setter, b"set hot 0 0 3\r\nyes\r\n");
+        server.settle();
+        assert_eq!(server.net.read(setter, 100), b"STORED\r\n");
+        let clients: Vec<ClientId> = (0..12).map(|_| server.net.connect(1 << 20)).collect();
+        let mut expected = Vec::new();
+        for (at, client) in clients.iter().enumerate() {
+            let (mut asked, mut replies) = (Vec::new(), Vec::new());
+            asked.extend_from_slice(format!("set own{at} 0 0 1\r\n0\r\n").as_bytes());
+            replies.extend_from_slice(b"STORED\r\n");
+            for count in 1..=300 {
+                asked.extend_from_slice(format!("get hot\r\nincr own{at} 1\r\n").as_bytes());
+                let text = format!("VALUE hot 0 3\r\nyes\r\nEND\r\n{count}\r\n");
+                replies.extend_from_slice(text.as_bytes());
+            }
+            server.net.write(*client, &asked);
+            expected.push(replies);
+        }
+        for stalled in 0..workers {
+            for _ in 0..dice.below(300) {
+                let worker = dice.below(workers);
+                server.tick(worker);
+            }
+            for _ in 0..4000 {
+                let worker = dice.below(workers);
+                if worker != stalled {
+                    server.tick(worker);
+                }
+            }
+            server.elapsed += Duration::from_millis(100);
+        }
+        server.settle();
+        for (client, expected) in clients.iter().zip(&expected) {
+            let got = server.net.read(*client, usize::MAX);
+            assert!(got == *expected, "seed {seed}: client {client}");
+            server.net.end(*client);
+        }
+        server.net.end(setter);
+        server.settle();
+        server.assert_nothing_left();
+    }
+}
+
+/// Values of a mebibyte that arrive half and then no further, in more connections than there is
+/// room for.
+#[test]
+fn half_sent_values_give_way_to_whole_ones_oldest_first() {
+    let mut settings = Settings::for_tests(1);
+    settings.conns_max = 64;
+    let mut server = Server::with(settings, 8, 21);
+    let watcher = server.net.connect(1 << 20);
+    let half = [b"set half 0 0 1000000\r\n".to_vec(), vec![b'h'; 900_000]].concat();
+    let mut halves = Vec::new();
+    for at in 0..38 {
+        let client = server.net.connect(1 << 20);
+        server.net.write(client, &half);
+        server.settle();
+        halves.push(client);
+        if at == 20 {
+            server.elapsed += Duration::from_secs(1);
+        }
+    }
+    let whole = [
+        b"set k 0 0 1000000\r\n".to_vec(),
+        vec![b'w'; 1_000_000],
+        b"\r\n".to_vec(),
+    ]
+    .concat();
+    let (no, yes) = (
+        &b"SERVER_ERROR out of memory storing object\r\n"[..],
+        &b"STORED\r\n"[..],
+    );
+    let store = |server: &mut Server, reply: &[u8]| {
+        let client = server.net.connect(1 << 20);
+        server.net.write(client, &whole);
+        server.settle();
+        assert_eq!(server.net.read(client, 1000), reply);
+        server.net.end(client);
+        server.settle();
+    };
+    // As long as nobody has taken too long, the newcomer is the one that finds no room.
+    server.elapsed += Duration::from_secs(1);
+    store(&mut server, no);
+    assert_eq!(worker_figures(&mut server, watcher)["0:intake_cuts"], 0);
+    server.elapsed += Duration::from_secs(1);
+    store(&mut server, yes);
+    let cut = |server: &Server| -> Vec<usize> {
+        let closed = |at: &usize| server.net.closed(halves[*at]);
+        (0..halves.len()).filter(closed).collect()
+    };
+    let gone = cut(&server);
+    assert!(gone == [0], "{gone:?}");
+    let cuts = worker_figures(&mut server, watcher)["0:intake_cuts"];
+    assert_eq!(cuts, gone.len() as u64);
+    // The others are whole once their rest has come.
+    for (at, client) in halves.iter().enumerate().skip(gone.len()).take(5) {
+        let rest = [vec![b'h'; 100_000], b"\r\n".to_vec()].concat();
+        server.net.write(*client, &rest);
+        server.settle();
+        assert_eq!(server.net.read(*client, 1000), yes, "half {at}");
+    }
+    for client in halves.iter().chain([&watcher]) {
+        server.net.end(*client);
+    }
+    server.settle();
+    server.assert_nothing_left();
+}
+
+#[test]
+fn connections_without_a_request_are_closed_after_the_idle_timeout() {
+    let mut settings = Settings::for_tests(2);
+    settings.idle_timeout_s = 5;
+    let mut server = Server::with(settings, 64, 31);
+    let busy = server.net.connect(1 << 20);
+    let dripping = server.net.connect(1 << 20);
+    // Sends half a line now and then, which is no request.
+    let mumbling = server.net.connect(1 << 20);
+    // Has asked for more than it takes.
+    let deaf = server.net.connect(10);
+    server.net.write(dripping, b"set drip 0 0 20000\r\n");
+    server.net.write(deaf, b"mn\r\nmn\r\nmn\r\nmn\r\n");
+    let silent: Vec<ClientId> = (0..600).map(|_| server.net.connect(100)).collect();
+    server.settle();
+    for second in 0..6 {
+        let closed = silent.iter().filter(|id| server.net.closed(**id)).count();
+        assert_eq!(closed, 0, "after {second} seconds");
+        server.net.write(busy, b"mn\r\n");
+        server.net.write(dripping, b"x");
+        server.net.write(mumbling, b"g");
+        server.settle();
+        server.elapsed += Duration::from_secs(1);
+    }
+    // A tick looks at a part of them only.
+    server.tick(0);
+    server.tick(0);
+    let open = server.workers[0].leftovers().sessions;
+    assert!(open > 20, "{open} of 300 are open");
+    server.settle();
+    for (name, client, closed) in [
+        ("busy", busy, false),
+        ("dripping", dripping, false),
+        ("mumbling", mumbling, true),
+        ("deaf", deaf, false),
+    ] {
+        assert_eq!(server.net.closed(client), closed, "{name}");
+    }
+    assert!(silent.iter().all(|id| server.net.closed(*id)));
+    server.net.write(busy, b"stats\r\n");
+    server.settle();
+    let text = String::from_utf8(server.net.read(busy, usize::MAX)).expect("text");
+    assert!(text.contains("STAT idle_kicks 601\r\n"), "{text}");
+    for client in [busy, dripping, deaf] {
+        server.net.reset(client);
+    }
+    server.settle();
+    server.assert_nothing_left();
 }
 
 /// Clients ask for large values, read little or nothing of them, and vanish.

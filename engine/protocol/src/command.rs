@@ -295,6 +295,7 @@ fn stats(line: &[u8]) -> Line<'_> {
         b"reset" => StatsSubject::Reset,
         b"settings" => StatsSubject::Settings,
         b"conns" => StatsSubject::Conns,
+        b"workers" => StatsSubject::Workers,
         b"items" => StatsSubject::Items,
         b"slabs" => StatsSubject::Slabs,
         b"sizes" => StatsSubject::Sizes,

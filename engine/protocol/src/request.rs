@@ -186,6 +186,8 @@ pub enum StatsSubject {
     Sizes,
     /// The open connections.
     Conns,
+    /// Figures of each worker; Strata's own word.
+    Workers,
     /// Counters by key prefix.
     Detail(DetailSwitch),
     /// List items of one class.

@@ -783,6 +783,8 @@ fn stats_takes_prefixes_of_some_subjects() {
         (" items", StatsSubject::Items),
         (" slabs", StatsSubject::Slabs),
         (" sizes", StatsSubject::Sizes),
+        (" workers", StatsSubject::Workers),
+        (" worker", StatsSubject::Unknown),
         (" item", StatsSubject::Unknown),
         (" slab", StatsSubject::Unknown),
         (" settingsx", StatsSubject::Unknown),

@@ -77,6 +77,35 @@ impl<M: Memory> Shard<M> {
         &self.arena.bytes()[at..at + len]
     }
 
+    /// The bytes of a loan from `offset` on, piece by piece; none is empty.
+    pub fn loan_pieces(&self, loan: &Loan, offset: usize) -> impl Iterator<Item = &[u8]> {
+        let (placement, pages) = (loan.placement, &self.arena.pages);
+        let page_bytes = 1usize << pages.shift;
+        let mut page = placement.first_page;
+        let beyond = offset.saturating_sub(placement.head_len);
+        if offset < placement.len {
+            for _ in 0..beyond >> pages.shift {
+                page = pages.list[page as usize].next;
+            }
+        }
+        let mut at = offset;
+        std::iter::from_fn(move || {
+            if at >= placement.len {
+                return None;
+            }
+            let (start, len) = if at < placement.head_len {
+                (placement.head_at + at, placement.head_len - at)
+            } else {
+                let inside = (at - placement.head_len) & (page_bytes - 1);
+                let start = ((page as usize) << pages.shift) + inside;
+                page = pages.list[page as usize].next;
+                (start, (page_bytes - inside).min(placement.len - at))
+            };
+            at += len;
+            Some(&self.arena.bytes()[start..start + len])
+        })
+    }
+
     /// Ends a loan. Pages that died meanwhile and that nobody else reads become free.
     ///
     /// # Panics

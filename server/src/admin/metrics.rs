@@ -7,7 +7,7 @@
 use std::fmt::Write;
 
 use crate::boot::Control;
-use crate::stats::{self, Figure, Snapshot};
+use crate::stats::{self, Figure, Snapshot, WorkerFigures};
 
 /// Name in `stats`, name as a metric, what it says.
 const COUNTERS: &[(&str, &str, &str)] = &[
@@ -199,7 +199,48 @@ pub fn render(sum: &Snapshot, control: &Control) -> String {
     for (name, help, value) in own {
         metric(&mut page, "counter", name, help, &value);
     }
+    workers(&mut page, sum);
     page
+}
+
+/// What `stats workers` tells, with the worker as a label.
+fn workers(page: &mut String, sum: &Snapshot) {
+    let heads = WorkerFigures::default().numbers();
+    for (at, (name, help, grows, _)) in heads.into_iter().enumerate() {
+        let (kind, end) = if grows {
+            ("counter", "_total")
+        } else {
+            ("gauge", "")
+        };
+        let _ = writeln!(page, "# HELP strata_worker_{name}{end} {help}");
+        let _ = writeln!(page, "# TYPE strata_worker_{name}{end} {kind}");
+        for worker in &sum.workers {
+            let (index, (_, _, _, number)) = (worker.index, worker.numbers()[at]);
+            let _ = writeln!(
+                page,
+                "strata_worker_{name}{end}{{worker=\"{index}\"}} {number}"
+            );
+        }
+    }
+    for (way, help) in [
+        ("to", "Most requests sent to a peer that had not come home."),
+        ("from", "Most requests of a peer that waited to be served."),
+    ] {
+        let _ = writeln!(page, "# HELP strata_worker_queue_{way}_most {help}");
+        let _ = writeln!(page, "# TYPE strata_worker_queue_{way}_most gauge");
+        for worker in &sum.workers {
+            let index = worker.index;
+            for (peer, queue) in worker.queues.iter().enumerate() {
+                if peer != index {
+                    let number = if way == "to" { queue.to } else { queue.from };
+                    let _ = writeln!(
+                        page,
+                        "strata_worker_queue_{way}_most{{worker=\"{index}\",peer=\"{peer}\"}} {number}"
+                    );
+                }
+            }
+        }
+    }
 }
 
 fn metric(page: &mut String, kind: &str, name: &str, help: &str, value: &u64) {

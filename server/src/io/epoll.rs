@@ -6,9 +6,10 @@
 //! the ring's do.
 
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -25,6 +26,7 @@ const KIND_BELL: u64 = 2;
 
 const _: () = assert!(SLEEP_MAX_MS <= u16::MAX as u64);
 const SLEEP_MS: u16 = SLEEP_MAX_MS as u16;
+const DEAF_MAX: Duration = Duration::from_millis(SLEEP_MAX_MS);
 
 fn tag(kind: u64, index: usize) -> u64 {
     kind << 56 | index as u64
@@ -56,6 +58,12 @@ pub struct EpollIo {
     epoll: Epoll,
     conns: Vec<Conn>,
     listeners: Vec<OwnedFd>,
+    /// Listeners that are not watched because an accept failed for want of descriptors or memory:
+    /// they would be ready all the time. They are watched again when a connection is closed, and
+    /// after a while, because other workers close connections too.
+    deaf: Vec<usize>,
+    /// Since when.
+    deaf_since: Instant,
     bell: Arc<EventFd>,
     buffers: Vec<u8>,
     free: Vec<BufferId>,
@@ -86,6 +94,8 @@ impl EpollIo {
             epoll,
             conns: Vec::new(),
             listeners,
+            deaf: Vec::new(),
+            deaf_since: Instant::now(),
             bell,
             buffers: vec![0; RECEIVE_BUFFERS * RECEIVE_BUFFER_BYTES],
             free: (0..RECEIVE_BUFFERS as BufferId).rev().collect(),
@@ -184,13 +194,38 @@ impl EpollIo {
         })
     }
 
-    fn accept(&mut self, listener: usize, events: &mut Vec<Event>) {
-        let Some(listener) = self.listeners.get(listener) else {
+    fn accept(&mut self, index: usize, events: &mut Vec<Event>) {
+        let Some(listener) = self.listeners.get(index) else {
             return;
         };
-        if let Ok((socket, _)) = SockRef::from(listener).accept() {
-            events.push(Event::Accepted(socket.into()));
+        match SockRef::from(listener).accept() {
+            Ok((socket, _)) => events.push(Event::Accepted {
+                fd: socket.into(),
+                listener: index,
+            }),
+            Err(error)
+                if matches!(
+                    error.raw_os_error(),
+                    Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
+                ) =>
+            {
+                if self.epoll.delete(listener).is_ok() {
+                    self.deaf.push(index);
+                    self.deaf_since = Instant::now();
+                }
+            }
+            // The client has gone meanwhile, or a signal came.
+            Err(_) => {}
         }
+    }
+
+    /// Watches the listeners again that lacked a descriptor.
+    fn listen_again(&mut self) {
+        let (epoll, listeners) = (&self.epoll, &self.listeners);
+        self.deaf.retain(|index| {
+            let event = EpollEvent::new(EpollFlags::EPOLLIN, tag(KIND_LISTENER, *index));
+            epoll.add(&listeners[*index], event).is_err()
+        });
     }
 }
 
@@ -274,6 +309,16 @@ impl Io for EpollIo {
         }
     }
 
+    fn send_parts(&mut self, conn: ConnIndex, parts: &[IoSlice<'_>], more: bool) -> Option<usize> {
+        let state = &mut self.conns[conn as usize];
+        assert!(
+            state.sending.is_none(),
+            "connection {conn}: a second send at once"
+        );
+        let fd = state.fd.as_ref()?.as_raw_fd();
+        super::send_now(fd, parts, more)
+    }
+
     fn pause(&mut self, conn: ConnIndex) {
         self.conns[conn as usize].paused = true;
         self.update(conn);
@@ -298,6 +343,7 @@ impl Io for EpollIo {
             let own = tag(KIND_CONN, conn as usize);
             self.ready.retain(|(data, _)| *data != own);
             self.local.push(Event::Closed { conn });
+            self.listen_again();
         }
     }
 
@@ -307,9 +353,13 @@ impl Io for EpollIo {
         }
         self.ready.retain(|(data, _)| data >> 56 != KIND_LISTENER);
         self.listeners.clear();
+        self.deaf.clear();
     }
 
     fn submit(&mut self, wait: bool) {
+        if !self.deaf.is_empty() && self.deaf_since.elapsed() >= DEAF_MAX {
+            self.listen_again();
+        }
         if !self.ready.is_empty() {
             return;
         }

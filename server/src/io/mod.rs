@@ -12,11 +12,13 @@ pub mod epoll;
 pub mod sim;
 pub mod uring;
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::io::IoSlice;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
+use nix::errno::Errno;
 use nix::sys::eventfd::EventFd;
-use nix::sys::socket::{MsgFlags, send, setsockopt, sockopt};
+use nix::sys::socket::{MsgFlags, send, sendmsg, setsockopt, sockopt};
 
 /// Index of a connection inside one worker, below the worker's connection limit.
 /// The worker chooses it with [`Io::adopt`] and may use it again after [`Event::Closed`].
@@ -29,7 +31,12 @@ pub type BufferId = u16;
 #[derive(Debug)]
 pub enum Event {
     /// A listener produced a connection.
-    Accepted(OwnedFd),
+    Accepted {
+        /// The connection.
+        fd: OwnedFd,
+        /// Which listener, in the order the back end was given them.
+        listener: usize,
+    },
     /// Bytes arrived; read them with [`Io::bytes`], then [`Io::recycle`] the buffer.
     Received {
         /// The connection.
@@ -101,6 +108,12 @@ pub trait Io {
     /// answer is one [`Event::Sent`].
     fn send(&mut self, conn: ConnIndex, bytes: Vec<u8>);
 
+    /// Sends as much of `parts`, one behind the other, as the socket takes at once, and says how
+    /// many bytes that was; `None` when the connection is broken. The bytes are the kernel's copy
+    /// when this returns, so that they may be anybody's; what was not sent is to be sent with
+    /// [`Io::send`], which waits for room. `more` says that further bytes follow soon.
+    fn send_parts(&mut self, conn: ConnIndex, parts: &[IoSlice<'_>], more: bool) -> Option<usize>;
+
     /// Stops receiving soon; what is already under way may still arrive.
     fn pause(&mut self, conn: ConnIndex);
 
@@ -134,4 +147,18 @@ fn tune(fd: &OwnedFd) {
 fn last_words(fd: &OwnedFd, words: &[u8]) {
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
     let _ = send(fd.as_raw_fd(), words, flags);
+}
+
+/// Sends what the socket takes at once of `parts`; `None` when it is broken.
+fn send_now(fd: RawFd, parts: &[IoSlice<'_>], more: bool) -> Option<usize> {
+    let mut flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+    flags.set(MsgFlags::from_bits_retain(libc::MSG_MORE), more);
+    loop {
+        match sendmsg::<()>(fd, parts, &[], flags, None) {
+            Ok(len) => return Some(len),
+            Err(Errno::EINTR) => {}
+            Err(Errno::EAGAIN) => return Some(0),
+            Err(_) => return None,
+        }
+    }
 }

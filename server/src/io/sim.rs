@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
+use std::io::IoSlice;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -273,10 +274,10 @@ impl SimIo {
         let part = self.dice.below(4);
         let roll = self.dice.below(1 << 20);
         let state = self.conn(conn);
+        let pipe = &mut net.pipes[state.pipe];
         let Some((bytes, sent)) = &mut state.sending else {
             return;
         };
-        let pipe = &mut net.pipes[state.pipe];
         let mut failed = pipe.reset || state.closing;
         if !failed {
             let room = pipe.window.saturating_sub(pipe.to_client.len());
@@ -316,7 +317,7 @@ impl Io for SimIo {
             let mut net = self.net.0.borrow_mut();
             if let Some((pipe, fd)) = net.waiting.pop_front() {
                 net.by_fd.insert(fd.as_raw_fd(), pipe);
-                events.push(Event::Accepted(fd));
+                events.push(Event::Accepted { fd, listener: 0 });
             }
         }
         if self.conns.is_empty() {
@@ -389,6 +390,33 @@ impl Io for SimIo {
             "connection {conn}: a second send at once"
         );
         state.sending = Some((bytes, 0));
+    }
+
+    fn send_parts(&mut self, conn: ConnIndex, parts: &[IoSlice<'_>], _more: bool) -> Option<usize> {
+        let part = self.dice.below(4);
+        let roll = self.dice.below(1 << 20);
+        let net = Rc::clone(&self.net.0);
+        let mut net = net.borrow_mut();
+        let state = self.conn(conn);
+        assert!(
+            state.sending.is_none(),
+            "connection {conn}: a second send at once"
+        );
+        let pipe = &mut net.pipes[state.pipe];
+        if pipe.reset {
+            return None;
+        }
+        let len: usize = parts.iter().map(|part| part.len()).sum();
+        assert!(len > 0, "connection {conn} sends nothing");
+        let most = len.min(pipe.window.saturating_sub(pipe.to_client.len()));
+        let take = if part == 0 && most > 0 {
+            roll % most
+        } else {
+            most
+        };
+        let bytes = parts.iter().flat_map(|part| part.iter());
+        pipe.to_client.extend(bytes.take(take));
+        Some(take)
     }
 
     fn pause(&mut self, conn: ConnIndex) {

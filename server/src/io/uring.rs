@@ -8,14 +8,14 @@
 //!   ring, because a time limit on each wait costs a timer each time
 //!   (perf/notes/uring-registered.md).
 //! - A request's `user_data` is its kind and the connection's index. An index is free only when
-//!   the receive and the send of its last user are both answered, so a late completion can not
-//!   reach a new connection.
+//!   all requests of its last user are answered, so a late completion can not reach a new
+//!   connection.
 //!
 //! ```text
 //!   user_data   | kind (8 bits) | 0 (24 bits) | index of connection or listener (32 bits) |
 //! ```
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -87,7 +87,8 @@ pub struct UringIo {
     unarmed: Vec<ConnIndex>,
     /// Receives are armed for one buffer each.
     sipping: bool,
-    /// Listeners whose accept failed, to be armed again after the next wait.
+    /// Listeners whose accept failed for want of descriptors or memory, to be armed again when a
+    /// connection is closed and once a second: at once it would only fail again.
     deaf: Vec<usize>,
     /// Connections that became free since the last poll.
     closed: Vec<ConnIndex>,
@@ -262,10 +263,19 @@ impl UringIo {
     /// Frees the index when nothing of it is left in the ring.
     fn maybe_free(&mut self, conn: ConnIndex) {
         let state = &mut self.conns[conn as usize];
-        if state.closing && !state.receiving && state.sending.is_none() && state.fd.is_some() {
+        let in_ring = state.receiving || state.sending.is_some();
+        if state.closing && !in_ring && state.fd.is_some() {
             state.fd = None;
             self.register(conn, -1);
             self.closed.push(conn);
+            self.listen_again();
+        }
+    }
+
+    /// Arms the listeners again that lacked a descriptor.
+    fn listen_again(&mut self) {
+        while let Some(listener) = self.deaf.pop() {
+            self.arm_accept(listener);
         }
     }
 
@@ -358,13 +368,13 @@ impl Io for UringIo {
                     if entry.result() >= 0 {
                         // SAFETY: the kernel has just made this descriptor for us alone.
                         let fd = unsafe { OwnedFd::from_raw_fd(entry.result()) };
-                        events.push(Event::Accepted(fd));
+                        let listener = index as usize;
+                        events.push(Event::Accepted { fd, listener });
                     }
                     if !cqueue::more(entry.flags()) && self.listening {
                         if entry.result() >= 0 {
                             self.arm_accept(index as usize);
                         } else {
-                            // Out of descriptors or memory: at once it would only fail again.
                             self.deaf.push(index as usize);
                         }
                     }
@@ -374,6 +384,7 @@ impl Io for UringIo {
                     self.arm_bell();
                 }
                 KIND_TIME => {
+                    self.listen_again();
                     // Kernels before 6.4 know no repeating timeout.
                     self.repeating &= entry.result() != -libc::EINVAL;
                     if !cqueue::more(entry.flags()) {
@@ -434,6 +445,18 @@ impl Io for UringIo {
         self.arm_send(conn);
     }
 
+    // A call of its own beside the ring: what it costs is little against the copy of so many bytes,
+    // and no page of the store is in the kernel's hands when it returns.
+    fn send_parts(&mut self, conn: ConnIndex, parts: &[IoSlice<'_>], more: bool) -> Option<usize> {
+        let fd = self.raw_fd(conn);
+        let state = &mut self.conns[conn as usize];
+        assert!(
+            state.sending.is_none(),
+            "connection {conn}: a second send at once"
+        );
+        super::send_now(fd, parts, more)
+    }
+
     fn pause(&mut self, conn: ConnIndex) {
         let state = &mut self.conns[conn as usize];
         if !state.paused {
@@ -485,6 +508,7 @@ impl Io for UringIo {
 
     fn stop_listening(&mut self) {
         self.listening = false;
+        self.deaf.clear();
         for index in 0..self.listeners.len() {
             let entry = opcode::AsyncCancel::new(tag(KIND_ACCEPT, index as u32))
                 .build()
@@ -528,11 +552,6 @@ impl Io for UringIo {
                     Some(libc::EINTR | libc::EAGAIN | libc::EBUSY)
                 ) => {}
             Err(error) => panic!("io_uring_enter failed: {error}"),
-        }
-        // Queued for the next tick: while the worker is idle that is one try a wait, and while it is
-        // busy a listener must not stay deaf until it is idle again.
-        for listener in std::mem::take(&mut self.deaf) {
-            self.arm_accept(listener);
         }
     }
 }

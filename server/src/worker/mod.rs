@@ -20,11 +20,14 @@
 //! credit. Then its socket is read until [`CARRY_PAUSE_BYTES`] wait, and after that TCP pushes
 //! back on that client alone.
 
+mod overdue;
 mod requests;
 mod sessions;
+mod spares;
 mod visits;
 
 use std::collections::VecDeque;
+use std::io::IoSlice;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
@@ -36,9 +39,9 @@ use strata_store::{Key, KeyHash, KeyHasher, Shard};
 
 use crate::clock::Now;
 use crate::config::{
-    BATCH_MAX, CARRY_MAX_BYTES, CARRY_PAUSE_BYTES, INTAKE_MAX_BYTES, MEMORY_STEP_BYTES,
-    OUT_HIGH_BYTES, REPLIES_MAX_BYTES, REQUESTS_PER_TICK_ALL, REQUESTS_SHARE_MIN, SPARE_KEEP_BYTES,
-    SPARE_MAX_BYTES, UPKEEP_ITEMS, VISITORS_PER_TICK,
+    BATCH_MAX, CARRY_MAX_BYTES, CARRY_PAUSE_BYTES, INTAKE_MAX_BYTES, LENT_PER_TICK_BYTES,
+    MEMORY_STEP_BYTES, OUT_HIGH_BYTES, REPLIES_MAX_BYTES, REQUESTS_PER_TICK_ALL,
+    REQUESTS_SHARE_MIN, UPKEEP_ITEMS, VISITORS_PER_TICK,
 };
 use crate::execute::{Keeper, Outcome};
 use crate::io::{ConnIndex, Event, Io};
@@ -47,7 +50,9 @@ use crate::mesh::{Peer, Peers};
 use crate::message::{Homecoming, Op, Ticket, Visit};
 use crate::session::{Intake, IntakeLimits, Intent, Reader, Session, Stream, Tail};
 use crate::shared::Shared;
-use crate::stats::{self, Gather, Question, Snapshot};
+use crate::stats::{self, Gather, Question, QueueMarks, Snapshot, WorkerFigures};
+use overdue::{Half, IdleSweep};
+use spares::Spares;
 
 /// What the control plane may ask of a worker.
 #[derive(Debug)]
@@ -74,6 +79,9 @@ pub struct Parts {
     pub peers: Peers,
     /// Questions from the control plane.
     pub asks: Receiver<Ask>,
+    /// How many of its listeners' connections are dealt out to all workers; those of the others,
+    /// which come behind them, stay.
+    pub open_listeners: usize,
 }
 
 /// See the module's page.
@@ -88,6 +96,10 @@ pub struct Worker {
     free_sessions: Vec<ConnIndex>,
     /// Sessions to look at in this tick, each at most once.
     queue: Vec<ConnIndex>,
+    /// Sessions with a lent value to send for which this tick had no bytes left; first in the next.
+    unsent: Vec<ConnIndex>,
+    /// Bytes of lent values that may still be sent in this tick.
+    lent_left: usize,
     /// Sessions that have used up their share of this tick.
     yielded: Vec<ConnIndex>,
     /// Sessions that wait for a peer's credit, each at most once, in the order they came: else
@@ -98,11 +110,14 @@ pub struct Worker {
     /// Connections handed over by the accepting worker.
     adopted: Vec<OwnedFd>,
     events: Vec<Event>,
-    /// Send buffers for another use, and the sum of their capacities.
-    spare: Vec<Vec<u8>>,
-    spare_bytes: usize,
+    /// Buffers for another use.
+    spares: Spares,
     /// Bytes of half-received large values of all sessions.
     intake_bytes: usize,
+    /// Those values, oldest first; some of them are done.
+    halves: VecDeque<Half>,
+    /// The search for idle sessions.
+    idle_sweep: IdleSweep,
     /// Room taken by replies of all sessions, also by those being sent.
     reply_bytes: usize,
     /// Room taken by waiting input of all sessions.
@@ -113,8 +128,14 @@ pub struct Worker {
     share: usize,
     /// Requests each session may make in this tick because others wait for credits too.
     credit_share: usize,
+    /// See [`Parts::open_listeners`].
+    open_listeners: usize,
     /// The worker that gets the next accepted connection.
     next_home: usize,
+    /// The longest tick since the start or the last reset, in microseconds.
+    longest_tick_us: u64,
+    /// The most that the mailboxes with each peer have held since then.
+    marks: Vec<QueueMarks>,
     /// No further connections and requests are taken.
     stopping: bool,
     ended: bool,
@@ -157,6 +178,7 @@ impl Worker {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         let cas = parts.shared.process.settings.cas;
+        let marks = vec![QueueMarks::default(); parts.peers.len()];
         parts.shared.bound_memory(&parts.shard.memory_limits());
         Self {
             index: parts.index,
@@ -168,20 +190,26 @@ impl Worker {
             sessions: Vec::new(),
             free_sessions: Vec::new(),
             queue: Vec::new(),
+            unsent: Vec::new(),
+            lent_left: 0,
             yielded: Vec::new(),
             parked: VecDeque::new(),
             orphans: VecDeque::new(),
             adopted: Vec::new(),
             events: Vec::new(),
-            spare: Vec::new(),
-            spare_bytes: 0,
+            spares: Spares::default(),
             intake_bytes: 0,
+            halves: VecDeque::new(),
+            idle_sweep: IdleSweep::default(),
             reply_bytes: 0,
             carry_bytes: 0,
             sipping: false,
             share: REQUESTS_SHARE_MIN,
             credit_share: usize::MAX,
+            open_listeners: parts.open_listeners,
             next_home: parts.index,
+            longest_tick_us: 0,
+            marks,
             stopping: false,
             ended: false,
         }
@@ -203,6 +231,7 @@ impl Worker {
         self.homecoming(now);
         self.adopt_all(io, now);
         self.serve_sessions(io, now);
+        let more_idle = self.sweep_idle(io, now);
         self.watch_carry(io);
         self.return_orphans();
         self.publish();
@@ -210,7 +239,18 @@ impl Worker {
         let more_memory = self.move_memory();
         // Credits that those let on did not use are for the next ones.
         let more_parked = !self.parked.is_empty() && self.credits() > Some(0);
-        more_visitors || more_upkeep || more_memory || more_parked || !self.queue.is_empty()
+        more_visitors
+            || more_upkeep
+            || more_memory
+            || more_parked
+            || more_idle
+            || !self.queue.is_empty()
+    }
+
+    /// Tells how long the last tick took.
+    #[inline]
+    pub fn ticked(&mut self, took_us: u64) {
+        self.longest_tick_us = self.longest_tick_us.max(took_us);
     }
 
     /// Takes up the limit that was set for all workers; the memory follows tick by tick.
@@ -293,7 +333,7 @@ impl Worker {
                 failed,
             } => {
                 self.keeper.counters.bytes_written += bytes.len() as u64;
-                self.spare_buffer(bytes);
+                self.spares.keep_large(bytes);
                 let session = &mut self.sessions[conn as usize];
                 session.sending = false;
                 session.sending_bytes = 0;
@@ -313,7 +353,10 @@ impl Worker {
                     self.look_at(conn);
                 }
             }
-            Event::Accepted(fd) => self.accepted(io, now, fd),
+            Event::Accepted { fd, listener } => {
+                let stays = listener >= self.open_listeners;
+                self.accepted(io, now, fd, stays);
+            }
             Event::Closed { conn } => {
                 let session = &mut self.sessions[conn as usize];
                 assert!(session.closing, "connection {conn} closed by itself");
@@ -322,6 +365,7 @@ impl Worker {
                 self.shared.gate.leave();
             }
             Event::Rung => {
+                self.keeper.counters.rings += 1;
                 while let Ok(ask) = self.asks.try_recv() {
                     match ask {
                         Ask::Snapshot(answer) => {
@@ -344,7 +388,21 @@ impl Worker {
             sessions: self.session_count() as u64,
             loans: self.keeper.loans() as u64,
             intake_bytes: self.intake_bytes as u64,
+            workers: vec![WorkerFigures {
+                index: self.index,
+                counters: self.keeper.counters,
+                connections: self.session_count() as u64,
+                longest_tick_us: self.longest_tick_us,
+                queues: self.marks.clone(),
+            }],
         }
+    }
+
+    /// Sets to zero what `stats reset` sets to zero and the keeper does not count. What the queues
+    /// hold at present counts again at once.
+    fn reset_marks(&mut self) {
+        self.longest_tick_us = 0;
+        self.marks.fill(QueueMarks::default());
     }
 
     fn list_connections(&self, now: &Now, text: &mut Vec<u8>) {

@@ -42,12 +42,16 @@ impl Worker {
             if batch == 0 {
                 return (used, Pause::NoCredit);
             }
+            let room = INTAKE_MAX_BYTES + self.shared.process.settings.item_max_bytes as usize;
+            let wanted = input.len() - used;
+            if self.intake_bytes + wanted > room {
+                self.make_intake_room(now, conn, self.intake_bytes + wanted - room);
+            }
             let session = &mut self.sessions[conn as usize];
             let intake_before = session.reader.intake_bytes();
             let limits = IntakeLimits {
                 item_max_bytes: self.shared.process.settings.item_max_bytes,
-                room: (INTAKE_MAX_BYTES + self.shared.process.settings.item_max_bytes as usize)
-                    .saturating_sub(self.intake_bytes),
+                room: room.saturating_sub(self.intake_bytes),
             };
             let mut plan: ArrayVec<Planned<'_>, BATCH_MAX> = ArrayVec::new();
             let mut pause = None;
@@ -71,6 +75,15 @@ impl Worker {
                 }
             }
             self.intake_bytes = self.intake_bytes + session.reader.intake_bytes() - intake_before;
+            let intake = session.reader.intake_number();
+            if !plan.is_empty() {
+                session.asked_s = now.seconds.0;
+            }
+            if intake.is_some() && intake != session.listed_intake {
+                session.listed_intake = intake;
+                let generation = session.generation;
+                self.list_half(Half::new(conn, generation, intake, now));
+            }
             left -= plan.len();
             credits_left -= plan.len();
             if plan.len() > 1 {
@@ -223,6 +236,7 @@ impl Worker {
             StatsSubject::Conns => {
                 self.ask_all(now, conn, Op::Connections, Question::Connections);
             }
+            StatsSubject::Workers => self.ask_all(now, conn, Op::Snapshot, Question::Workers),
             StatsSubject::Reset => {
                 self.ask_all(now, conn, Op::ResetStats, Question::Done(reply::RESET));
             }
@@ -264,11 +278,13 @@ impl Worker {
         value: &[u8],
         quiet: bool,
     ) {
-        let owner = self.owner(hash);
+        let owner = self.owner(hash, key);
         if owner == self.index {
+            self.keeper.counters.commands_local += 1;
             self.command_here(now, conn, op, hash, key, value, quiet);
             return;
         }
+        self.keeper.counters.commands_remote += 1;
         let ticket = self.ticket(conn);
         self.visit(owner, |visit| {
             visit.ticket = ticket;
@@ -333,12 +349,14 @@ impl Worker {
             deadline: now.deadline(exptime),
             unique,
         };
-        let owner = self.owner(hash);
+        let owner = self.owner(hash, &bytes[..key_bytes]);
         if owner == self.index {
             let (key, value) = bytes.split_at(key_bytes);
+            self.keeper.counters.commands_local += 1;
             self.command_here(now, conn, op, hash, key, value, noreply);
             return;
         }
+        self.keeper.counters.commands_remote += 1;
         let ticket = self.ticket(conn);
         self.visit(owner, |visit| {
             visit.ticket = ticket;

@@ -17,7 +17,8 @@ impl Worker {
         }
     }
 
-    pub(super) fn accepted(&mut self, io: &mut impl Io, now: &Now, fd: OwnedFd) {
+    /// Takes a new connection: `stays` for this worker, else for each worker in turn.
+    pub(super) fn accepted(&mut self, io: &mut impl Io, now: &Now, fd: OwnedFd, stays: bool) {
         if self.stopping {
             return;
         }
@@ -27,6 +28,10 @@ impl Worker {
             return;
         }
         self.keeper.counters.total_connections += 1;
+        if stays {
+            self.adopt(io, now, fd);
+            return;
+        }
         let home = self.next_home;
         self.next_home = (home + 1) % self.peers.len();
         match &mut self.peers[home] {
@@ -60,6 +65,7 @@ impl Worker {
             parked,
             open: true,
             active_s: now.seconds.0,
+            asked_s: now.seconds.0,
             fd: fd.as_raw_fd(),
             ..Session::default()
         };
@@ -86,11 +92,10 @@ impl Worker {
         }
         session.active_s = now.seconds.0;
         if !session.carry.is_empty() || session.replies.room() == 0 {
-            session.carry.extend_from_slice(bytes);
+            self.carry(conn, bytes);
         } else {
             let (used, pause) = self.turn(now, conn, bytes);
-            let session = &mut self.sessions[conn as usize];
-            session.carry.extend_from_slice(&bytes[used..]);
+            self.carry(conn, &bytes[used..]);
             self.settle(conn, pause);
         }
         self.count_carry(conn);
@@ -127,14 +132,16 @@ impl Worker {
 
     /// Looks at every session that something happened to.
     pub(super) fn serve_sessions(&mut self, io: &mut impl Io, now: &Now) {
+        self.lent_left = LENT_PER_TICK_BYTES;
         let mut queue = std::mem::take(&mut self.queue);
         for conn in queue.drain(..) {
             self.sessions[conn as usize].queued = false;
             self.serve_session(io, now, conn);
         }
         // What was added meanwhile waits for the next tick.
-        std::mem::swap(&mut queue, &mut self.queue);
-        self.queue.append(&mut queue);
+        queue.append(&mut self.unsent);
+        queue.append(&mut self.queue);
+        self.queue = queue;
         for conn in std::mem::take(&mut self.yielded) {
             self.sessions[conn as usize].held_back = false;
             self.look_at(conn);
@@ -147,7 +154,10 @@ impl Worker {
             return;
         }
         self.furnish(conn);
-        self.pump_stream(conn);
+        if !self.pump_stream(io, conn) {
+            self.end(io, conn);
+            return;
+        }
         let session = &mut self.sessions[conn as usize];
         let has_input = !session.carry.is_empty() || session.ended;
         if has_input && !session.held_back && !session.draining && session.replies.room() > 0 {
@@ -165,7 +175,10 @@ impl Worker {
             self.sessions[conn as usize].carry = carry;
             self.settle(conn, pause);
             self.count_carry(conn);
-            self.pump_stream(conn);
+            if !self.pump_stream(io, conn) {
+                self.end(io, conn);
+                return;
+            }
         }
         let session = &mut self.sessions[conn as usize];
         if !session.sending && !session.replies.out.is_empty() {
@@ -174,10 +187,10 @@ impl Worker {
             session.sending_bytes = bytes.capacity();
             io.send(conn, bytes);
         } else if session.replies.out.is_empty() {
-            // An idle session keeps no buffer.
             let unused = std::mem::take(&mut session.replies.out);
-            self.spare_buffer(unused);
+            self.spares.keep_large(unused);
         }
+        self.rest(conn);
         self.count_replies(conn);
         let session = &mut self.sessions[conn as usize];
         if session.draining
@@ -229,26 +242,45 @@ impl Worker {
         }
     }
 
-    /// Gives a session a buffer for its replies if it has none.
+    /// Gives a session what it needs for replies and has none of.
     #[inline]
     pub(super) fn furnish(&mut self, conn: ConnIndex) {
-        let out = &mut self.sessions[conn as usize].replies.out;
-        if out.capacity() == 0
-            && let Some(spare) = self.spare.pop()
+        let replies = &mut self.sessions[conn as usize].replies;
+        if replies.out.capacity() == 0
+            && let Some(spare) = self.spares.take_large()
         {
-            self.spare_bytes -= spare.capacity();
-            *out = spare;
+            replies.out = spare;
+        }
+        // Only replies that wait for other workers need more than that.
+        if self.peers.len() > 1 && replies.is_bare() {
+            replies.furnish(self.spares.take_small(), self.spares.take_slots());
         }
     }
 
-    pub(super) fn spare_buffer(&mut self, mut bytes: Vec<u8>) {
-        let capacity = bytes.capacity();
-        let room = SPARE_MAX_BYTES - self.spare_bytes;
-        if 0 < capacity && capacity <= SPARE_KEEP_BYTES.min(room) {
-            bytes.clear();
-            self.spare_bytes += capacity;
-            self.spare.push(bytes);
+    /// Takes from a session what it has no use for until it is asked again.
+    #[inline]
+    fn rest(&mut self, conn: ConnIndex) {
+        let session = &mut self.sessions[conn as usize];
+        if session.carry.is_empty() && session.carry.capacity() > 0 {
+            self.spares.keep_small(std::mem::take(&mut session.carry));
+            self.count_carry(conn);
         }
+        let replies = &mut self.sessions[conn as usize].replies;
+        if replies.settled() && !replies.is_bare() {
+            let (held, slots) = replies.strip();
+            self.spares.keep_small(held);
+            self.spares.keep_slots(slots);
+        }
+    }
+
+    /// Keeps received bytes until they can be used.
+    #[inline]
+    fn carry(&mut self, conn: ConnIndex, bytes: &[u8]) {
+        let session = &mut self.sessions[conn as usize];
+        if session.carry.capacity() == 0 && !bytes.is_empty() {
+            session.carry = self.spares.take_small();
+        }
+        session.carry.extend_from_slice(bytes);
     }
 
     /// Ends a session at once, whatever it was doing.

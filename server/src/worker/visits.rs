@@ -8,9 +8,12 @@ use super::*;
 
 impl Worker {
     #[inline]
-    pub(super) fn owner(&self, hash: KeyHash) -> usize {
+    pub(super) fn owner(&self, hash: KeyHash, key: &[u8]) -> usize {
         if self.peers.len() == 1 {
             return 0;
+        }
+        if self.shared.process.settings.shard_ports {
+            return public_shard(key, self.peers.len());
         }
         hash.shard(self.peers.len())
     }
@@ -47,6 +50,9 @@ impl Worker {
             Op::Connections => self.list_connections(now, &mut gather.text),
             Op::MemoryLimit => self.follow_memory_limit(),
             _ => {
+                if op == Op::ResetStats {
+                    self.reset_marks();
+                }
                 let key = Key {
                     hash: KeyHash::default(),
                     bytes: b"",
@@ -89,6 +95,8 @@ impl Worker {
             let Some(mut peer) = self.peers[at].take() else {
                 continue;
             };
+            let marks = &mut self.marks[at];
+            marks.from = marks.from.max(peer.visitors.waiting() as u64);
             let mut served = 0;
             while served < VISITORS_PER_TICK {
                 let visited = peer.visitors.take(|visit| {
@@ -125,6 +133,11 @@ impl Worker {
             Op::MemoryLimit => self.follow_memory_limit(),
             Op::Adopt => self.adopted.extend(visit.fd.take()),
             op => {
+                if op == Op::ResetStats {
+                    self.reset_marks();
+                }
+                // Errands have no key.
+                self.keeper.counters.commands_served += u64::from(visit.key_bytes > 0);
                 let (key, value) = visit.parcel.bytes().split_at(usize::from(visit.key_bytes));
                 let key = Key {
                     hash: visit.hash,
@@ -148,6 +161,10 @@ impl Worker {
             let Some(mut peer) = self.peers[owner].take() else {
                 continue;
             };
+            // Visits are made before the homecoming and after it, so the most that are out is seen
+            // here and where they are published.
+            let marks = &mut self.marks[owner];
+            marks.to = marks.to.max(peer.visits_out() as u64);
             while peer
                 .come_home(|home| self.welcome(now, owner, home))
                 .is_some()
@@ -183,6 +200,11 @@ impl Worker {
             self.orphans.extend(lent);
             return;
         };
+        if session.replies.out.capacity() == 0
+            && let Some(spare) = self.spares.take_large()
+        {
+            session.replies.out = spare;
+        }
         match session.replies.gathering(slot) {
             Some(gather) => {
                 gather.awaited -= 1;
@@ -233,39 +255,52 @@ impl Worker {
     }
 
     /// Moves a lent value at the front of a session's replies on, as far as the client reads.
-    pub(super) fn pump_stream(&mut self, conn: ConnIndex) {
+    /// False when the connection is broken.
+    pub(super) fn pump_stream(&mut self, io: &mut impl Io, conn: ConnIndex) -> bool {
         loop {
             let session = &mut self.sessions[conn as usize];
             let generation = session.generation;
             let front = session.replies.front();
+            let sending = session.sending;
             let Some((stream, out)) = session.replies.streaming() else {
-                return;
+                return true;
             };
-            if out.len() >= OUT_HIGH_BYTES {
-                return;
-            }
             if stream.owner == self.index {
-                while stream.at < stream.value_bytes && out.len() < OUT_HIGH_BYTES {
-                    let before = out.len();
-                    self.keeper
-                        .read_loan(stream.loan, stream.at, &mut Tail(out));
-                    stream.at += (out.len() - before) as u32;
+                if sending {
+                    return true;
                 }
-                if stream.at < stream.value_bytes {
-                    return;
+                if self.lent_left == 0 {
+                    // Behind those that had nothing of this tick: else they would never have any.
+                    if !session.queued {
+                        session.queued = true;
+                        self.unsent.push(conn);
+                    }
+                    return true;
                 }
-                session.replies.end_stream_if_done();
+                match self.send_lent(io, conn) {
+                    None => return false,
+                    // The rest of what was made ready is sent as any reply is.
+                    Some(false) => return true,
+                    Some(true) => {}
+                }
+                if self.lent_left == 0 {
+                    self.look_at(conn);
+                    return true;
+                }
                 continue;
             }
+            if out.len() >= OUT_HIGH_BYTES {
+                return true;
+            }
             if stream.asked {
-                return;
+                return true;
             }
             let Some(peer) = &mut self.peers[stream.owner] else {
                 panic!("worker {} lent to itself as to a peer", self.index);
             };
             if peer.credits() == 0 {
                 self.park(conn);
-                return;
+                return true;
             }
             stream.asked = true;
             let op = Op::ReadLoan {
@@ -279,8 +314,55 @@ impl Worker {
                 slot: front,
             };
             peer.visit(|visit| visit.errand(ticket, op));
-            return;
+            return true;
         }
+    }
+
+    /// Sends a value that this worker has lent from where it lies, as far as this tick's bytes go,
+    /// with what is ready before and behind it. False when the socket took less; then the next piece
+    /// is copied, so that a slow reader is waited for as with any reply. `None` when the connection
+    /// is broken.
+    fn send_lent(&mut self, io: &mut impl Io, conn: ConnIndex) -> Option<bool> {
+        let session = &mut self.sessions[conn as usize];
+        let Some((&mut stream, _)) = session.replies.streaming() else {
+            panic!("connection {conn} has no lent value to send");
+        };
+        let replies = &session.replies;
+        let mut parts = ArrayVec::new();
+        if !replies.out.is_empty() {
+            parts.push(IoSlice::new(&replies.out));
+        }
+        let offered = self
+            .keeper
+            .loan_parts(stream.loan, stream.at, self.lent_left, &mut parts);
+        self.lent_left -= offered;
+        let whole = stream.at as usize + offered == stream.value_bytes as usize;
+        if whole {
+            parts.push(IoSlice::new(b"\r\n"));
+            parts.push(IoSlice::new(replies.behind_stream()));
+        }
+        let all: usize = parts.iter().map(|part| part.len()).sum();
+        let sent = io.send_parts(conn, &parts, !whole)?;
+        drop(parts);
+        self.keeper.counters.bytes_written += sent as u64;
+        if session.replies.sent_parts(sent, offered) {
+            self.keeper.drop_loan(stream.loan);
+            // There is room for further replies again, and nothing else may come that says so.
+            if !session.carry.is_empty() || session.ended {
+                self.look_at(conn);
+            }
+        }
+        let session = &mut self.sessions[conn as usize];
+        if sent < all
+            && session.replies.out.is_empty()
+            && let Some((stream, out)) = session.replies.streaming()
+        {
+            self.keeper
+                .read_loan(stream.loan, stream.at, &mut Tail(out));
+            stream.at += out.len() as u32;
+            session.replies.end_stream_if_done();
+        }
+        Some(sent == all)
     }
 
     /// Gives loans of sessions that are gone back to the workers that made them.
@@ -302,9 +384,38 @@ impl Worker {
     }
 
     pub(super) fn publish(&mut self) {
-        for peer in self.peers.iter_mut().flatten() {
+        for (peer, marks) in self.peers.iter_mut().zip(&mut self.marks) {
+            let Some(peer) = peer else { continue };
+            marks.to = marks.to.max(peer.visits_out() as u64);
             if peer.publish() {
                 self.keeper.counters.wakes += 1;
+            }
+        }
+    }
+}
+
+/// The shard of a key by a rule that clients can know: libmemcached's CRC hash, which many clients
+/// have, and its modula distribution. The table's hash is keyed with a secret and cannot be told.
+/// Whoever chooses keys by this rule can load one worker more than the others, and that is all: the
+/// table never sees it.
+fn public_shard(key: &[u8], shards: usize) -> usize {
+    let hash = (crc32fast::hash(key) >> 16) & 0x7fff;
+    hash as usize % shards
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_public_shard_is_libmemcacheds() {
+        for (key, hash) in [("", 0), ("a", 26_807), ("key", 2_704), ("memtier-1", 6_055)] {
+            for shards in [2, 3, 64] {
+                assert_eq!(
+                    public_shard(key.as_bytes(), shards),
+                    hash % shards,
+                    "{key:?}"
+                );
             }
         }
     }

@@ -224,7 +224,12 @@ impl Client {
 
     /// The server's own figures.
     pub fn stats(&mut self) -> HashMap<String, String> {
-        self.send(b"stats\r\n");
+        self.stats_of("")
+    }
+
+    /// The figures of one subject of `stats`.
+    pub fn stats_of(&mut self, subject: &str) -> HashMap<String, String> {
+        self.send(format!("stats {subject}\r\n").as_bytes());
         let mut stats = HashMap::new();
         loop {
             let line = self.line();

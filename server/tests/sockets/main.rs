@@ -8,7 +8,9 @@
 mod admin;
 mod attack;
 mod client;
+mod idle;
 mod limit;
 mod server;
 mod sharing;
 mod start_stop;
+mod workers;

@@ -11,6 +11,7 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -214,6 +215,41 @@ impl Server {
         let mut next = || ticks.next().and_then(|ticks| ticks.parse::<u64>().ok());
         let sum = next().zip(next()).map(|(user, system)| user + system);
         Duration::from_millis(sum.expect("two numbers of ticks of 10 ms") * 10)
+    }
+
+    /// Sets how many descriptors the server may have, for what it opens from now on.
+    pub fn limit_files(&self, limit: u64) {
+        // The server has inherited ours.
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("our own limit");
+        let limit = libc::rlimit {
+            rlim_cur: limit.min(hard),
+            rlim_max: hard,
+        };
+        let resource = libc::RLIMIT_NOFILE;
+        // SAFETY: the limit lives until the call returns, and the old one is not asked for.
+        let done =
+            unsafe { libc::prlimit(self.pid.as_raw(), resource, &limit, std::ptr::null_mut()) };
+        assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
+    }
+
+    /// The largest descriptor that is open.
+    pub fn last_file(&self) -> u64 {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid))
+            .expect("the server is alive")
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+            .max()
+            .expect("an open file")
+    }
+
+    /// Waits until the server uses hardly any processor time.
+    pub fn until_at_rest(&self) {
+        // A window of time is what is measured here; what was sent before may still be worked on
+        // in the first ones.
+        until("the server comes to rest", || {
+            let before = self.cpu_time();
+            std::thread::sleep(Duration::from_millis(300));
+            (self.cpu_time() - before <= Duration::from_millis(30)).then_some(())
+        });
     }
 
     /// Open descriptors.

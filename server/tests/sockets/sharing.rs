@@ -1,9 +1,11 @@
 //! Many connections on the same keys, owned by whichever worker: counts must come out exact.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use crate::client::{Client, hit, set, value};
-use crate::server::{Server, variants};
+use crate::server::{Server, until, variants};
 
 /// Runs `each` in several threads with a connection of their own, then looks at the outcome.
 fn together(clients: usize, each: fn(usize, &mut Client), check: fn(&mut Client)) {
@@ -44,6 +46,56 @@ fn every_increment_counts_once() {
         },
         |client| client.ask(b"get count\r\n", &hit("count", b"12000")),
     );
+}
+
+/// Every connection asks for one key and counts for itself in between, while the worker that may own
+/// the key stands still for 100 ms once a second.
+#[test]
+fn a_hot_key_and_a_stalled_worker_lose_and_reorder_no_reply() {
+    for (io, threads) in variants() {
+        let workers: usize = threads.parse().expect("a number");
+        for stalled in (0..workers).step_by((workers - 1).max(1)) {
+            let words = format!("--io {io} -t {threads} --debug-stall {stalled}");
+            let server = Server::start(&words);
+            let mut watcher = server.client();
+            watcher.ask(&set("hot", b"the hot one"), b"STORED\r\n");
+            let stop = Arc::new(AtomicBool::new(false));
+            let clients: Vec<_> = (0..8)
+                .map(|at| {
+                    let (mut client, stop) = (server.client(), Arc::clone(&stop));
+                    thread::spawn(move || {
+                        client.ask(&set(&format!("own{at}"), b"0"), b"STORED\r\n");
+                        let mut count = 0;
+                        while !stop.load(Ordering::Relaxed) {
+                            let (mut asked, mut expected) = (Vec::new(), Vec::new());
+                            for _ in 0..40 {
+                                count += 1;
+                                let pair = format!("get hot\r\nincr own{at} 1\r\n");
+                                asked.extend_from_slice(pair.as_bytes());
+                                expected.extend_from_slice(&hit("hot", b"the hot one"));
+                                expected.extend_from_slice(format!("{count}\r\n").as_bytes());
+                            }
+                            client.ask(&asked, &expected);
+                        }
+                        count
+                    })
+                })
+                .collect();
+            let name = format!("{stalled}:longest_tick_us");
+            watcher.ask(b"stats reset\r\n", b"RESET\r\n");
+            until("a stall under load", || {
+                let stats = watcher.stats_of("workers");
+                let longest: u64 = stats[&name].parse().expect("a number");
+                (longest >= 100_000).then_some(())
+            });
+            stop.store(true, Ordering::Relaxed);
+            for client in clients {
+                assert!(client.join().expect("a client") > 0);
+            }
+            drop(watcher);
+            server.finish();
+        }
+    }
 }
 
 #[test]

@@ -219,6 +219,22 @@ fn more_connections_than_files_are_refused_with_advice() {
     assert_eq!(code, 71);
 }
 
+#[test]
+fn more_connections_than_any_kernel_gives_are_refused_with_advice() {
+    let (said, code) = refused("-p -1 -c 1048577", |_| {});
+    assert!(
+        said.contains("-c 1048577") && said.contains("1048576"),
+        "{said}"
+    );
+    assert_eq!(code, 64);
+    let most = std::fs::read_to_string("/proc/sys/fs/nr_open").expect("every Linux has it");
+    if most.trim() == "1048576" {
+        let (said, code) = refused("-p -1 -c 1048576", |_| {});
+        assert!(said.contains("fs.nr_open"), "{said}");
+        assert_eq!(code, 71);
+    }
+}
+
 /// Has the kernel refuse io_uring to the child, as a container's seccomp profile does.
 fn without_io_uring(command: &mut Command) {
     let load = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
