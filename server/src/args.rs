@@ -55,7 +55,7 @@ pub struct Args {
     #[arg(short = 'M', long = "disable-evictions")]
     disable_evictions: bool,
 
-    /// What a full cache drops: merge, s3fifo, fifo, or none (which is -M); default: merge
+    /// What a full cache drops: merge, s3fifo, fifo, or none (which is -M); default: s3fifo
     #[arg(long = "eviction", value_name = "POLICY", value_parser = eviction)]
     eviction: Option<Eviction>,
 

@@ -179,7 +179,7 @@ pub const EVICTIONS: [(&str, Eviction); 4] = [
 ];
 
 /// The policy when none is named.
-pub const EVICTION_DEFAULT: Eviction = Eviction::Merge;
+pub const EVICTION_DEFAULT: Eviction = Eviction::S3Fifo;
 
 /// What the operator has chosen. One for the whole server; workers share it read-only.
 #[derive(Clone, Debug)]

@@ -43,7 +43,7 @@ pub fn over<M: strata_store::Memory>(memory: M) -> Strata<M> {
     ]);
     let config = ShardConfig {
         item_max_bytes: 64 << 10,
-        eviction: Eviction::Merge,
+        eviction: Eviction::S3Fifo,
         seed: 7,
     };
     let shard = Shard::new(memory, hasher.clone(), config).expect("memory for a shard");

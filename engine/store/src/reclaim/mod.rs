@@ -93,6 +93,8 @@ pub(crate) struct Reclaim {
     sweep: Option<Sweep>,
     target: Option<Target>,
     cutoff: Cutoff,
+    /// Whether items have ever been judged by their fetches. Until then the main queue is empty and there are no ghosts.
+    has_judged: bool,
     /// Free pages below which memory is short.
     low_water: usize,
     /// Free pages below which stores pay for merge: the same, but without bound above the memory limit.
@@ -117,6 +119,7 @@ impl Reclaim {
             sweep: None,
             target: None,
             cutoff: Cutoff::default(),
+            has_judged: false,
             low_water,
             pay_below: low_water,
             fruitless: 0,
@@ -391,6 +394,7 @@ impl<M: Memory> Shard<M> {
         let Some((page, keep)) = chosen else {
             return false;
         };
+        self.reclaim.has_judged |= matches!(keep, Keep::Fetched { .. });
         if self.arena.page(page).kind == Kind::Open {
             self.chains.seal(&mut self.arena, page);
         }

@@ -53,10 +53,13 @@ impl<M: Memory> Shard<M> {
     /// ghost, which goes; small otherwise.
     #[inline]
     pub(crate) fn queue_for(&mut self, key: Key<'_>, pair: Pair) -> Queue {
-        if self.eviction == Eviction::S3Fifo {
-            self.queue_of_two(key, pair)
-        } else {
+        if self.eviction != Eviction::S3Fifo {
             Queue::Main
+        } else if !self.reclaim.has_judged {
+            // The buckets need not have arrived yet to know this.
+            Queue::Small
+        } else {
+            self.queue_of_two(key, pair)
         }
     }
 
