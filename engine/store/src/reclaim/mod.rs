@@ -53,8 +53,11 @@ const AHEAD_PAGES: usize = 2;
 /// Most segments packed into one target before the choice of chain is made anew.
 const SOURCES_MAX: u32 = 8;
 /// What a store owes for each item's worth of bytes, in items to sweep. A merge that keeps a quarter has to walk four
-/// thirds as much as it frees, a compaction of segments that are four fifths alive five times as much.
-const PACE_ITEMS: usize = 5;
+/// thirds as much as it frees, a compaction of segments that are seven eighths alive eight times as much.
+const PACE_ITEMS: usize = 8;
+/// Pages among which the next segment to pack is looked for where others could be evicted instead: their notes are read
+/// in a few microseconds, however many pages there are.
+const PACK_PAGES: usize = 1024;
 /// Debt is paid in slices of this many items: enough to overlap their loads, little enough not to be felt.
 const PACE_SLICE_ITEMS: usize = 32;
 /// Most debt a single call is made to pay.
@@ -103,6 +106,8 @@ pub(crate) struct Reclaim {
     fruitless: usize,
     /// Free pages below which a policy that keeps what is fetched keeps less.
     short_below: usize,
+    /// Where the search for a segment to pack goes on.
+    pack_cursor: usize,
     scan_now: u32,
     scan_cursor: usize,
     scan_left: usize,
@@ -124,6 +129,7 @@ impl Reclaim {
             pay_below: low_water,
             fruitless: 0,
             short_below,
+            pack_cursor: 0,
             scan_now: 0,
             scan_cursor: 0,
             scan_left: 0,
@@ -368,13 +374,12 @@ impl<M: Memory> Shard<M> {
 
     /// Chooses the next segment to compact or evict from, as the policy has it.
     fn start_eviction(&mut self, force: bool) -> bool {
-        // While the living fill little of the memory, what is short is only room between the dead, and nothing has to
-        // be dropped to get it.
+        // What is short may be only room between the dead, and nothing has to be dropped to get it.
         let pages = self.arena.page_count();
         let capacity = pages.saturating_sub(self.table.chunk_count()) * self.arena.page_bytes();
         let may_drop = self.eviction != Eviction::None;
         let compact = !may_drop
-            || (self.counters.bytes as usize) < capacity / policy::ROOMY_OF * policy::ROOMY_BELOW;
+            || (self.counters.bytes as usize) < capacity / policy::PACK_OF * policy::PACK_BELOW;
         let compacted = if compact {
             self.choose_for_compaction(force)
         } else {
@@ -480,12 +485,22 @@ impl<M: Memory> Shard<M> {
         None
     }
 
-    /// The segment to compact next when nothing may be dropped: the emptiest of the group of TTL buckets with most dead
-    /// space, if compacting that group frees a page at all. Under force open segments count too.
-    fn choose_for_compaction(&self, force: bool) -> Option<u32> {
+    /// The segment to compact next: the emptiest of the group of TTL buckets with most dead space, if compacting that
+    /// group frees a page at all. Under force open segments count too. Where others may be dropped instead, it is looked
+    /// for among the next [`PACK_PAGES`] pages only.
+    fn choose_for_compaction(&mut self, force: bool) -> Option<u32> {
         let page_bytes = self.arena.page_bytes();
+        let count = self.arena.pages.list.len();
+        let (alive_sixteenths, look_at) = if self.eviction == Eviction::None {
+            (policy::PACK_ALIVE_SIXTEENTHS_WITHOUT_EVICTION, count)
+        } else {
+            (policy::PACK_ALIVE_SIXTEENTHS, count.min(PACK_PAGES))
+        };
+        let from = self.reclaim.pack_cursor % count;
+        self.reclaim.pack_cursor = from + look_at;
         let mut groups = [(0usize, usize::MAX, NO_PAGE); 2 * GROUP_COUNT];
-        for (page, notes) in self.arena.pages.list.iter().enumerate() {
+        for page in (from..count).chain(0..from).take(look_at) {
+            let notes = &self.arena.pages.list[page];
             // What is packed together stays in its queue.
             let queue = GROUP_COUNT * usize::from(notes.queue == Queue::Small);
             let (dead_bytes, emptiest, emptiest_page) =
@@ -500,7 +515,7 @@ impl<M: Memory> Shard<M> {
                 Kind::Target => *dead_bytes += page_bytes - notes.used as usize,
                 Kind::Sealed | Kind::Open
                     if notes.loans == 0
-                        && moved <= page_bytes / 16 * 15
+                        && moved <= page_bytes / 16 * alive_sixteenths
                         && (force || notes.kind == Kind::Sealed) =>
                 {
                     *dead_bytes += (page_bytes - moved).saturating_sub(lost_bytes);

@@ -8,11 +8,17 @@
 /// A merge packs about this many segments into one.
 pub(crate) const KEEP_ONE_IN: usize = 4;
 
-/// While live items fill less than four fifths of the memory, segments are compacted without dropping anything: at that
-/// load freeing a page costs moving a few others at most, and dropping items would waste the memory that is there.
-pub(crate) const ROOMY_BELOW: usize = 4;
-/// See [`ROOMY_BELOW`].
-pub(crate) const ROOMY_OF: usize = 5;
+/// While live items fill less than nineteen twentieths of the memory, segments with enough dead in them are packed before
+/// anything is dropped: what was overwritten is room that costs nothing but moving its neighbours. How much that keeps is
+/// in perf/notes/eviction-policies.md.
+pub(crate) const PACK_BELOW: usize = 19;
+/// See [`PACK_BELOW`].
+pub(crate) const PACK_OF: usize = 20;
+/// A segment is worth packing while it is alive to no more sixteenths than this: so many items have to move for two to
+/// find room. Without eviction every byte counts.
+pub(crate) const PACK_ALIVE_SIXTEENTHS: usize = 14;
+/// See [`PACK_ALIVE_SIXTEENTHS`].
+pub(crate) const PACK_ALIVE_SIXTEENTHS_WITHOUT_EVICTION: usize = 15;
 
 /// Fetches per byte are counted in units of 2^-20.
 const SCORE_SHIFT: u32 = 20;
