@@ -34,6 +34,15 @@ pub fn draw(
     sections: &[&Section],
     policies: &[&str],
 ) -> Result<(), Failure> {
+    // A panel without points has no axes, and plotters looks for their marks without end.
+    let sections: Vec<&Section> = sections
+        .iter()
+        .copied()
+        .filter(|section| section.rows.len() > 1)
+        .collect();
+    if sections.is_empty() {
+        return Ok(());
+    }
     // The legend needs the width of three.
     let columns = sections.len().clamp(3, COLUMNS);
     let lines = sections.len().div_ceil(columns);
@@ -139,4 +148,17 @@ fn panel(area: &Area<'_>, section: &Section, policies: &[&str]) -> Result<(), Fa
         )?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_workload_without_sizes_is_left_out() {
+        // The name is only given away: nothing is drawn, so nothing is written.
+        let path = std::env::temp_dir().join(format!("missratio-{}.svg", std::process::id()));
+        draw(&path, "title", &[&Section::default()], &["lru"]).expect("nothing to draw");
+        assert!(!path.exists());
+    }
 }

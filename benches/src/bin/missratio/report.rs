@@ -32,7 +32,7 @@ pub struct Run {
 }
 
 /// One workload with or without drift.
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 pub struct Section {
     /// The workload's name.
     pub workload: String,
