@@ -93,13 +93,6 @@ impl Cache for Lru {
         self.deadlines.put(object, ttl);
     }
 
-    fn add(&mut self, object: u32) {
-        // Memcached's add moves an item that is there to the front.
-        if !self.get(object) {
-            self.set(object);
-        }
-    }
-
     fn replace(&mut self, object: u32) {
         if self.holds(object) {
             self.set(object);

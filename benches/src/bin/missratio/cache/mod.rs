@@ -30,8 +30,12 @@ pub trait Cache {
     fn get(&mut self, object: u32) -> bool;
     /// Stores.
     fn set(&mut self, object: u32);
-    /// Stores if it is absent.
-    fn add(&mut self, object: u32);
+    /// Stores if it is absent; otherwise counts as a fetch, as it does in memcached.
+    fn add(&mut self, object: u32) {
+        if !self.get(object) {
+            self.set(object);
+        }
+    }
     /// Stores if it is present.
     fn replace(&mut self, object: u32);
     /// Removes.

@@ -187,12 +187,6 @@ impl Cache for S3Fifo {
         self.deadlines.put(object, ttl);
     }
 
-    fn add(&mut self, object: u32) {
-        if !self.get(object) {
-            self.set(object);
-        }
-    }
-
     fn replace(&mut self, object: u32) {
         if self.holds(object) {
             self.set(object);
