@@ -104,14 +104,33 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// The retrieval of one key at the front of `input`, if that is the next intent, and how many
-    /// bytes it takes. None says nothing.
+    /// The key of a retrieval at the front of `input`, if that is the next intent, and how many
+    /// bytes it takes. None says nothing: then [`Reader::next`] knows more.
     #[inline(always)]
-    pub fn next_lone_get<'a>(&mut self, input: &'a [u8]) -> Option<(usize, GetKey<'a>)> {
+    pub fn next_get<'a>(&mut self, input: &'a [u8]) -> Option<(usize, GetKey<'a>)> {
         if self.swallow > 0 || self.intake.is_some() {
             return None;
         }
-        self.parser.next_lone_get(input)
+        self.parser.next_get(input)
+    }
+
+    /// The `set` at the front of `input` with its value, if that is the next intent and all of it
+    /// has arrived, and how many bytes it takes. None says nothing.
+    #[inline(always)]
+    pub fn next_set<'a>(
+        &mut self,
+        input: &'a [u8],
+        limits: &IntakeLimits,
+    ) -> Option<(usize, Store<'a>, &'a [u8])> {
+        if self.swallow > 0 || self.intake.is_some() {
+            return None;
+        }
+        let (line_end, store) = self.parser.next_set(input)?;
+        let value_end = line_end + store.value_bytes as usize;
+        let size = item_bytes(store.key.len(), u64::from(store.value_bytes), store.flags);
+        let tail = input.get(value_end..value_end + 2)?;
+        (tail == b"\r\n" && size <= u64::from(limits.item_max_bytes))
+            .then(|| (value_end + 2, store, &input[line_end..value_end]))
     }
 
     /// Takes the next intent from the front of `input` and says how many bytes it used.

@@ -34,7 +34,9 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 use crossbeam_channel::{Receiver, Sender};
 use strata_protocol::reply::{self, Sink};
-use strata_protocol::{ClientError, GetKey, Request, ServerError, ShutdownMode, StatsSubject};
+use strata_protocol::{
+    ClientError, GetKey, Request, ServerError, ShutdownMode, StatsSubject, Store,
+};
 use strata_store::{Key, KeyHash, KeyHasher, Probe, Shard};
 
 use crate::clock::Now;

@@ -11,7 +11,9 @@ use super::*;
 enum Planned<'a> {
     /// A get of a key of ours, whose lookup has begun.
     Get(GetKey<'a>, Probe),
-    /// Anything else, with the hash of its key, and a lookup of that if it is ours.
+    /// A set with its value and the hash of its key, and a lookup of that if it is ours.
+    Set(Store<'a>, &'a [u8], KeyHash, Option<Probe>),
+    /// Anything else, with the same.
     Other(Intent<'a>, KeyHash, Option<Probe>),
 }
 
@@ -19,7 +21,7 @@ impl Planned<'_> {
     fn probe(&self) -> Option<Probe> {
         match self {
             Self::Get(_, probe) => Some(*probe),
-            Self::Other(_, _, probe) => *probe,
+            Self::Set(_, _, _, probe) | Self::Other(_, _, probe) => *probe,
         }
     }
 }
@@ -68,14 +70,26 @@ impl Worker {
             let mut plan: ArrayVec<Planned<'_>, BATCH_MAX> = ArrayVec::new();
             let mut pause = None;
             while plan.len() < batch && pause.is_none() {
-                if let Some((n, get)) = session.reader.next_lone_get(&input[used..]) {
+                if let Some((n, get)) = session.reader.next_get(&input[used..]) {
                     used += n;
                     let hash = self.hasher.hash(get.key);
-                    plan.push(if route.owner(hash, get.key) == index {
-                        Planned::Get(get, self.keeper.shard.prefetch_buckets(hash))
-                    } else {
+                    // Spelled out: an optional probe would be built in memory and moved.
+                    plan.push(if route.owner(hash, get.key) != index {
                         Planned::Other(Intent::Get(get), hash, None)
+                    } else if get.kind.touches() {
+                        let probe = self.keeper.shard.prefetch_buckets(hash);
+                        Planned::Other(Intent::Get(get), hash, Some(probe))
+                    } else {
+                        Planned::Get(get, self.keeper.shard.prefetch_buckets(hash))
                     });
+                    continue;
+                }
+                if let Some((n, store, value)) = session.reader.next_set(&input[used..], &limits) {
+                    used += n;
+                    let hash = self.hasher.hash(store.key);
+                    let probe = (route.owner(hash, store.key) == index)
+                        .then(|| self.keeper.shard.prefetch_buckets(hash));
+                    plan.push(Planned::Set(store, value, hash, probe));
                     continue;
                 }
                 let (n, intent) = session.reader.next(&input[used..], &limits);
@@ -89,12 +103,7 @@ impl Worker {
                         let probe = key
                             .filter(|key| route.owner(hash, key) == index)
                             .map(|_| self.keeper.shard.prefetch_buckets(hash));
-                        plan.push(match (intent, probe) {
-                            (Intent::Get(get), Some(probe)) if !get.kind.touches() => {
-                                Planned::Get(get, probe)
-                            }
-                            (intent, probe) => Planned::Other(intent, hash, probe),
-                        });
+                        plan.push(Planned::Other(intent, hash, probe));
                     }
                 }
             }
@@ -115,10 +124,17 @@ impl Worker {
                     self.keeper.shard.prefetch_item(probe);
                 }
             }
-            for planned in plan {
+            // By reference: what is planned is large, and a get is a small part of it.
+            for planned in &mut plan {
                 match planned {
-                    Planned::Get(get, probe) => self.get_here(now, conn, get, probe),
-                    Planned::Other(intent, hash, _) => self.perform(now, conn, intent, hash),
+                    Planned::Get(get, probe) => self.get_here(now, conn, get, *probe),
+                    Planned::Set(store, value, hash, _) => {
+                        self.store(now, conn, *hash, store, value);
+                    }
+                    Planned::Other(intent, hash, _) => {
+                        let intent = std::mem::replace(intent, Intent::More);
+                        self.perform(now, conn, intent, *hash);
+                    }
                 }
             }
             self.count_replies(conn);
@@ -130,7 +146,7 @@ impl Worker {
 
     /// Answers a get of a key of ours.
     #[inline]
-    fn get_here(&mut self, now: &Now, conn: ConnIndex, get: GetKey<'_>, probe: Probe) {
+    fn get_here(&mut self, now: &Now, conn: ConnIndex, get: &GetKey<'_>, probe: Probe) {
         self.keeper.counters.commands_local += 1;
         let keeper = &mut self.keeper;
         let replies = &mut self.sessions[conn as usize].replies;
@@ -139,6 +155,25 @@ impl Worker {
         if let Outcome::Lent(lent) = outcome {
             replies.lend(Stream::new(self.index, lent));
         }
+    }
+
+    /// Carries out a storage command whose value is here.
+    #[inline]
+    fn store(
+        &mut self,
+        now: &Now,
+        conn: ConnIndex,
+        hash: KeyHash,
+        store: &Store<'_>,
+        value: &[u8],
+    ) {
+        let op = Op::Store {
+            verb: store.verb,
+            flags: store.flags,
+            deadline: now.deadline(store.exptime),
+            unique: store.cas,
+        };
+        self.command(now, conn, op, hash, store.key, value, store.noreply);
     }
 
     /// Carries out one planned intent.
@@ -158,15 +193,7 @@ impl Worker {
                 };
                 self.command(now, conn, op, hash, get.key, &[], false);
             }
-            Intent::Store(store, value) => {
-                let op = Op::Store {
-                    verb: store.verb,
-                    flags: store.flags,
-                    deadline: now.deadline(store.exptime),
-                    unique: store.cas,
-                };
-                self.command(now, conn, op, hash, store.key, value, store.noreply);
-            }
+            Intent::Store(store, value) => self.store(now, conn, hash, &store, value),
             Intent::Taken(intake) => self.store_taken(now, conn, hash, *intake),
             Intent::TooLarge(store) => {
                 let op = Op::Refuse {
