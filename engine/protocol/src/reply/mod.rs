@@ -11,6 +11,8 @@
 //! assert_eq!(out, b"VALUE greeting 7 5 42\r\nhello\r\nEND\r\n");
 //! ```
 
+pub mod meta;
+
 use crate::number::{DIGITS_MAX, write_before};
 
 /// Takes the bytes of replies or requests in order. The caller's buffer implements it; so does any closure that takes a byte slice.
