@@ -1,6 +1,6 @@
 //! Recounts everything from the bytes and compares it with what is noted.
 
-use crate::item::{self, Header};
+use crate::item::{self, Header, LARGE_UNIT_BYTES};
 use crate::segment::arena::{Kind, Memory, NO_PAGE, Queue};
 use crate::segment::chains::Chains;
 use crate::shard::{Eviction, Shard};
@@ -145,7 +145,14 @@ impl<M: Memory> Shard<M> {
                     self.audit_item(at, header, notes.max_deadline)?;
                     if header.has(item::LARGE) {
                         let large = header.large(self.arena.bytes(), at);
-                        let (mut page, mut len) = (large.first_page, header.value_len as usize);
+                        let (mut page, mut len) = (large.first_page, large.head_len as usize);
+                        ensure!(
+                            large.head_len <= header.value_len
+                                && header.value_len - large.head_len < LARGE_UNIT_BYTES as u32,
+                            "item {at}: room for {} bytes of a value, {} stand there",
+                            header.value_len,
+                            large.head_len
+                        );
                         while page != NO_PAGE {
                             let extension = self.arena.page(page);
                             ensure!(

@@ -286,7 +286,7 @@ fn any_ttl(source: &mut impl Source) -> Option<u64> {
                 .saturating_sub(1)
                 .max(1)
         }
-        14 => (1 << 24) - 4 + u64::from(source.below(8)?),
+        14 => (1 << 16) - 6 + u64::from(source.below(8)?),
         _ => u64::from(source.below(1 << 31)?) + 1,
     })
 }

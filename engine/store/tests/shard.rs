@@ -694,6 +694,41 @@ fn large_values_come_back_in_pieces_and_give_their_pages_back() {
 }
 
 #[test]
+fn a_value_too_long_for_its_header_stands_beside_the_item_whole() {
+    let mut bench = Bench::new(64 * MIB, MIB as u32, Eviction::S3Fifo);
+    let page_bytes = bench.shard.usage().page_bytes;
+    assert_eq!(page_bytes, 128 << 10);
+    let value: Vec<u8> = (0..page_bytes as u32).map(|i| (i >> 5) as u8).collect();
+    for len in [65_534, 65_535, 65_536, 65_537, 100_001, page_bytes - 60] {
+        let free = bench.shard.usage().pages_free;
+        let stored = bench.set("long", &value[..len], at(90_000), 0);
+        assert_eq!(stored, SetOutcome::Stored);
+        let key = bench.key("long");
+        for deadline in [at(50), Deadline::Never] {
+            let touched = bench.shard.touch(key, deadline, Seconds(0));
+            assert_eq!(touched, TouchOutcome::Touched);
+            let hit = bench.shard.get(key, Seconds(0), Unique::Wanted);
+            let hit = hit.expect("there");
+            assert_eq!(hit.value.as_slice(), Some(&value[..len]), "{len} bytes");
+            assert_eq!(hit.deadline, deadline);
+        }
+        let hit = bench.shard.get(key, Seconds(0), Unique::Unasked);
+        let item = hit.expect("there").item;
+        let loan = bench.shard.lend(item).expect("nothing is lent");
+        assert_eq!(bench.shard.loan_bytes(&loan, 3), &value[3..len]);
+        bench.shard.give_back(loan);
+        assert_eq!(bench.shard.usage().pages_extension, 0);
+        bench.shard.audit().expect("audit");
+        bench.shard.append(key, b"tail", Seconds(0));
+        let longer = bench.get("long", 0).expect("there");
+        assert!(longer[..len] == value[..len] && &longer[len..] == b"tail");
+        bench.shard.audit().expect("audit");
+        bench.shard.delete(key, Seconds(0));
+        assert!(bench.shard.usage().pages_free + 4 >= free, "{len} bytes");
+    }
+}
+
+#[test]
 fn a_loan_outlives_its_item() {
     let mut bench = Bench::roomy();
     let value: Vec<u8> = (0..100_000u32).map(|i| (i >> 3) as u8).collect();

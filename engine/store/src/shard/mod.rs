@@ -30,7 +30,7 @@ use crate::segment::chains::Chains;
 use crate::table::{LINE_BYTES, Table};
 use crate::ttl::{Deadline, NEVER, TtlBuckets};
 
-pub(crate) use deadline::delta_of;
+pub(crate) use deadline::far_bytes;
 pub use limit::LimitOutOfRange;
 pub(crate) use relocate::moved_size;
 
@@ -320,4 +320,4 @@ impl<M: Memory> Shard<M> {
 }
 
 const _: () =
-    assert!(PAGE_BYTES_MIN > item::HEADER_BYTES + KEY_BYTES_MAX + 24 && LOCATION_BITS == 40);
+    assert!(PAGE_BYTES_MIN > item::HEADER_BYTES + KEY_BYTES_MAX + 33 && LOCATION_BITS == 40);

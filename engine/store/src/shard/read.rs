@@ -2,7 +2,7 @@
 //!
 //! Always true: an item met after its deadline or a flush is removed on the spot and never handed out.
 
-use super::{Reason, Shard, TouchOutcome, Unique};
+use super::{Reason, Shard, Unique};
 use crate::item::{self, Header};
 use crate::key::Key;
 use crate::segment::arena::Memory;
@@ -51,8 +51,7 @@ impl<M: Memory> Shard<M> {
     }
 
     /// Gives the item a new deadline and looks it up. When it cannot be moved for lack of memory it keeps the old
-    /// deadline. A deadline that has passed hands the value out for the last time (only without memory to move it, and
-    /// with a segment that cannot tell the present second, the item is removed and this is a miss).
+    /// deadline. A deadline that has passed hands the value out for the last time.
     pub fn get_and_touch(
         &mut self,
         key: Key<'_>,
@@ -70,19 +69,11 @@ impl<M: Memory> Shard<M> {
     /// Looks a key up and ends its life: the value is handed out once more, the next reader misses.
     fn get_last(&mut self, key: Key<'_>, now: Seconds, unique: Unique) -> Option<Hit<'_>> {
         let (entry, mut header, _) = self.fetch(key, now.0)?;
-        if self.set_deadline(entry.location, header, now.0) {
-            let first_fetch = !header.has(item::FETCHED);
-            header = Header::read(self.arena.bytes(), entry.location);
-            header.bits |= item::FETCHED;
-            header.write(self.arena.bytes_mut(), entry.location);
-            return Some(self.hit(entry.location, header, now.0, unique, first_fetch));
-        }
-        // Its segment is months old and cannot tell the present, so the item moves to one that can.
-        if self.touch(key, Deadline::At(Seconds(now.0 + 1)), now) == TouchOutcome::Touched {
-            return self.get_last(key, now, unique);
-        }
-        self.unlink(key);
-        None
+        let first_fetch = !header.has(item::FETCHED);
+        header.bits |= item::FETCHED;
+        header.delta = item::DELTA_PAST;
+        header.write(self.arena.bytes_mut(), entry.location);
+        Some(self.hit(entry.location, header, now.0, unique, first_fetch))
     }
 
     #[inline(always)]

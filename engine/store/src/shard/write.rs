@@ -3,15 +3,15 @@
 //! Each writes the whole new item first, then leads the table to it, then marks the old one dead; so a call that finds
 //! no room leaves things as they were, but for a set, after which the key is gone (as in memcached).
 
-use super::deadline::{NEAR, delta_of};
+use super::deadline::delta_of;
 use super::{ArithOutcome, Arithmetic, Eviction, NewItem, NoMemory, Reason, SetOutcome, Shard};
-use crate::item::{self, Header};
+use crate::item::{self, Header, Large};
 use crate::key::{KEY_BYTES_MAX, Key};
 use crate::number;
 use crate::segment::arena::{Kind, Memory, NO_PAGE, Queue};
 use crate::table::{Entry, Pair, bucket};
-use crate::ttl::{Seconds, TtlBuckets};
-use crate::value::{self, Placement};
+use crate::ttl::Seconds;
+use crate::value::{self, Cut, Placement};
 
 /// Under which condition an item is stored.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -268,33 +268,23 @@ impl<M: Memory> Shard<M> {
         } else {
             item::FLAGS_BYTES
         };
-        let far = TtlBuckets::is_far(draft.deadline, now);
-        let fixed =
-            item::HEADER_BYTES + key_len + flags_bytes + if far { item::FAR_BYTES } else { 0 };
-        let (head_len, extensions) = value::cut(self.arena.page_bytes(), fixed, draft.value_len);
-        let large_bytes = if extensions == 0 {
-            0
-        } else {
-            item::LARGE_BYTES
-        };
-        let size = fixed + large_bytes + head_len;
-        let page = self.make_room(draft.queue, size, extensions, draft.deadline, now)?;
+        let fixed = item::HEADER_BYTES + key_len + flags_bytes;
+        let cut = Cut::new(self.arena.page_bytes(), fixed, draft.value_len);
+        let (large, extensions) = (cut.is_large(), cut.extensions);
+        let near_size = fixed + if large { item::LARGE_BYTES } else { 0 } + cut.head_room();
+        let page = self.make_room(draft.queue, near_size, extensions, draft.deadline, now)?;
+        let delta = delta_of(self.arena.page(page).base, draft.deadline);
+        let far = delta.is_none();
+        let size = near_size + if far { item::FAR_BYTES } else { 0 };
         let location = self.reserve(page, size, draft.deadline);
         let header = Header {
             key_len: key_len as u8,
             bits: draft.bits
                 | if draft.flags == 0 { 0 } else { item::FLAGS }
-                | if extensions == 0 { 0 } else { item::LARGE },
-            value_len: head_len as u32,
-            delta: if far {
-                0
-            } else {
-                delta_of(self.arena.page(page).base, draft.deadline).expect(NEAR)
-            },
-        };
-        let header = Header {
-            bits: header.bits | if far { item::FAR } else { 0 },
-            ..header
+                | if large { item::LARGE } else { 0 }
+                | if far { item::FAR } else { 0 },
+            value_len: cut.head_room() as u32,
+            delta: delta.unwrap_or(0),
         };
         if draft.queue == Queue::Small {
             self.chains.small_pages += extensions;
@@ -316,17 +306,20 @@ impl<M: Memory> Shard<M> {
         if far {
             item::write_u32(memory, header.far_at(location), draft.deadline);
         }
-        if extensions != 0 {
-            let large_at = header.value_at(location) - item::LARGE_BYTES;
-            item::write_u32(memory, large_at, first_page);
-            item::write_u32(memory, large_at + 4, draft.value_len as u32);
+        if large {
+            let large = Large {
+                first_page,
+                head_len: cut.head_len as u32,
+                value_len: draft.value_len as u32,
+            };
+            header.set_large(memory, location, large);
         }
         self.counters.items += 1;
         self.counters.total_items += 1;
         self.counters.bytes += (size + extensions * self.arena.page_bytes()) as u64;
         let placement = Placement {
             head_at: header.value_at(location),
-            head_len,
+            head_len: cut.head_len,
             first_page,
             len: draft.value_len,
         };
