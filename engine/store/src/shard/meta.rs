@@ -468,11 +468,7 @@ impl<M: Memory> Shard<M> {
             // It is stored, and gone before anybody can ask for it.
             self.unlink(key);
             return MetaSetOutcome {
-                unique: if how.unique == 0 {
-                    self.new_unique()
-                } else {
-                    how.unique
-                },
+                unique: self.unique_or_new(how.unique),
                 ..ended(SetOutcome::Stored)
             };
         }
@@ -600,10 +596,9 @@ impl<M: Memory> Shard<M> {
             })
         };
         if deadline <= now {
-            let unique = self.tell_unique(entry.location, how.wanted);
-            let header = Header::read(self.arena.bytes(), entry.location);
+            // It is counted, and gone before anybody can ask for it.
             self.bury(entry, header, Reason::Command);
-            return counted(if how.unique == 0 { unique } else { how.unique });
+            return counted(self.unique_or_new(how.unique));
         }
 
         let mut buffer = [0; number::DIGITS_MAX];
@@ -670,11 +665,7 @@ impl<M: Memory> Shard<M> {
             })
         };
         if deadline.raw() <= now {
-            let unique = match how.unique {
-                0 => self.new_unique(),
-                chosen => chosen,
-            };
-            return counted(unique);
+            return counted(self.unique_or_new(how.unique));
         }
         let mut buffer = [0; number::DIGITS_MAX];
         let digits = number::write(&mut buffer, initial);
@@ -744,6 +735,15 @@ impl<M: Memory> Shard<M> {
     fn new_unique(&mut self) -> u64 {
         self.next_epoch += 1;
         (self.next_epoch - 1) << 20
+    }
+
+    /// The unique that a client has chosen, or else a new one.
+    fn unique_or_new(&mut self, chosen: u64) -> u64 {
+        if chosen == 0 {
+            self.new_unique()
+        } else {
+            chosen
+        }
     }
 
     /// The unique of an item, if it is wanted; then it must survive from now on.

@@ -136,7 +136,7 @@ mod tests {
         // The first bytes of the value become the notes, so the item keeps its length.
         let ext = Ext {
             accessed: 0x1234_5678,
-            state: 0xa5,
+            state: 0x03,
         };
         let location = |shard: &Shard<Vec<u8>>| {
             let found = shard.table.find(shard.arena.bytes(), key.hash, key.bytes);
@@ -163,7 +163,10 @@ mod tests {
             let to = location(&shard);
             assert_ne!(from, to, "the item has moved");
             let header = Header::read(shard.arena.bytes(), to);
-            assert_eq!(header.ext(shard.arena.bytes(), to), Some(ext));
+            let noted = header
+                .ext(shard.arena.bytes(), to)
+                .expect("a place for notes");
+            assert_eq!((noted.accessed, noted.state), (1, ext.state));
             assert_eq!(cas(&mut shard), before);
             shard.audit().expect("an audit");
         }
