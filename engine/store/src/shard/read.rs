@@ -45,7 +45,7 @@ impl<M: Memory> Shard<M> {
             };
         if header.bits & wanted != wanted {
             header.bits |= wanted;
-            header.write(self.arena.bytes_mut(), entry.location);
+            header.write_bits(self.arena.bytes_mut(), entry.location);
         }
         Some(self.hit(entry.location, header, deadline, unique, first_fetch))
     }

@@ -200,7 +200,7 @@ impl<M: Memory> Shard<M> {
             return ArithOutcome::NonNumeric;
         }
         let value_at = header.value_at(entry.location);
-        let old_len = header.value_len as usize;
+        let old_len = usize::from(header.value_len);
         let Some(old) = number::parse(&self.arena.bytes()[value_at..value_at + old_len]) else {
             return ArithOutcome::NonNumeric;
         };
@@ -270,8 +270,8 @@ impl<M: Memory> Shard<M> {
         };
         let fixed = item::HEADER_BYTES + key_len + flags_bytes;
         let cut = Cut::new(self.arena.page_bytes(), fixed, draft.value_len);
-        let (large, extensions) = (cut.is_large(), cut.extensions);
-        let near_size = fixed + if large { item::LARGE_BYTES } else { 0 } + cut.head_room();
+        let (large, extensions) = (cut.large, cut.extensions);
+        let near_size = fixed + if large { item::LARGE_BYTES } else { 0 } + cut.head_room;
         let page = self.make_room(draft.queue, near_size, extensions, draft.deadline, now)?;
         let delta = delta_of(self.arena.page(page).base, draft.deadline);
         let far = delta.is_none();
@@ -283,7 +283,7 @@ impl<M: Memory> Shard<M> {
                 | if draft.flags == 0 { 0 } else { item::FLAGS }
                 | if large { item::LARGE } else { 0 }
                 | if far { item::FAR } else { 0 },
-            value_len: cut.head_room() as u32,
+            value_len: cut.header_value_len(),
             delta: delta.unwrap_or(0),
         };
         if draft.queue == Queue::Small {
