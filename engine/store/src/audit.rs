@@ -147,11 +147,9 @@ impl<M: Memory> Shard<M> {
                         let large = header.large(self.arena.bytes(), at);
                         let (mut page, mut len) = (large.first_page, large.head_len as usize);
                         ensure!(
-                            large.head_len <= header.value_len
-                                && header.value_len - large.head_len < LARGE_UNIT_BYTES as u32,
-                            "item {at}: room for {} bytes of a value, {} stand there",
-                            header.value_len,
-                            large.head_len
+                            header.head_room() == len.next_multiple_of(LARGE_UNIT_BYTES),
+                            "item {at}: room for {} bytes of a value, {len} stand there",
+                            header.head_room()
                         );
                         while page != NO_PAGE {
                             let extension = self.arena.page(page);

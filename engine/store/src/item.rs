@@ -69,8 +69,8 @@ pub(crate) const EXT: u8 = 0x80;
 pub(crate) struct Header {
     pub key_len: u8,
     pub bits: u8,
-    /// Bytes of the value, and of its padding if it is large, that stand here.
-    pub value_len: u32,
+    /// Bytes of the value, or, if it is large, units of [`LARGE_UNIT_BYTES`] that stand here.
+    pub value_len: u16,
     pub delta: u16,
 }
 
@@ -80,32 +80,27 @@ impl Header {
         let bytes: &[u8; HEADER_BYTES] =
             memory[at..at + HEADER_BYTES].try_into().expect("six bytes");
         let word = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-        let bits = (word >> 8) as u8;
-        let value_len = word >> 16;
         Self {
             key_len: word as u8,
-            bits,
-            value_len: if bits & LARGE == 0 {
-                value_len
-            } else {
-                value_len * LARGE_UNIT_BYTES as u32
-            },
+            bits: (word >> 8) as u8,
+            value_len: (word >> 16) as u16,
             delta: u16::from_le_bytes([bytes[4], bytes[5]]),
         }
     }
 
     #[inline(always)]
     pub fn write(self, memory: &mut [u8], at: usize) {
-        let value_len = if self.has(LARGE) {
-            self.value_len / LARGE_UNIT_BYTES as u32
-        } else {
-            self.value_len
-        };
-        debug_assert!(value_len <= u32::from(u16::MAX), "{self:?}");
-        let word = u32::from(self.key_len) | u32::from(self.bits) << 8 | value_len << 16;
+        let word =
+            u32::from(self.key_len) | u32::from(self.bits) << 8 | u32::from(self.value_len) << 16;
         let bytes = &mut memory[at..at + HEADER_BYTES];
         bytes[..4].copy_from_slice(&word.to_le_bytes());
         bytes[4..].copy_from_slice(&self.delta.to_le_bytes());
+    }
+
+    /// Writes only the bits.
+    #[inline(always)]
+    pub fn write_bits(self, memory: &mut [u8], at: usize) {
+        memory[at + 1] = self.bits;
     }
 
     #[inline(always)]
@@ -130,7 +125,14 @@ impl Header {
     /// Bytes of the whole item in its segment.
     #[inline(always)]
     pub fn size(self) -> usize {
-        HEADER_BYTES + usize::from(self.key_len) + self.extras_len() + self.value_len as usize
+        HEADER_BYTES + usize::from(self.key_len) + self.extras_len() + self.head_room()
+    }
+
+    /// Bytes that stand here of the value, and of its padding if it is large.
+    #[inline(always)]
+    pub fn head_room(self) -> usize {
+        let unit = if self.has(LARGE) { LARGE_UNIT_BYTES } else { 1 };
+        usize::from(self.value_len) * unit
     }
 
     /// Where the part of the value that stands in the segment begins, for an item at `at`.
@@ -278,7 +280,7 @@ mod tests {
             Header {
                 key_len: 250,
                 bits: 0xff,
-                value_len: 0xffff * 16,
+                value_len: u16::MAX,
                 delta: DELTA_NEVER,
             },
             Header {
@@ -296,6 +298,10 @@ mod tests {
         ] {
             header.write(&mut memory, 9);
             assert_eq!(Header::read(&memory, 9), header);
+            let bits = !header.bits;
+            let changed = Header { bits, ..header };
+            changed.write_bits(&mut memory, 9);
+            assert_eq!(Header::read(&memory, 9), changed);
         }
     }
 
@@ -304,7 +310,7 @@ mod tests {
         let header = Header {
             key_len: 3,
             bits: FLAGS | CAS | EXT | LARGE,
-            value_len: 32,
+            value_len: 2,
             delta: 0,
         };
         assert_eq!(header.far_at(100), 100 + 6 + 3 + 4);
@@ -319,7 +325,7 @@ mod tests {
         };
         assert_eq!(far.value_at(0), 6 + 3 + 4);
         let bare = Header { bits: 0, ..header };
-        assert_eq!(bare.size(), 6 + 3 + 32);
+        assert_eq!(bare.size(), 6 + 3 + 2);
     }
 
     #[test]
@@ -328,7 +334,7 @@ mod tests {
         let header = Header {
             key_len: 3,
             bits: FLAGS | FAR | CAS | EXT | LARGE,
-            value_len: 16,
+            value_len: 1,
             delta: 0,
         };
         let (at, all) = (2, [0xee; 4]);

@@ -39,7 +39,7 @@ impl Placement {
                 len: large.value_len as usize,
             }
         } else {
-            let len = header.value_len as usize;
+            let len = usize::from(header.value_len);
             Self {
                 head_at,
                 head_len: len,
@@ -78,8 +78,12 @@ impl Placement {
 pub(crate) struct Cut {
     /// Bytes beside the item.
     pub head_len: usize,
+    /// Bytes they take there.
+    pub head_room: usize,
     /// Extension pages for the others.
     pub extensions: usize,
+    /// Whether the item has to describe it.
+    pub large: bool,
 }
 
 impl Cut {
@@ -87,41 +91,37 @@ impl Cut {
     ///
     /// Room for that, for a CAS unique and for what the meta commands note is left in the page, so that every item can be
     /// moved and take them along.
+    #[inline(always)]
     pub fn new(page_bytes: usize, fixed: usize, value_len: usize) -> Self {
         let fixed = fixed + item::UNIQUE_BYTES + item::FAR_BYTES + item::EXT_BYTES;
         if value_len <= item::PLAIN_VALUE_MAX && fixed + value_len <= page_bytes {
             return Self {
                 head_len: value_len,
+                head_room: value_len,
                 extensions: 0,
+                large: false,
             };
         }
         let (pages, rest) = (value_len / page_bytes, value_len % page_bytes);
         let padded = rest.next_multiple_of(item::LARGE_UNIT_BYTES);
-        let (head_len, extensions) = if fixed + item::LARGE_BYTES + padded <= page_bytes {
-            (rest, pages)
-        } else {
-            (0, pages + 1)
-        };
+        let fits = fixed + item::LARGE_BYTES + padded <= page_bytes;
         Self {
-            head_len,
-            extensions,
+            head_len: if fits { rest } else { 0 },
+            head_room: if fits { padded } else { 0 },
+            extensions: pages + usize::from(!fits),
+            large: true,
         }
     }
 
-    /// Whether the value is large.
-    #[inline]
-    pub fn is_large(self) -> bool {
-        self.extensions > 0 || self.head_len > item::PLAIN_VALUE_MAX
-    }
-
-    /// Bytes the part beside the item takes.
-    #[inline]
-    pub fn head_room(self) -> usize {
-        if self.is_large() {
-            self.head_len.next_multiple_of(item::LARGE_UNIT_BYTES)
+    /// What the header of the item says of the length of its value.
+    #[inline(always)]
+    pub fn header_value_len(self) -> u16 {
+        let unit = if self.large {
+            item::LARGE_UNIT_BYTES
         } else {
-            self.head_len
-        }
+            1
+        };
+        (self.head_room / unit) as u16
     }
 }
 
@@ -297,21 +297,12 @@ mod tests {
                     let most = item::UNIQUE_BYTES
                         + item::FAR_BYTES
                         + item::EXT_BYTES
-                        + if cut.is_large() { item::LARGE_BYTES } else { 0 };
-                    assert!(
-                        fixed + most + cut.head_room() <= page,
-                        "{fixed} {value_len}"
-                    );
-                    assert!(cut.is_large() || cut.head_room() <= item::PLAIN_VALUE_MAX);
-                    let padding = cut.head_room() - head;
-                    assert!(
-                        padding
-                            < if cut.is_large() {
-                                item::LARGE_UNIT_BYTES
-                            } else {
-                                1
-                            }
-                    );
+                        + if cut.large { item::LARGE_BYTES } else { 0 };
+                    assert!(fixed + most + cut.head_room <= page, "{fixed} {value_len}");
+                    let unit = if cut.large { item::LARGE_UNIT_BYTES } else { 1 };
+                    assert_eq!(usize::from(cut.header_value_len()) * unit, cut.head_room);
+                    let padding = cut.head_room - head;
+                    assert!(padding < if cut.large { item::LARGE_UNIT_BYTES } else { 1 });
                     assert!(
                         head + pages * page >= value_len
                             && (pages == 0 || head + (pages - 1) * page < value_len)

@@ -577,7 +577,7 @@ impl<M: Memory> Shard<M> {
             return CountOutcome::Exists;
         }
         let value_at = header.value_at(entry.location);
-        let old_len = header.value_len as usize;
+        let old_len = usize::from(header.value_len);
         let Some(old) = number::parse(&self.arena.bytes()[value_at..value_at + old_len]) else {
             return CountOutcome::NonNumeric;
         };

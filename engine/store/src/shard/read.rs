@@ -60,7 +60,7 @@ impl<M: Memory> Shard<M> {
         // An item without notes whose bits are set already, as most are, is only read.
         if header.bits & (wanted | item::EXT) != wanted {
             header.bits |= wanted;
-            header.write(self.arena.bytes_mut(), location);
+            header.write_bits(self.arena.bytes_mut(), location);
             if fetched != 0 {
                 self.note_access(location, *header, now);
             }

@@ -71,7 +71,7 @@ impl<M: Memory> Shard<M> {
             bits: header.bits | item::DEAD,
             ..header
         }
-        .write(memory, from);
+        .write_bits(memory, from);
         self.counters.bytes = self.counters.bytes + new_size as u64 - header.size() as u64;
         let page = self.arena.page_of(from);
         if (self.queue_of(from), self.queue_of(to)) == (Queue::Small, Queue::Main) {
@@ -145,7 +145,7 @@ mod tests {
         let at = location(&shard);
         let mut header = Header::read(shard.arena.bytes(), at);
         header.bits |= EXT;
-        header.value_len -= EXT_BYTES as u32;
+        header.value_len -= EXT_BYTES as u16;
         header.write(shard.arena.bytes_mut(), at);
         header.set_ext(shard.arena.bytes_mut(), at, ext);
         shard.audit().expect("an audit");

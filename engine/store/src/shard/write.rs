@@ -263,7 +263,7 @@ impl<M: Memory> Shard<M> {
         };
         let fixed = item::HEADER_BYTES + key_len + flags_bytes;
         let cut = Cut::new(self.arena.page_bytes(), fixed, draft.value_len);
-        let (large, extensions) = (cut.is_large(), cut.extensions);
+        let (large, extensions) = (cut.large, cut.extensions);
         let unique_bytes = if draft.unique == 0 {
             0
         } else {
@@ -277,7 +277,7 @@ impl<M: Memory> Shard<M> {
                 0
             }
             + if large { item::LARGE_BYTES } else { 0 }
-            + cut.head_room();
+            + cut.head_room;
         let page = self.make_room(draft.queue, near_size, extensions, draft.deadline, now)?;
         let delta = delta_of(self.arena.page(page).base, draft.deadline);
         let far = delta.is_none();
@@ -300,7 +300,7 @@ impl<M: Memory> Shard<M> {
                 | if draft.ext.is_some() { item::EXT } else { 0 }
                 | if large { item::LARGE } else { 0 }
                 | if far { item::FAR } else { 0 },
-            value_len: cut.head_room() as u32,
+            value_len: cut.header_value_len(),
             delta: delta.unwrap_or(0),
         };
         if draft.queue == Queue::Small {
