@@ -231,23 +231,28 @@ impl Model {
             assert_eq!(hit.cas, 0);
             return;
         }
-        assert_ne!(hit.cas, 0, "a unique is never zero");
+        self.check_unique(key, hit.cas, doing);
+    }
+
+    /// Compares a unique of an item that is there with those handed out before.
+    fn check_unique(&mut self, key: &[u8], unique: u64, doing: &str) {
+        let present = self.items[key].version;
+        assert_ne!(unique, 0, "a unique is never zero");
         let version = *self
             .uniques
-            .entry((key.to_vec(), hit.cas))
-            .or_insert(expected.version);
+            .entry((key.to_vec(), unique))
+            .or_insert(present);
         assert_eq!(
             version,
-            expected.version,
-            "{doing}: unique {} of {} returns",
-            hit.cas,
+            present,
+            "{doing}: unique {unique} of {} returns",
             key.escape_ascii()
         );
-        if let Some(last) = self.last_unique.insert(key.to_vec(), hit.cas)
-            && self.uniques.get(&(key.to_vec(), last)) == Some(&expected.version)
+        if let Some(last) = self.last_unique.insert(key.to_vec(), unique)
+            && self.uniques.get(&(key.to_vec(), last)) == Some(&present)
         {
             assert_eq!(
-                last, hit.cas,
+                last, unique,
                 "{doing}: the unique changed although the value did not"
             );
         }
@@ -739,9 +744,34 @@ impl Rig {
         Some(())
     }
 
+    fn step_unique(&mut self, source: &mut impl Source) -> Option<()> {
+        let key_bytes = self.any_key(source)?;
+        let key = Key {
+            hash: self.hasher.hash(&key_bytes),
+            bytes: &key_bytes,
+        };
+        let now = Seconds(self.model.now);
+        match self.shard.unique(key, now) {
+            None => self.model.missed(&key_bytes, "unique"),
+            Some(unique) => {
+                assert!(
+                    self.model.items.contains_key(&key_bytes),
+                    "{} has a unique at {}, where nothing should be",
+                    key_bytes.escape_ascii(),
+                    self.model.now
+                );
+                self.model.check_unique(&key_bytes, unique, "unique");
+            }
+        }
+        Some(())
+    }
+
     fn step_read(&mut self, source: &mut impl Source, choice: u32) -> Option<()> {
         if choice == 40 {
             return self.step_batch(source);
+        }
+        if choice == 41 {
+            return self.step_unique(source);
         }
         let key_bytes = self.any_key(source)?;
         let key = Key {
