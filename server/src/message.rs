@@ -3,6 +3,7 @@
 
 use std::os::fd::OwnedFd;
 
+use strata_protocol::binary::Head;
 use strata_protocol::reply::Sink;
 use strata_protocol::{ArithVerb, StoreVerb};
 use strata_store::{Deadline, KeyHash, Seconds};
@@ -76,6 +77,17 @@ pub enum Op {
     /// Give an item a new deadline.
     Touch {
         /// The new deadline.
+        deadline: Deadline,
+    },
+    /// What a packet of the binary protocol asks. Of an Increment or Decrement the extras stand where another's value does.
+    Packet {
+        /// What the reply repeats.
+        head: Head,
+        /// What the unique must be; 0 for any.
+        cas: u64,
+        /// The client's flags.
+        flags: u32,
+        /// The deadline of what is stored or touched.
         deadline: Deadline,
     },
     /// Forget everything written before a time.

@@ -19,13 +19,14 @@
 use std::collections::VecDeque;
 use std::os::fd::RawFd;
 
+use strata_protocol::binary::{self, Head, Status};
 use strata_protocol::reply::Sink;
 use strata_protocol::{
     ClientError, GetKey, Parser, Request, Step, Store, StoreVerb, block_ends_well,
 };
 
 use crate::config::{
-    CARRY_STORE_BYTES, HELD_KEEP_BYTES, HELD_MAX_BYTES, OUT_HIGH_BYTES, SLOTS_MAX,
+    CARRY_STORE_BYTES, HELD_KEEP_BYTES, HELD_MAX_BYTES, OUT_HIGH_BYTES, Protocol, SLOTS_MAX,
 };
 use crate::stats::Gather;
 
@@ -44,6 +45,20 @@ pub enum Intent<'a> {
     NoRoom(Box<Intake>),
     /// Any other command.
     Request(Request<'a>),
+    /// A packet of the binary protocol with its value, if it brings one.
+    Packet(binary::Request<'a>, &'a [u8]),
+    /// A packet whose value is not taken: too large for an item.
+    PacketTooLarge(binary::Request<'a>),
+    /// A packet that cannot be carried out; when it is the last, the connection is to be closed
+    /// behind the reply.
+    PacketRefused {
+        /// What the reply repeats.
+        head: Head,
+        /// What it says.
+        status: Status,
+        /// Whether it is the last.
+        last: bool,
+    },
     /// A reply that needs no shard; empty for an error that `noreply` silences.
     Answer(&'static [u8]),
     /// The bytes end inside a command.
@@ -65,10 +80,12 @@ pub struct Intake {
     pub unique: u64,
     /// Whether the reply is to be left out.
     pub noreply: bool,
+    /// The packet that began it, if it was no line.
+    pub packet: Option<Head>,
     /// How much of `bytes` is the key.
     pub key_bytes: usize,
     /// Key, then as much of value and line end as has arrived; the line end is cut off when the
-    /// intake is complete.
+    /// intake is complete. A packet's value has none.
     pub bytes: Vec<u8>,
     /// How much of value and line end has not arrived.
     missing: usize,
@@ -94,6 +111,8 @@ pub fn item_bytes(key_bytes: usize, value_bytes: u64, flags: u32) -> u64 {
 /// Bytes to intents; keeps its place across any cut of the input.
 #[derive(Debug, Default)]
 pub struct Reader {
+    /// What the client speaks; [`Protocol::Auto`] until its first byte tells.
+    protocol: Protocol,
     parser: Parser,
     /// Bytes of a refused data block that are still to come.
     swallow: u64,
@@ -103,6 +122,15 @@ pub struct Reader {
 }
 
 impl Reader {
+    /// A reader at the start of a connection.
+    #[must_use]
+    pub fn speaking(protocol: Protocol) -> Self {
+        Self {
+            protocol,
+            ..Self::default()
+        }
+    }
+
     /// Takes the next intent from the front of `input` and says how many bytes it used.
     /// [`Intent::More`] may have used some.
     #[inline]
@@ -118,6 +146,9 @@ impl Reader {
         }
         if self.intake.is_some() {
             return self.take_in(input, used, limits);
+        }
+        if self.protocol != Protocol::Ascii {
+            return self.next_packet(input, used, limits);
         }
         let (consumed, step) = self.parser.next(&input[used..]);
         let after = used + consumed;
@@ -147,6 +178,79 @@ impl Reader {
         self.intake.as_ref().map(|_| self.intakes)
     }
 
+    /// The next intent of a client that may speak the binary protocol.
+    fn next_packet<'a>(
+        &mut self,
+        input: &'a [u8],
+        used: usize,
+        limits: &IntakeLimits,
+    ) -> (usize, Intent<'a>) {
+        if self.protocol == Protocol::Auto {
+            self.protocol = match input.first() {
+                None => return (used, Intent::More),
+                Some(&binary::REQUEST_MAGIC) => Protocol::Binary,
+                Some(_) => Protocol::Ascii,
+            };
+            return self.next(input, limits);
+        }
+        let (consumed, step) = binary::read(&input[used..]);
+        let after = used + consumed;
+        match step {
+            binary::Step::Request(request) => match request.command.store_verb() {
+                None => (after, Intent::Packet(request, &[])),
+                Some(verb) => self.store_packet(input, used, after, request, verb, limits),
+            },
+            binary::Step::Incomplete => (after, Intent::More),
+            binary::Step::Refused {
+                head,
+                status,
+                skip,
+                last,
+            } => {
+                self.swallow = skip;
+                (after, Intent::PacketRefused { head, status, last })
+            }
+            binary::Step::Lost => (after, Intent::Lost),
+        }
+    }
+
+    fn store_packet<'a>(
+        &mut self,
+        input: &'a [u8],
+        start: usize,
+        value_start: usize,
+        request: binary::Request<'a>,
+        verb: StoreVerb,
+        limits: &IntakeLimits,
+    ) -> (usize, Intent<'a>) {
+        let value_bytes = request.value_bytes as usize;
+        let size = item_bytes(request.key.len(), value_bytes as u64, request.flags());
+        if size > u64::from(limits.item_max_bytes) {
+            self.swallow = value_bytes as u64;
+            return (value_start, Intent::PacketTooLarge(request));
+        }
+        let rest = &input[value_start..];
+        if let Some(value) = rest.get(..value_bytes) {
+            return (value_start + value_bytes, Intent::Packet(request, value));
+        }
+        if value_start - start + value_bytes <= CARRY_STORE_BYTES {
+            // The header is read again when the value is complete.
+            return (start, Intent::More);
+        }
+        let intake = Intake {
+            verb,
+            flags: request.flags(),
+            exptime: request.exptime(),
+            unique: request.cas,
+            noreply: false,
+            packet: Some(request.head),
+            key_bytes: request.key.len(),
+            bytes: first_bytes(request.key, rest),
+            missing: value_bytes,
+        };
+        self.begin_intake(intake, input, value_start, limits)
+    }
+
     #[inline]
     fn store<'a>(
         &mut self,
@@ -174,20 +278,30 @@ impl Reader {
             // The line is parsed again when its data block is complete.
             return (line_start, Intent::More);
         }
-        let mut bytes = Vec::with_capacity(store.key.len() + block.len());
-        bytes.extend_from_slice(store.key);
-        self.intakes = self.intakes.wrapping_add(1);
-        self.intake = Some(Box::new(Intake {
+        let intake = Intake {
             verb: store.verb,
             flags: store.flags,
             exptime: store.exptime,
             unique: store.cas,
             noreply: store.noreply,
+            packet: None,
             key_bytes: store.key.len(),
-            bytes,
+            bytes: first_bytes(store.key, block),
             missing: value_bytes + 2,
-        }));
-        self.take_in(input, line_end, limits)
+        };
+        self.begin_intake(intake, input, line_end, limits)
+    }
+
+    fn begin_intake<'a>(
+        &mut self,
+        intake: Intake,
+        input: &'a [u8],
+        used: usize,
+        limits: &IntakeLimits,
+    ) -> (usize, Intent<'a>) {
+        self.intakes = self.intakes.wrapping_add(1);
+        self.intake = Some(Box::new(intake));
+        self.take_in(input, used, limits)
     }
 
     /// Adds what has arrived of a large value.
@@ -220,6 +334,9 @@ impl Reader {
             self.intake = Some(intake);
             return (used, Intent::More);
         }
+        if intake.packet.is_some() {
+            return (used, Intent::Taken(intake));
+        }
         let end = intake.bytes.len() - 2;
         let tail = [intake.bytes[end], intake.bytes[end + 1]];
         intake.bytes.truncate(end);
@@ -229,6 +346,13 @@ impl Reader {
             (used, Intent::Answer(bad_chunk(intake.noreply)))
         }
     }
+}
+
+/// A buffer that begins with the key and has room for what has arrived of the value.
+fn first_bytes(key: &[u8], arrived: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(key.len() + arrived.len());
+    bytes.extend_from_slice(key);
+    bytes
 }
 
 fn bad_chunk(noreply: bool) -> &'static [u8] {
@@ -311,6 +435,8 @@ pub struct Replies {
     lent: usize,
     /// The front is a lent value whose head is already in `out`.
     streaming: bool,
+    /// Nothing stands behind a lent value, as the binary protocol has it; else a line end does.
+    pub bare_values: bool,
 }
 
 impl Replies {
@@ -479,6 +605,12 @@ impl Replies {
         }
     }
 
+    /// What belongs to a lent value and stands behind it.
+    #[must_use]
+    pub fn value_end(&self) -> &'static [u8] {
+        if self.bare_values { b"" } else { b"\r\n" }
+    }
+
     /// What follows the lent value at the front, behind its line end, and is ready.
     #[must_use]
     pub fn behind_stream(&self) -> &[u8] {
@@ -519,7 +651,7 @@ impl Replies {
         if let Some(Slot::Lent { stream, .. }) = self.slots.front()
             && stream.at >= stream.value_bytes
         {
-            self.out.extend_from_slice(b"\r\n");
+            self.out.extend_from_slice(self.value_end());
             self.streaming = false;
             self.lent -= 1;
             self.pop();

@@ -1,7 +1,9 @@
-//! memcached's text protocol as pure functions: bytes to [`Request`]s, replies to bytes, and for clients the other direction.
+//! memcached's protocols as pure functions: bytes to [`Request`]s, replies to bytes, and for clients of the text protocol the other direction.
 //!
 //! The crate never sees an item, a socket or a clock. It does not allocate, needs nothing but `core`, and borrows every key from the caller's buffer.
 //! Its reference is memcached 1.6.45: where that server's documentation and its binary disagree, the binary is followed.
+//!
+//! This page is about the text protocol; [`binary`] has the other.
 //!
 //! # Reading requests
 //!
@@ -80,6 +82,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod binary;
 pub mod client;
 mod command;
 mod error;

@@ -800,9 +800,34 @@ impl Rig {
         Some(())
     }
 
+    fn step_unique(&mut self, source: &mut impl Source) -> Option<()> {
+        let key_bytes = self.any_key(source)?;
+        let key = Key {
+            hash: self.hasher.hash(&key_bytes),
+            bytes: &key_bytes,
+        };
+        let now = Seconds(self.model.now);
+        match self.shard.unique(key, now) {
+            None => self.model.missed(&key_bytes, "unique"),
+            Some(unique) => {
+                assert!(
+                    self.model.items.contains_key(&key_bytes),
+                    "{} has a unique at {}, where nothing should be",
+                    key_bytes.escape_ascii(),
+                    self.model.now
+                );
+                self.model.told(&key_bytes, unique, "unique");
+            }
+        }
+        Some(())
+    }
+
     fn step_read(&mut self, source: &mut impl Source, choice: u32) -> Option<()> {
         if choice == 40 {
             return self.step_batch(source);
+        }
+        if choice == 41 {
+            return self.step_unique(source);
         }
         let key_bytes = self.any_key(source)?;
         let key = Key {

@@ -21,6 +21,7 @@
 //! back on that client alone.
 
 mod overdue;
+mod packets;
 mod requests;
 mod sessions;
 mod spares;
@@ -33,6 +34,7 @@ use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 use crossbeam_channel::{Receiver, Sender};
+use strata_protocol::binary::{self, Head};
 use strata_protocol::reply::{self, Sink};
 use strata_protocol::{ClientError, Request, ServerError, ShutdownMode, StatsSubject};
 use strata_store::{Key, KeyHash, KeyHasher, Shard};

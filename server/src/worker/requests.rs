@@ -68,7 +68,12 @@ impl Worker {
                                 self.keeper.shard.prefetch_buckets(hash);
                                 hash
                             }
-                            None => KeyHash::default(),
+                            None => {
+                                if ends_session(&intent) {
+                                    pause = Some(Pause::End);
+                                }
+                                KeyHash::default()
+                            }
                         };
                         plan.push(Planned { intent, hash });
                     }
@@ -140,14 +145,25 @@ impl Worker {
                 self.command(now, conn, op, hash, store.key, &[], store.noreply);
             }
             Intent::NoRoom(intake) => {
+                let key = &intake.bytes[..intake.key_bytes];
+                if let Some(head) = intake.packet {
+                    self.refuse_value(now, conn, hash, head, key, false);
+                    return;
+                }
                 let op = Op::Refuse {
                     verb: intake.verb,
                     too_large: false,
                 };
-                let key = &intake.bytes[..intake.key_bytes];
                 self.command(now, conn, op, hash, key, &[], intake.noreply);
             }
             Intent::Request(request) => self.request(now, conn, hash, request),
+            Intent::Packet(request, value) => self.packet(now, conn, hash, request, value),
+            Intent::PacketTooLarge(request) => {
+                self.refuse_value(now, conn, hash, request.head, request.key, true);
+            }
+            Intent::PacketRefused { head, status, .. } => {
+                self.write(conn, |out| binary::reply::refusal(out, head, status));
+            }
             Intent::Answer(text) => self.answer(conn, text),
             Intent::More | Intent::Lost => {}
         }
@@ -246,7 +262,7 @@ impl Worker {
                     stats::settings(&shared, out);
                 });
             }
-            StatsSubject::Sizes => self.answer(conn, b"STAT sizes_status disabled\r\nEND\r\n"),
+            StatsSubject::Sizes => self.answer(conn, stats::SIZES_DISABLED),
             StatsSubject::Detail(_) | StatsSubject::Cachedump { .. } | StatsSubject::Unknown => {
                 self.answer(conn, reply::ERROR);
             }
@@ -339,15 +355,25 @@ impl Worker {
             exptime,
             unique,
             noreply,
+            packet,
             key_bytes,
             bytes,
             ..
         } = intake;
-        let op = Op::Store {
-            verb,
-            flags,
-            deadline: now.deadline(exptime),
-            unique,
+        let deadline = now.deadline(exptime);
+        let op = match packet {
+            None => Op::Store {
+                verb,
+                flags,
+                deadline,
+                unique,
+            },
+            Some(head) => Op::Packet {
+                head,
+                cas: unique,
+                flags,
+                deadline,
+            },
         };
         let owner = self.owner(hash, &bytes[..key_bytes]);
         if owner == self.index {
@@ -374,10 +400,22 @@ fn key_of<'a>(intent: &'a Intent<'_>) -> Option<&'a [u8]> {
     match intent {
         Intent::Get(get) => Some(get.key),
         Intent::Store(store, _) | Intent::TooLarge(store) => Some(store.key),
+        Intent::Packet(request, _) | Intent::PacketTooLarge(request) => {
+            request.command.has_key().then_some(request.key)
+        }
         Intent::Taken(intake) | Intent::NoRoom(intake) => Some(&intake.bytes[..intake.key_bytes]),
         Intent::Request(
             Request::Delete { key, .. } | Request::Arith { key, .. } | Request::Touch { key, .. },
         ) => Some(key),
         _ => None,
+    }
+}
+
+/// Whether nothing that follows this intent is read.
+fn ends_session(intent: &Intent<'_>) -> bool {
+    match intent {
+        Intent::Packet(request, _) => request.command == binary::Command::Quit,
+        Intent::PacketRefused { last, .. } => *last,
+        _ => false,
     }
 }

@@ -39,8 +39,21 @@ impl Worker {
 
     /// Asks every worker, this one included, for a part of one reply.
     pub(super) fn ask_all(&mut self, now: &Now, conn: ConnIndex, op: Op, question: Question) {
+        self.ask_all_for(now, conn, op, question, None);
+    }
+
+    /// As [`Worker::ask_all`]; what a packet has asked is answered in packets.
+    pub(super) fn ask_all_for(
+        &mut self,
+        now: &Now,
+        conn: ConnIndex,
+        op: Op,
+        question: Question,
+        packet: Option<Head>,
+    ) {
         let mut gather = Box::new(Gather {
             question,
+            packet,
             awaited: self.peers.len() - 1,
             sum: Snapshot::default(),
             text: Vec::new(),
@@ -338,7 +351,7 @@ impl Worker {
         self.lent_left -= offered;
         let whole = stream.at as usize + offered == stream.value_bytes as usize;
         if whole {
-            parts.push(IoSlice::new(b"\r\n"));
+            parts.push(IoSlice::new(replies.value_end()));
             parts.push(IoSlice::new(replies.behind_stream()));
         }
         let all: usize = parts.iter().map(|part| part.len()).sum();

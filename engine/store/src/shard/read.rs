@@ -79,6 +79,18 @@ impl<M: Memory> Shard<M> {
         }
     }
 
+    /// The CAS unique of a key as it is now, which counts as handed out; the item counts as fetched by nobody.
+    ///
+    /// For a command whose answer names the unique of what it wrote, or that must meet one.
+    pub fn unique(&mut self, key: Key<'_>, now: Seconds) -> Option<u64> {
+        let (entry, mut header) = self.lookup(key, now.0)?;
+        if !header.has(item::SEEN) {
+            header.bits |= item::SEEN;
+            header.write(self.arena.bytes_mut(), entry.location);
+        }
+        Some(self.unique_of(entry.location, header))
+    }
+
     /// Gives the item a new deadline and looks it up. When it cannot be moved for lack of memory it keeps the old
     /// deadline. A deadline that has passed hands the value out for the last time.
     pub fn get_and_touch(
