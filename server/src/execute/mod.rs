@@ -5,13 +5,16 @@
 //! as the client will see it.
 //!
 //! What a command does and what it counts stands here once, and ends with an outcome; the words for
-//! the outcome are here for the text protocol and in `binary` for the other.
+//! the outcome are here for the text protocol and in `binary` for the other. The meta commands ask and tell more than
+//! the others, and stand in `meta`.
 
 mod binary;
+mod meta;
 
 use std::io::IoSlice;
 
 use arrayvec::ArrayVec;
+use strata_protocol::meta::Words;
 use strata_protocol::reply::{self, Sink};
 use strata_protocol::{ArithVerb, ClientError, ServerError, StoreVerb};
 use strata_store::{
@@ -24,6 +27,8 @@ use crate::config::{LEND_MIN_BYTES, PARTS_MAX, PIECE_BYTES};
 use crate::memory::Memory;
 use crate::message::Op;
 use crate::stats::Counters;
+
+pub use meta::MetaCall;
 
 /// A shard and what its worker keeps beside it.
 pub struct Keeper {
@@ -172,6 +177,20 @@ impl Keeper {
                     value,
                 };
                 return self.execute_packet(now, head, cas, key, item, out);
+            }
+            Op::Meta {
+                verb,
+                base64,
+                words_bytes,
+            } => {
+                let (words, value) = value.split_at(usize::from(words_bytes));
+                let call = MetaCall {
+                    verb,
+                    base64,
+                    words: Words::of_text(words),
+                    value,
+                };
+                return self.execute_meta(now, key, call, out);
             }
             Op::Flush { at } => {
                 self.shard.flush(at, seconds);

@@ -20,6 +20,7 @@
 //! credit. Then its socket is read until [`CARRY_PAUSE_BYTES`] wait, and after that TCP pushes
 //! back on that client alone.
 
+mod metas;
 mod overdue;
 mod packets;
 mod requests;
@@ -36,7 +37,7 @@ use arrayvec::ArrayVec;
 use crossbeam_channel::{Receiver, Sender};
 use strata_protocol::binary::{self, Head};
 use strata_protocol::reply::{self, Sink};
-use strata_protocol::{ClientError, Request, ServerError, ShutdownMode, StatsSubject};
+use strata_protocol::{ClientError, MetaVerb, Request, ServerError, ShutdownMode, StatsSubject};
 use strata_store::{Key, KeyHash, KeyHasher, Shard};
 
 use crate::clock::Now;

@@ -72,7 +72,7 @@ impl Worker {
                                 if ends_session(&intent) {
                                     pause = Some(Pause::End);
                                 }
-                                KeyHash::default()
+                                metas::decoded_hash(&self.hasher, &intent)
                             }
                         };
                         plan.push(Planned { intent, hash });
@@ -156,6 +156,8 @@ impl Worker {
                 };
                 self.command(now, conn, op, hash, key, &[], intake.noreply);
             }
+            Intent::Meta(meta, value) => self.meta(now, conn, hash, meta, value),
+            Intent::MetaTooLarge(meta) => self.refuse_meta(now, conn, hash, meta.key),
             Intent::Request(request) => self.request(now, conn, hash, request),
             Intent::Packet(request, value) => self.packet(now, conn, hash, request, value),
             Intent::PacketTooLarge(request) => {
@@ -238,7 +240,7 @@ impl Worker {
                     self.answer(conn, text);
                 }
             }
-            Request::Quit | Request::Get(_) | Request::Store(_) => {
+            Request::Quit | Request::Get(_) | Request::Store(_) | Request::Meta(_) => {
                 panic!("{request:?} is planned elsewhere")
             }
         }
@@ -330,8 +332,14 @@ impl Worker {
         let keeper = &mut self.keeper;
         let replies = &mut self.sessions[conn as usize].replies;
         let outcome = replies.ready(|out| keeper.execute(now, op, key, value, quiet, out));
+        self.lend_if_asked(conn, outcome);
+    }
+
+    /// Has a session send the value that follows the reply just written, if one does.
+    #[inline]
+    pub(super) fn lend_if_asked(&mut self, conn: ConnIndex, outcome: Outcome) {
         if let Outcome::Lent(loan, value_bytes) = outcome {
-            replies.lend(Stream {
+            self.sessions[conn as usize].replies.lend(Stream {
                 owner: self.index,
                 loan,
                 at: 0,
@@ -356,23 +364,29 @@ impl Worker {
             unique,
             noreply,
             packet,
+            meta,
             key_bytes,
             bytes,
             ..
         } = intake;
         let deadline = now.deadline(exptime);
-        let op = match packet {
-            None => Op::Store {
-                verb,
-                flags,
-                deadline,
-                unique,
-            },
-            Some(head) => Op::Packet {
+        let op = match (packet, meta) {
+            (Some(head), _) => Op::Packet {
                 head,
                 cas: unique,
                 flags,
                 deadline,
+            },
+            (None, Some((base64, words_bytes))) => Op::Meta {
+                verb: MetaVerb::Set,
+                base64,
+                words_bytes,
+            },
+            (None, None) => Op::Store {
+                verb,
+                flags,
+                deadline,
+                unique,
             },
         };
         let owner = self.owner(hash, &bytes[..key_bytes]);
@@ -403,6 +417,7 @@ fn key_of<'a>(intent: &'a Intent<'_>) -> Option<&'a [u8]> {
         Intent::Packet(request, _) | Intent::PacketTooLarge(request) => {
             request.command.has_key().then_some(request.key)
         }
+        Intent::Meta(meta, _) | Intent::MetaTooLarge(meta) => meta.key.plain(),
         Intent::Taken(intake) | Intent::NoRoom(intake) => Some(&intake.bytes[..intake.key_bytes]),
         Intent::Request(
             Request::Delete { key, .. } | Request::Arith { key, .. } | Request::Touch { key, .. },

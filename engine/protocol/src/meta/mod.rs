@@ -79,7 +79,7 @@ pub struct Meta<'a> {
     pub verb: MetaVerb,
     /// The key.
     pub key: MetaKey<'a>,
-    /// The flags; nothing for `me`.
+    /// The flags; for `me` further words without a meaning.
     pub words: Words<'a>,
     /// Length of the value in bytes, at most [`VALUE_MAX_BYTES`]; 0 for all but `ms`.
     pub value_bytes: u32,
@@ -111,6 +111,13 @@ impl<'a> MetaKey<'a> {
         self.base64
     }
 
+    /// The key itself, unless it is written in base64.
+    #[inline]
+    #[must_use]
+    pub fn plain(&self) -> Option<&'a [u8]> {
+        if self.base64 { None } else { Some(self.wire) }
+    }
+
     /// The key itself, 1 to 250 bytes; `buffer` is where it is decoded if it has to be.
     #[inline]
     pub fn bytes<'b>(&self, buffer: &'b mut [u8; KEY_MAX_BYTES]) -> &'b [u8]
@@ -140,6 +147,12 @@ impl<'a> Words<'a> {
     #[must_use]
     pub fn text(&self) -> &'a [u8] {
         self.0
+    }
+
+    /// What each word begins with, in order.
+    pub fn letters(self) -> impl Iterator<Item = u8> {
+        let mut words = self;
+        core::iter::from_fn(move || words.take().map(|word| word[0]))
     }
 
     /// Takes the next word off the front.

@@ -90,6 +90,13 @@ pub fn number(out: &mut impl Sink, value: u64) {
     out.put(&line[start..]);
 }
 
+/// The digits of a number, with nothing before or behind them.
+pub fn digits<R>(value: u64, with: impl FnOnce(&[u8]) -> R) -> R {
+    let mut text = [0; DIGITS_MAX];
+    let start = write_before(&mut text, DIGITS_MAX, value);
+    with(&text[start..])
+}
+
 /// `STAT <name> <value>`, a full line. After the last one comes [`END`].
 pub fn stat(out: &mut impl Sink, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
     out.put(b"STAT ");
