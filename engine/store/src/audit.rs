@@ -1,6 +1,6 @@
 //! Recounts everything from the bytes and compares it with what is noted.
 
-use crate::item::{self, Header};
+use crate::item::{self, Header, LARGE_UNIT_BYTES};
 use crate::segment::arena::{Kind, Memory, NO_PAGE, Queue};
 use crate::segment::chains::Chains;
 use crate::shard::{Eviction, Shard};
@@ -145,7 +145,12 @@ impl<M: Memory> Shard<M> {
                     self.audit_item(at, header, notes.max_deadline)?;
                     if header.has(item::LARGE) {
                         let large = header.large(self.arena.bytes(), at);
-                        let (mut page, mut len) = (large.first_page, header.value_len as usize);
+                        let (mut page, mut len) = (large.first_page, large.head_len as usize);
+                        ensure!(
+                            header.head_room() == len.next_multiple_of(LARGE_UNIT_BYTES),
+                            "item {at}: room for {} bytes of a value, {len} stand there",
+                            header.head_room()
+                        );
                         while page != NO_PAGE {
                             let extension = self.arena.page(page);
                             ensure!(
@@ -215,6 +220,17 @@ impl<M: Memory> Shard<M> {
         ensure!(
             deadline <= max_deadline,
             "item {at} dies at {deadline}, its segment at {max_deadline}"
+        );
+        ensure!(
+            !header.has(item::CAS) || header.has(item::SEEN) && self.unique_of(at, header) != 0,
+            "item {at} has a unique of its own that nobody knows, or none"
+        );
+        let state = header
+            .ext(self.arena.bytes(), at)
+            .map_or(0, |ext| ext.state);
+        ensure!(
+            state & !(item::STALE | item::SENT) == 0,
+            "item {at} is in state {state:#x}"
         );
         Ok(())
     }

@@ -309,6 +309,23 @@ fn every_change_gives_a_new_unique_and_touch_does_not() {
 }
 
 #[test]
+fn asking_for_the_unique_alone_binds_it_and_is_no_fetch() {
+    let mut bench = Bench::roomy();
+    assert_eq!(bench.shard.unique(bench.key("n"), Seconds(0)), None);
+    bench.set("n", b"10", at(9), 0);
+    let unique = bench.shard.unique(bench.key("n"), Seconds(0));
+    // The number would fit in place, but somebody knows the unique.
+    bench.arith("n", Arithmetic::Incr, 1);
+    let changed = bench.shard.unique(bench.key("n"), Seconds(0));
+    assert!(changed.is_some() && changed != unique);
+    let key = bench.key("n");
+    let hit = bench.shard.get(key, Seconds(8), Unique::Wanted);
+    let hit = hit.expect("stored");
+    assert!(Some(hit.cas) == changed && hit.first_fetch);
+    assert_eq!(bench.shard.unique(bench.key("n"), Seconds(9)), None);
+}
+
+#[test]
 fn a_unique_survives_being_moved() {
     let mut bench = Bench::new(MIB, 10 << 10, Eviction::None);
     // One item in ten stays, so compaction moves it about.
@@ -691,6 +708,41 @@ fn large_values_come_back_in_pieces_and_give_their_pages_back() {
         bench.shard.usage().pages_free >= free - 1,
         "only the open segment is left"
     );
+}
+
+#[test]
+fn a_value_too_long_for_its_header_stands_beside_the_item_whole() {
+    let mut bench = Bench::new(64 * MIB, MIB as u32, Eviction::S3Fifo);
+    let page_bytes = bench.shard.usage().page_bytes;
+    assert_eq!(page_bytes, 128 << 10);
+    let value: Vec<u8> = (0..page_bytes as u32).map(|i| (i >> 5) as u8).collect();
+    for len in [65_534, 65_535, 65_536, 65_537, 100_001, page_bytes - 60] {
+        let free = bench.shard.usage().pages_free;
+        let stored = bench.set("long", &value[..len], at(90_000), 0);
+        assert_eq!(stored, SetOutcome::Stored);
+        let key = bench.key("long");
+        for deadline in [at(50), Deadline::Never] {
+            let touched = bench.shard.touch(key, deadline, Seconds(0));
+            assert_eq!(touched, TouchOutcome::Touched);
+            let hit = bench.shard.get(key, Seconds(0), Unique::Wanted);
+            let hit = hit.expect("there");
+            assert_eq!(hit.value.as_slice(), Some(&value[..len]), "{len} bytes");
+            assert_eq!(hit.deadline, deadline);
+        }
+        let hit = bench.shard.get(key, Seconds(0), Unique::Unasked);
+        let item = hit.expect("there").item;
+        let loan = bench.shard.lend(item).expect("nothing is lent");
+        assert_eq!(bench.shard.loan_bytes(&loan, 3), &value[3..len]);
+        bench.shard.give_back(loan);
+        assert_eq!(bench.shard.usage().pages_extension, 0);
+        bench.shard.audit().expect("audit");
+        bench.shard.append(key, b"tail", Seconds(0));
+        let longer = bench.get("long", 0).expect("there");
+        assert!(longer[..len] == value[..len] && &longer[len..] == b"tail");
+        bench.shard.audit().expect("audit");
+        bench.shard.delete(key, Seconds(0));
+        assert!(bench.shard.usage().pages_free + 4 >= free, "{len} bytes");
+    }
 }
 
 #[test]

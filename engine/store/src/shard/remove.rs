@@ -103,7 +103,7 @@ impl<M: Memory> Shard<M> {
             }
         }
         header.bits |= item::DEAD;
-        header.write(self.arena.bytes_mut(), location);
+        header.write_bits(self.arena.bytes_mut(), location);
         self.counters.items -= 1;
         self.counters.bytes -= bytes as u64;
         let page = self.arena.page_of(location);
