@@ -36,7 +36,6 @@ const fn bit(letter: u8) -> u64 {
     1 << (letter - b'A')
 }
 
-
 impl Options {
     const NONE: Self = Self {
         seen: 0,
