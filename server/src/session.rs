@@ -111,6 +111,9 @@ pub fn item_bytes(key_bytes: usize, value_bytes: u64, flags: u32) -> u64 {
 /// Bytes to intents; keeps its place across any cut of the input.
 #[derive(Debug, Default)]
 pub struct Reader {
+    /// The next byte belongs to a line: the client speaks the text protocol, and no data block is
+    /// under way. It is what the three fields below say, told by one look.
+    in_lines: bool,
     /// What the client speaks; [`Protocol::Auto`] until its first byte tells.
     protocol: Protocol,
     parser: Parser,
@@ -135,6 +138,14 @@ impl Reader {
     /// [`Intent::More`] may have used some.
     #[inline]
     pub fn next<'a>(&mut self, input: &'a [u8], limits: &IntakeLimits) -> (usize, Intent<'a>) {
+        if self.in_lines {
+            return self.next_line(input, 0, limits);
+        }
+        self.next_of_any(input, limits)
+    }
+
+    /// As [`Reader::next`], wherever the next byte belongs.
+    fn next_of_any<'a>(&mut self, input: &'a [u8], limits: &IntakeLimits) -> (usize, Intent<'a>) {
         let mut used = 0;
         if self.swallow > 0 {
             let take = self.swallow.min(input.len() as u64);
@@ -147,9 +158,27 @@ impl Reader {
         if self.intake.is_some() {
             return self.take_in(input, used, limits);
         }
-        if self.protocol != Protocol::Ascii {
+        if self.protocol == Protocol::Auto {
+            self.protocol = match input.first() {
+                None => return (used, Intent::More),
+                Some(&binary::REQUEST_MAGIC) => Protocol::Binary,
+                Some(_) => Protocol::Ascii,
+            };
+        }
+        if self.protocol == Protocol::Binary {
             return self.next_packet(input, used, limits);
         }
+        self.in_lines = true;
+        self.next_line(input, used, limits)
+    }
+
+    #[inline]
+    fn next_line<'a>(
+        &mut self,
+        input: &'a [u8],
+        used: usize,
+        limits: &IntakeLimits,
+    ) -> (usize, Intent<'a>) {
         let (consumed, step) = self.parser.next(&input[used..]);
         let after = used + consumed;
         match step {
@@ -158,11 +187,16 @@ impl Reader {
             Step::Request(request) => (after, Intent::Request(request)),
             Step::Incomplete => (after, Intent::More),
             Step::Invalid { error, skip } => {
-                self.swallow = skip;
+                self.swallow(skip);
                 (after, Intent::Answer(error.map_or(b"", ClientError::wire)))
             }
             Step::Lost => (after, Intent::Lost),
         }
+    }
+
+    fn swallow(&mut self, bytes: u64) {
+        self.swallow = bytes;
+        self.in_lines = false;
     }
 
     /// Whether a large value is being taken in, and how many of its bytes are here.
@@ -178,21 +212,13 @@ impl Reader {
         self.intake.as_ref().map(|_| self.intakes)
     }
 
-    /// The next intent of a client that may speak the binary protocol.
+    /// The next intent of a client that speaks the binary protocol.
     fn next_packet<'a>(
         &mut self,
         input: &'a [u8],
         used: usize,
         limits: &IntakeLimits,
     ) -> (usize, Intent<'a>) {
-        if self.protocol == Protocol::Auto {
-            self.protocol = match input.first() {
-                None => return (used, Intent::More),
-                Some(&binary::REQUEST_MAGIC) => Protocol::Binary,
-                Some(_) => Protocol::Ascii,
-            };
-            return self.next(input, limits);
-        }
         let (consumed, step) = binary::read(&input[used..]);
         let after = used + consumed;
         match step {
@@ -207,7 +233,7 @@ impl Reader {
                 skip,
                 last,
             } => {
-                self.swallow = skip;
+                self.swallow(skip);
                 (after, Intent::PacketRefused { head, status, last })
             }
             binary::Step::Lost => (after, Intent::Lost),
@@ -224,9 +250,9 @@ impl Reader {
         limits: &IntakeLimits,
     ) -> (usize, Intent<'a>) {
         let value_bytes = request.value_bytes as usize;
-        let size = item_bytes(request.key.len(), value_bytes as u64, request.flags());
+        let size = item_bytes(request.key().len(), value_bytes as u64, request.flags());
         if size > u64::from(limits.item_max_bytes) {
-            self.swallow = value_bytes as u64;
+            self.swallow(value_bytes as u64);
             return (value_start, Intent::PacketTooLarge(request));
         }
         let rest = &input[value_start..];
@@ -244,8 +270,8 @@ impl Reader {
             unique: request.cas,
             noreply: false,
             packet: Some(request.head),
-            key_bytes: request.key.len(),
-            bytes: first_bytes(request.key, rest),
+            key_bytes: request.key().len(),
+            bytes: first_bytes(request.key(), rest),
             missing: value_bytes,
         };
         self.begin_intake(intake, input, value_start, limits)
@@ -263,7 +289,7 @@ impl Reader {
         let value_bytes = store.value_bytes as usize;
         let size = item_bytes(store.key.len(), u64::from(store.value_bytes), store.flags);
         if size > u64::from(limits.item_max_bytes) {
-            self.swallow = store.block_bytes();
+            self.swallow(store.block_bytes());
             return (line_end, Intent::TooLarge(store));
         }
         let block = &input[line_end..];
@@ -301,6 +327,7 @@ impl Reader {
     ) -> (usize, Intent<'a>) {
         self.intakes = self.intakes.wrapping_add(1);
         self.intake = Some(Box::new(intake));
+        self.in_lines = false;
         self.take_in(input, used, limits)
     }
 
@@ -317,7 +344,7 @@ impl Reader {
         let rest = &input[used..];
         let take = intake.missing.min(rest.len());
         if take > limits.room {
-            self.swallow = intake.missing as u64;
+            self.swallow(intake.missing as u64);
             return (used, Intent::NoRoom(intake));
         }
         let len = intake.bytes.len() + take;
@@ -772,6 +799,9 @@ pub struct Session {
     /// The number of its descriptor, which names it in `stats conns`.
     pub fd: RawFd,
 }
+
+// A batch of them is moved about; a cache line each.
+const _: () = assert!(size_of::<Intent<'_>>() <= 64);
 
 #[cfg(test)]
 mod tests {
