@@ -890,6 +890,28 @@ mod tests {
                     Intent::Store(store, value) => {
                         list.push(format!("store {:?} {} bytes", store.key, value.len()));
                     }
+                    Intent::Packet(request, value) => list.push(format!(
+                        "packet {:?} {:?} {} {} {} with {} bytes",
+                        request.head,
+                        request.key(),
+                        request.flags(),
+                        request.exptime(),
+                        request.cas,
+                        value.len()
+                    )),
+                    Intent::Taken(intake) if intake.packet.is_some() => list.push(format!(
+                        "packet {:?} {:?} {} {} {} with {} bytes",
+                        intake.packet.expect("just looked at"),
+                        &intake.bytes[..intake.key_bytes],
+                        intake.flags,
+                        intake.exptime,
+                        intake.unique,
+                        intake.bytes.len() - intake.key_bytes
+                    )),
+                    Intent::Lost => {
+                        list.push("Lost".into());
+                        return list;
+                    }
                     Intent::Taken(intake) => list.push(format!(
                         "store {:?} {} bytes",
                         &intake.bytes[..intake.key_bytes],
@@ -921,6 +943,80 @@ mod tests {
         assert!(whole.iter().any(|line| line.starts_with("TooLarge")));
         for cut in [1, 7, 1000, 16384] {
             assert_eq!(read(&input, cut, &LIMITS), whole, "cut at {cut}");
+        }
+    }
+
+    fn packet(opcode: u8, extras: &[u8], key: &[u8], value: &[u8]) -> Vec<u8> {
+        let body_bytes = (extras.len() + key.len() + value.len()) as u32;
+        let mut packet = vec![
+            0x80,
+            opcode,
+            0,
+            key.len() as u8,
+            extras.len() as u8,
+            0,
+            0,
+            0,
+        ];
+        packet.extend(body_bytes.to_be_bytes());
+        packet.extend([0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 9]);
+        [&packet, extras, key, value].concat()
+    }
+
+    const NOOP: u8 = 0x0a;
+
+    #[test]
+    fn any_cut_gives_the_same_intents_of_packets() {
+        let mut input = Vec::new();
+        for value_bytes in [0, 5, 5000, 8000, 9000, 100_000] {
+            for (opcode, extras) in [(0x01, &[1; 8][..]), (0x1a, b"")] {
+                input.extend(packet(opcode, extras, b"key", &vec![b'v'; value_bytes]));
+                input.extend(packet(0x0d, b"", b"key", b""));
+            }
+        }
+        input.extend(packet(0x11, &[0; 8], b"big", &vec![b'v'; 2_000_000]));
+        input.extend(packet(0x60, b"extras", b"key", &vec![b'v'; 20_000]));
+        input.extend(packet(NOOP, b"", b"", b""));
+        input.extend(packet(NOOP, b"", b"k", b""));
+        let whole = read(&input, input.len(), &LIMITS);
+        let count = |start| whole.iter().filter(|line| line.starts_with(start)).count();
+        assert_eq!(count("packet"), 25);
+        assert_eq!((count("PacketTooLarge"), count("PacketRefused")), (1, 2));
+        for cut in [1, 7, 1000, 16384] {
+            assert_eq!(read(&input, cut, &LIMITS), whole, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn the_first_byte_decides_for_good() {
+        let get = [
+            &packet(NOOP, b"", b"", b"")[..],
+            b"get k\r\n, and much more than a header",
+        ]
+        .concat();
+        assert!(
+            read(&get, 1, &LIMITS)[1..]
+                .iter()
+                .any(|line| line == "Lost")
+        );
+        let mut reader = Reader::default();
+        let (used, _) = reader.next(b"mn\r\n", &LIMITS);
+        let packet = packet(0x00, b"", b"\n", b"");
+        assert_eq!(used, 4);
+        assert!(matches!(
+            reader.next(&packet, &LIMITS).1,
+            Intent::Answer(b"ERROR\r\n")
+        ));
+        for (protocol, input) in [
+            (Protocol::Ascii, &packet[..]),
+            (Protocol::Binary, b"get k\r\n, and much more than a header"),
+        ] {
+            let intent = Reader::speaking(protocol).next(input, &LIMITS).1;
+            let expected = match protocol {
+                Protocol::Ascii => matches!(intent, Intent::Answer(_)),
+                _ => matches!(intent, Intent::Lost),
+            };
+            assert!(expected, "{protocol:?}");
         }
     }
 
