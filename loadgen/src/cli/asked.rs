@@ -74,6 +74,16 @@ impl Args {
             (None, Some(maximum)) => maximum.max(minimum),
             (None, None) => 10_000_000,
         };
+        if minimum > maximum && self.key_minimum.is_none() {
+            return Err(format!(
+                "--key-maximum: {maximum} is below {minimum}, where the keys of the preset begin; \
+                 say --key-minimum too"
+            ));
+        }
+        // One index beyond the last is counted with.
+        if maximum == u64::MAX {
+            return Err(format!("--key-maximum: {maximum} is above {}", maximum - 1));
+        }
         if minimum > maximum {
             return Err(format!(
                 "--key-minimum: {minimum} is above --key-maximum {maximum}"

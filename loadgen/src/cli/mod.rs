@@ -28,6 +28,7 @@ const OURS: &str = "Beyond memtier";
     name = "strata-load",
     version,
     args_override_self = true,
+    infer_long_args = true,
     disable_help_flag = true,
     disable_version_flag = true
 )]
@@ -138,6 +139,9 @@ pub struct Args {
     /// Exponent of Zipf, between 0 and 5 [default: 1]
     #[arg(long, value_name = "E")]
     key_zipf_exp: Option<f64>,
+    /// Accepted: there is nothing more to print
+    #[arg(short = 'D', long)]
+    debug: bool,
     /// Give each connection a seed of its own
     #[arg(long)]
     distinct_client_seed: bool,
@@ -265,9 +269,9 @@ impl Args {
         self.print_percentiles
             .split(',')
             .map(|word| match word.trim().parse() {
-                Ok(percent) if percent > 0.0 && percent < 100.0 => Ok(percent),
+                Ok(percent) if percent > 0.0 && percent <= 100.0 => Ok(percent),
                 _ => Err(format!(
-                    "--print-percentiles: {word:?} is not a number between 0 and 100"
+                    "--print-percentiles: {word:?} is not a number above 0 and up to 100"
                 )),
             })
             .collect()
@@ -386,7 +390,24 @@ mod tests {
             ("--rate-limiting 0", "--rate-limiting"),
             ("--rate 5 --rate-limiting 5 --test-time 1", "--rate"),
             ("--arrival constant", "--arrival"),
-            ("-s a,b --multi-key-get 4", "--server"),
+            ("--rate 1e-300 --test-time 1", "--rate"),
+            ("--rate 1e12 --test-time 1", "--rate"),
+            ("--rate-limiting 1e8 --test-time 1", "--rate-limiting"),
+            ("--test-time 1e15", "--test-time"),
+            ("--test-time 1 --warmup 1e15", "--warmup"),
+            ("-t 1025", "--threads"),
+            ("-t 1024 -c 1000000000000000000", "--clients"),
+            ("-c 1 -t 1 --pipeline 100000000", "--pipeline"),
+            (
+                "-c 1000 -t 1 --ratio 0:9000 --multi-key-get 9000 --pipeline 2",
+                "--pipeline",
+            ),
+            (
+                "-c 1000 -t 1 --ratio 0:65536 --multi-key-get 65536",
+                "--multi-key-get",
+            ),
+            ("--key-maximum 18446744073709551615", "--key-maximum"),
+            ("--preset ycsb-b --key-maximum 1000", "--key-maximum"),
             ("--connection-timeout 0", "--connection-timeout"),
             ("--key-pattern G:G --key-median 20000000", "--key-median"),
             ("--piepline 4", "--pipeline"),
@@ -447,10 +468,54 @@ mod tests {
         use clap::CommandFactory;
         for option in Args::command().get_arguments() {
             let name = format!("--{}", option.get_long().unwrap_or_default());
-            assert_eq!(refused::sentence([name]), None);
+            assert_eq!(refused::sentence(&name), None);
             if let Some(letter) = option.get_short() {
-                assert_eq!(refused::sentence([format!("-{letter}")]), None);
+                assert_eq!(refused::sentence(&format!("-{letter}")), None);
             }
         }
+    }
+
+    #[test]
+    fn a_refused_option_is_told_from_a_value_that_looks_like_it() {
+        let said = |arguments: &str| {
+            let words = std::iter::once("strata-load").chain(arguments.split(' '));
+            match Args::try_parse_from(words) {
+                Ok(_) => None,
+                Err(error) => Some(refused::of(&error).unwrap_or_default()),
+            }
+        };
+        for (arguments, part) in [
+            ("-t 1 --select-db=3 -c 2", "--select-db: is for Redis"),
+            ("-auser:word", "-a: "),
+            ("-a user:word", "-a: "),
+            ("--tls --cert x", "--tls: there is no TLS"),
+            ("--key x", "--key: there is no TLS"),
+            ("--command GET", "--ops"),
+        ] {
+            let sentence = said(arguments).unwrap();
+            assert!(sentence.contains(part), "{arguments}: {sentence}");
+        }
+        assert_eq!(said("-n 1 --key-prefix=--tls --out-file=-u"), None);
+        assert_eq!(said("-t 1 --ratio=1:1 --key-prefix u -D --debug"), None);
+        // Unknown, but not memtier's: the usual words with the nearest name.
+        assert_eq!(said("--piepline 4"), Some(String::new()));
+    }
+
+    #[test]
+    fn a_long_option_may_be_shortened_as_getopt_allows() {
+        let shortened = plan("--thr 2 --cli 3 --pipe 4 --test 1").unwrap();
+        assert_eq!((shortened.threads, shortened.connections), (2, 3));
+        assert_eq!(shortened.pace, Pace::Closed { depth: 4 });
+        let sentence = plan("--key-m 4").unwrap_err();
+        assert!(sentence.contains("--key-m"), "{sentence}");
+    }
+
+    #[test]
+    fn an_open_loop_over_many_connections_keeps_to_its_bound() {
+        let plan = plan("-t 1 -c 100000 --rate 1000 --test-time 1").unwrap();
+        let Pace::Open { depth, .. } = plan.pace else {
+            panic!()
+        };
+        assert_eq!(depth, crate::plan::OUTSTANDING_MAX / 100_000);
     }
 }

@@ -6,10 +6,12 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::words::{self, above_zero, seconds};
+use super::words::{self, above_zero, at_most, rate, seconds};
 use super::{Args, ArrivalArg, IoArg, VerifyArg, WaitArg};
 use crate::client::{Dialect, Verify};
-use crate::plan::{Io, Length, OPEN_DEPTH, Pace, Plan};
+use crate::plan::{
+    CONNECTIONS_MAX, Io, Length, OPEN_DEPTH, OUTSTANDING_MAX, Pace, Plan, THREADS_MAX,
+};
 use crate::schedule::Arrival;
 use crate::transport::{Address, Family};
 use crate::workload::preset::{self, Preset};
@@ -39,6 +41,10 @@ impl Args {
         let connections = self.clients.or(preset.clients).unwrap_or(50);
         above_zero("--threads", threads)?;
         above_zero("--clients", connections)?;
+        at_most("--threads", threads, THREADS_MAX)?;
+        let client_count = threads.saturating_mul(connections);
+        let connection_count = client_count.saturating_mul(addresses.len());
+        at_most("--clients", connection_count, CONNECTIONS_MAX)?;
         let trace = match &self.trace {
             None => None,
             Some(path) => {
@@ -47,14 +53,16 @@ impl Args {
             }
         };
         let workload = self.workload(&preset, trace.as_ref())?;
-        if addresses.len() > 1 && workload.mix.keys_per_get() > 1 {
-            return Err(
-                "--server: with several servers a get has one key, because each key has its own server"
-                    .into(),
-            );
+        let keys_per_get = workload.mix.keys_per_get() as usize;
+        let depth_max = OUTSTANDING_MAX / keys_per_get / connection_count;
+        if depth_max == 0 {
+            return Err(format!(
+                "--multi-key-get: {keys_per_get} keys on each of {connection_count} connections \
+                 are more than {OUTSTANDING_MAX}"
+            ));
         }
         let (length, pace) =
-            self.length_and_pace(&preset, &workload, trace.as_ref(), threads * connections)?;
+            self.length_and_pace(&preset, &workload, trace.as_ref(), client_count, depth_max)?;
         let warmup = seconds("--warmup", self.warmup)?;
         if !warmup.is_zero() && !matches!(length, Length::Time(_)) {
             return Err(
@@ -144,6 +152,7 @@ impl Args {
         workload: &Workload,
         trace: Option<&Arc<Trace>>,
         client_count: usize,
+        depth_max: usize,
     ) -> Result<(Length, Pace), String> {
         let length = self.length(workload, trace.is_some())?;
         let searched = self.sweep.is_some() || self.search.is_some();
@@ -153,10 +162,16 @@ impl Args {
             || searched;
         let depth = match (self.pipeline, open) {
             (Some(depth), _) => depth,
-            (None, true) => OPEN_DEPTH,
+            (None, true) => OPEN_DEPTH.min(depth_max),
             (None, false) => preset.depth.unwrap_or(1),
         };
         above_zero("--pipeline", depth)?;
+        if depth > depth_max {
+            return Err(format!(
+                "--pipeline: {depth} is above {depth_max}, beyond which all connections together \
+                 would have more than {OUTSTANDING_MAX} keys outstanding"
+            ));
+        }
         if !open {
             if self.arrival.is_some() {
                 return Err(
@@ -165,15 +180,10 @@ impl Args {
             }
             return Ok((length, Pace::Closed { depth }));
         }
-        let positive = |option: &str, number: f64| {
-            if number.is_finite() && number > 0.0 {
-                Ok(number)
-            } else {
-                Err(format!("{option}: {number} is not above 0"))
-            }
-        };
         if let (Some(speed), Some(trace)) = (self.trace_speed, trace) {
-            let speed = positive("--trace-speed", speed)?;
+            if !(speed.is_finite() && speed > 0.0) {
+                return Err(format!("--trace-speed: {speed} is not above 0"));
+            }
             return Ok((
                 length,
                 Pace::Open {
@@ -187,28 +197,33 @@ impl Args {
             (Some(ArrivalArg::Constant), _) | (None, Some(_)) => Arrival::Constant,
             _ => Arrival::Poisson,
         };
-        let rate = match (self.rate, self.rate_limiting) {
+        let all = match (self.rate, self.rate_limiting) {
             (Some(_), Some(_)) => {
                 return Err("--rate: contradicts --rate-limiting, which is per connection".into());
             }
-            (Some(rate), None) => positive("--rate", rate)?,
-            (None, Some(each)) => positive("--rate-limiting", each)? * client_count as f64,
+            (Some(all), None) => rate("--rate", all)?,
+            (None, Some(each)) => {
+                rate("--rate-limiting", each)?;
+                rate("--rate-limiting", each * client_count as f64)?
+            }
             // A sweep or a search sets the rate of each of its runs.
             (None, None) => 1.0,
         };
         let length = match length {
             // As long as that many requests of each client take at their rate.
             Length::Requests(requests) if self.rate_limiting.is_some() => {
-                let time = requests as f64 * client_count as f64 / rate;
+                let time = requests as f64 * client_count as f64 / all;
                 Length::Time(seconds("--rate-limiting", time)?)
             }
-            Length::Requests(_) => return Err("--rate: needs --test-time".into()),
+            Length::Requests(_) => {
+                return Err("--rate: needs --test-time, for how long to send".into());
+            }
             length => length,
         };
         Ok((
             length,
             Pace::Open {
-                rate,
+                rate: all,
                 depth,
                 arrival,
             },
