@@ -8,6 +8,7 @@
 mod packet;
 mod pattern;
 mod player;
+mod random;
 mod target;
 mod transcript;
 
@@ -29,9 +30,11 @@ use transcript::Transcript;
 const TRANSCRIPTS: &str = "server/transcripts";
 /// Plays that run at the same time; each is a server and a client that mostly wait for each other.
 const PLAYERS: usize = 4;
+/// Commands of a random run, unless told otherwise.
+const RANDOM_COMMANDS: u64 = 300_000;
 
 /// Which servers and which transcripts.
-#[derive(Args, Default)]
+#[derive(Args)]
 pub struct Options {
     /// `strata`, `memcached`, or a command line that starts a server to be held to what Strata is held to; both
     /// Strata and memcached when it is not given.
@@ -49,30 +52,40 @@ pub struct Options {
     /// Play to an optimised Strata instead of one with its debug assertions on.
     #[arg(long)]
     release: bool,
+    /// Instead of the transcripts, play dialogues drawn from this seed to Strata and to a memcached, and compare.
+    #[arg(long, value_name = "SEED")]
+    random: Option<u64>,
+    /// How many random commands.
+    #[arg(long, default_value_t = RANDOM_COMMANDS)]
+    commands: u64,
+    /// The protocol of the random dialogues.
+    #[arg(long, value_enum, default_value_t = random::Dialect::All)]
+    dialect: random::Dialect,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            server: None,
+            memcached: Vec::new(),
+            filter: None,
+            seed: None,
+            release: false,
+            random: None,
+            commands: RANDOM_COMMANDS,
+            dialect: random::Dialect::All,
+        }
+    }
 }
 
 /// Plays everything; an error if anything differed, and not-run if there is no memcached to play to.
 pub fn run(workspace: &Workspace, options: &Options) -> Result<Outcome> {
-    let transcripts = read_transcripts(workspace, options)?;
     let memcacheds = memcacheds(options)?;
-    let mut targets = Vec::new();
-    match options.server.as_deref() {
-        Some("memcached") => {}
-        Some("strata") | None => {
-            let strata = workspace
-                .build_server(options.release)?
-                .to_string_lossy()
-                .into_owned();
-            targets.extend(
-                [1, 2].map(|workers| Target::strata(std::slice::from_ref(&strata), workers)),
-            );
-        }
-        Some(other) => {
-            let command: Vec<String> = other.split_whitespace().map(str::to_owned).collect();
-            ensure!(!command.is_empty(), "--server is empty");
-            targets.extend([1, 2].map(|workers| Target::strata(&command, workers)));
-        }
+    if let Some(seed) = options.random {
+        return run_random(workspace, options, &memcacheds, seed);
     }
+    let transcripts = read_transcripts(workspace, options)?;
+    let mut targets = stratas(workspace, options)?;
     let wants_memcached = matches!(options.server.as_deref(), None | Some("memcached"));
     if wants_memcached {
         targets.extend(memcacheds.iter().map(Target::memcached));
@@ -92,6 +105,54 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<Outcome> {
         ));
     }
     Ok(Outcome::Passed)
+}
+
+/// Random dialogues: with one worker, whose uniques are all its own, then with two, between which keys travel.
+fn run_random(
+    workspace: &Workspace,
+    options: &Options,
+    memcacheds: &[Memcached],
+    seed: u64,
+) -> Result<Outcome> {
+    if memcacheds.is_empty() {
+        return Ok(Outcome::NotRun(
+            "no memcached on the PATH to compare random dialogues with".into(),
+        ));
+    }
+    let targets = stratas(workspace, options)?;
+    ensure!(
+        !targets.is_empty(),
+        "--random compares Strata with a memcached"
+    );
+    let plays = (targets.len() * memcacheds.len()) as u64;
+    for memcached in memcacheds {
+        for (at, target) in targets.iter().enumerate() {
+            let plan = random::Plan {
+                seed: seed.wrapping_add(at as u64),
+                commands: options.commands.div_ceil(plays),
+                dialect: options.dialect,
+            };
+            random::run(target, memcached, &plan)?;
+        }
+    }
+    Ok(Outcome::Passed)
+}
+
+/// What is to be held to Strata's lines: with one worker, and with two; none if only memcached is.
+fn stratas(workspace: &Workspace, options: &Options) -> Result<Vec<Target>> {
+    let command = match options.server.as_deref() {
+        Some("memcached") => return Ok(Vec::new()),
+        Some("strata") | None => {
+            let strata = workspace.build_server(options.release)?;
+            vec![strata.to_string_lossy().into_owned()]
+        }
+        Some(other) => other.split_whitespace().map(str::to_owned).collect(),
+    };
+    ensure!(!command.is_empty(), "--server is empty");
+    Ok(vec![
+        Target::strata(&command, 1),
+        Target::strata(&command, 2),
+    ])
 }
 
 fn memcacheds(options: &Options) -> Result<Vec<Memcached>> {

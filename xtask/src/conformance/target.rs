@@ -9,6 +9,8 @@ use crate::process::{Memcached, Server, Version};
 pub struct Target {
     /// For people.
     pub name: String,
+    /// How many threads serve, where we decide that; 0 where we do not.
+    pub workers: usize,
     command: Vec<String>,
     /// None is Strata, which counts as newer than every memcached.
     memcached: Option<Version>,
@@ -21,6 +23,7 @@ impl Target {
         command.extend(["-t".to_owned(), workers.to_string()]);
         Self {
             name: format!("strata -t {workers}"),
+            workers,
             command,
             memcached: None,
         }
@@ -31,6 +34,7 @@ impl Target {
         let version = memcached.version.map(|number| number.to_string()).join(".");
         Self {
             name: format!("memcached {version}"),
+            workers: 0,
             command: memcached.command(),
             memcached: Some(memcached.version),
         }
@@ -70,6 +74,7 @@ mod tests {
         let strata = Target::strata(&["strata".into()], 1);
         let old = Target {
             name: String::new(),
+            workers: 0,
             command: Vec::new(),
             memcached: Some([1, 6, 18]),
         };

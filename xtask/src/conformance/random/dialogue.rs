@@ -1,0 +1,389 @@
+//! A random dialogue: what is sent, in pieces that can be left out one by one.
+//!
+//! Always true: what a dialogue sends depends on itself, on the stamp that makes its keys its own, and on the uniques
+//! the server has shown so far, and on nothing else; so it can be played again on keys nobody has used.
+
+use std::fmt::Write as _;
+
+/// Bytes of a stamp, which every key begins with. A multiple of three, so that keys in base64 begin alike too.
+pub const STAMP_BYTES: usize = 6;
+/// What stands for a unique before the server has shown one. Not one that a server gives.
+const UNKNOWN_UNIQUE: u64 = 3_000_000_000_000_000_007;
+
+/// Makes the keys of one play its own.
+#[derive(Clone, Copy)]
+pub struct Stamp(pub u32);
+
+impl Stamp {
+    /// The letters that begin each key.
+    pub fn bytes(self) -> [u8; STAMP_BYTES] {
+        let mut number = self.0;
+        let mut bytes = [b'a'; STAMP_BYTES];
+        for byte in bytes.iter_mut().rev() {
+            *byte = b'a' + (number % 26) as u8;
+            number /= 26;
+        }
+        bytes
+    }
+}
+
+/// What a play knows when it writes a command.
+pub struct Context<'a> {
+    /// Begins every key.
+    pub stamp: Stamp,
+    /// The distinct uniques this server has shown, the first one first.
+    pub uniques: &'a [u64],
+}
+
+impl Context<'_> {
+    /// The unique shown so many distinct ones ago.
+    fn unique(&self, ago: usize) -> u64 {
+        match self.uniques.len() {
+            0 => UNKNOWN_UNIQUE,
+            count => self.uniques[count - 1 - ago % count],
+        }
+    }
+}
+
+/// What a word of a line says.
+#[derive(Clone, PartialEq)]
+pub enum Word {
+    /// These bytes.
+    Text(Vec<u8>),
+    /// A key: the stamp and these bytes.
+    Key(Vec<u8>),
+    /// A key in base64.
+    Base64(Vec<u8>),
+    /// Letters, then the unique that was shown so many distinct ones ago, and a bit more.
+    Unique {
+        lead: Vec<u8>,
+        ago: usize,
+        more: u64,
+    },
+}
+
+impl Word {
+    fn put(&self, context: &Context<'_>, out: &mut Vec<u8>) {
+        match self {
+            Self::Text(text) => out.extend_from_slice(text),
+            Self::Key(name) => {
+                out.extend_from_slice(&context.stamp.bytes());
+                out.extend_from_slice(name);
+            }
+            Self::Base64(name) => {
+                let key = [&context.stamp.bytes()[..], name].concat();
+                out.extend_from_slice(&base64(&key));
+            }
+            Self::Unique { lead, ago, more } => {
+                out.extend_from_slice(lead);
+                let unique = context.unique(*ago).wrapping_add(*more);
+                out.extend_from_slice(unique.to_string().as_bytes());
+            }
+        }
+    }
+}
+
+/// A line of the text protocols, with the data behind it.
+#[derive(Clone)]
+pub struct Line {
+    /// What stands before each word, and the word.
+    pub words: Vec<(Vec<u8>, Word)>,
+    /// How the line ends.
+    pub end: Vec<u8>,
+    /// The data, its own end included.
+    pub data: Vec<u8>,
+}
+
+/// A packet of the binary protocol.
+#[derive(Clone)]
+pub struct Packet {
+    /// What is asked.
+    pub opcode: u8,
+    /// What stands before the key.
+    pub extras: Vec<u8>,
+    /// The key, if there is one.
+    pub key: Option<Word>,
+    /// What stands behind it.
+    pub value: Vec<u8>,
+    /// The unique it names: none, or a word that is a number.
+    pub cas: Option<Word>,
+    /// What the reply repeats.
+    pub opaque: u32,
+    /// By how much the key's length is less than it says.
+    pub lie: u16,
+}
+
+/// One request.
+#[derive(Clone)]
+pub enum Command {
+    /// In text.
+    Line(Line),
+    /// In binary.
+    Packet(Packet),
+}
+
+impl Command {
+    /// What is sent.
+    pub fn bytes(&self, context: &Context<'_>) -> Vec<u8> {
+        let mut out = Vec::new();
+        match self {
+            Self::Line(line) => {
+                for (before, word) in &line.words {
+                    out.extend_from_slice(before);
+                    word.put(context, &mut out);
+                }
+                out.extend_from_slice(&line.end);
+                out.extend_from_slice(&line.data);
+            }
+            Self::Packet(packet) => packet.put(context, &mut out),
+        }
+        out
+    }
+
+    /// What it would be with less to it, the boldest first.
+    pub fn simpler(&self) -> Vec<Self> {
+        match self {
+            Self::Line(line) => line.simpler().into_iter().map(Self::Line).collect(),
+            Self::Packet(packet) => packet.simpler().into_iter().map(Self::Packet).collect(),
+        }
+    }
+}
+
+impl Line {
+    /// A line of these words with one blank between them.
+    pub fn of(words: Vec<Word>) -> Self {
+        let before = |at: usize| if at == 0 { Vec::new() } else { b" ".to_vec() };
+        let words = words.into_iter().enumerate();
+        Self {
+            words: words.map(|(at, word)| (before(at), word)).collect(),
+            end: b"\r\n".to_vec(),
+            data: Vec::new(),
+        }
+    }
+
+    fn simpler(&self) -> Vec<Self> {
+        let mut all = Vec::new();
+        let mut with = |change: &dyn Fn(&mut Self)| {
+            let mut line = self.clone();
+            change(&mut line);
+            all.push(line);
+        };
+        for at in (1..self.words.len()).rev() {
+            with(&|line| drop(line.words.remove(at)));
+        }
+        if self.end != b"\r\n" {
+            with(&|line| line.end = b"\r\n".to_vec());
+        }
+        for (at, (before, word)) in self.words.iter().enumerate() {
+            if at > 0 && before != b" " {
+                with(&|line| line.words[at].0 = b" ".to_vec());
+            }
+            if at == 0 && !before.is_empty() {
+                with(&|line| line.words[at].0.clear());
+            }
+            match word {
+                Word::Key(name) | Word::Base64(name) if name.len() > 1 => {
+                    with(&|line| line.words[at].1 = Word::Key(b"k".to_vec()));
+                    if matches!(word, Word::Base64(_)) {
+                        with(&|line| line.words[at].1 = Word::Base64(b"b".to_vec()));
+                    }
+                }
+                Word::Unique { ago, more, .. } if *ago > 0 || *more > 0 => {
+                    with(&|line| {
+                        if let Word::Unique { ago, more, .. } = &mut line.words[at].1 {
+                            (*ago, *more) = (0, 0);
+                        }
+                    });
+                }
+                Word::Text(text) if at > 0 && text.len() > 1 => {
+                    with(&|line| line.words[at].1 = Word::Text(b"0".to_vec()));
+                    with(&|line| line.words[at].1 = Word::Text(text[..1].to_vec()));
+                    with(&|line| line.words[at].1 = Word::Text([&text[..1], b"1"].concat()));
+                }
+                _ => {}
+            }
+        }
+        if let Some(shorter) = self.with_shorter_data() {
+            all.push(shorter);
+        }
+        all
+    }
+
+    /// The same with an empty block of data, if its length is where a length stands.
+    fn with_shorter_data(&self) -> Option<Self> {
+        let bytes = self.data.strip_suffix(b"\r\n")?;
+        let length = Word::Text(bytes.len().to_string().into_bytes());
+        let at = self.words.iter().rposition(|(_, word)| *word == length)?;
+        let half = bytes.len() / 2;
+        if half == bytes.len() {
+            return None;
+        }
+        let mut line = self.clone();
+        line.words[at].1 = Word::Text(half.to_string().into_bytes());
+        line.data = [&bytes[..half], b"\r\n"].concat();
+        Some(line)
+    }
+}
+
+impl Packet {
+    fn put(&self, context: &Context<'_>, out: &mut Vec<u8>) {
+        let mut key = Vec::new();
+        if let Some(word) = &self.key {
+            word.put(context, &mut key);
+        }
+        let mut cas = Vec::new();
+        if let Some(word) = &self.cas {
+            word.put(context, &mut cas);
+        }
+        let cas: u64 = std::str::from_utf8(&cas)
+            .ok()
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(0);
+        let body_bytes = self.extras.len() + key.len() + self.value.len();
+        out.extend([0x80, self.opcode]);
+        out.extend((key.len() as u16 + self.lie).to_be_bytes());
+        out.extend([self.extras.len() as u8, 0, 0, 0]);
+        out.extend((body_bytes as u32).to_be_bytes());
+        out.extend(self.opaque.to_be_bytes());
+        out.extend(cas.to_be_bytes());
+        out.extend_from_slice(&self.extras);
+        out.extend_from_slice(&key);
+        out.extend_from_slice(&self.value);
+    }
+
+    fn simpler(&self) -> Vec<Self> {
+        let mut all = Vec::new();
+        let mut with = |is_change: bool, change: &dyn Fn(&mut Self)| {
+            if is_change {
+                let mut packet = self.clone();
+                change(&mut packet);
+                all.push(packet);
+            }
+        };
+        with(self.cas.is_some(), &|packet| packet.cas = None);
+        with(self.key.is_some(), &|packet| packet.key = None);
+        with(!self.value.is_empty(), &|packet| packet.value.clear());
+        with(!self.extras.is_empty(), &|packet| packet.extras.clear());
+        with(self.extras.iter().any(|&byte| byte != 0), &|packet| {
+            packet.extras.fill(0);
+        });
+        with(self.lie != 0, &|packet| packet.lie = 0);
+        let half = self.value.len() / 2;
+        with(half > 0, &|packet| packet.value.truncate(half));
+        all
+    }
+}
+
+/// What is sent on one connection before its replies are read.
+#[derive(Clone)]
+pub struct Turn {
+    /// Which connection.
+    pub connection: usize,
+    /// The pipeline.
+    pub commands: Vec<Command>,
+    /// The seed of the cuts; none sends everything at once.
+    pub cut: Option<u64>,
+}
+
+/// What is played to both servers.
+#[derive(Clone)]
+pub struct Dialogue {
+    /// One after the other.
+    pub turns: Vec<Turn>,
+    /// Whether it speaks packets. A connection speaks one protocol or the other.
+    pub binary: bool,
+    /// Whether a command may ask for more data than it brings.
+    pub odd: bool,
+}
+
+impl Dialogue {
+    /// How many commands it has.
+    pub fn command_count(&self) -> usize {
+        self.turns.iter().map(|turn| turn.commands.len()).sum()
+    }
+}
+
+/// Bytes for people, one line of the stream each, so much of them.
+pub fn shown(bytes: &[u8], indent: &str, most: usize) -> String {
+    let mut text = String::new();
+    for line in bytes.split_inclusive(|&byte| byte == b'\n') {
+        let (head, rest) = line.split_at(line.len().min(most));
+        let more = if rest.is_empty() {
+            String::new()
+        } else {
+            format!(" ... {} bytes more", rest.len())
+        };
+        writeln!(text, "{indent}{}{more}", head.escape_ascii()).expect("a String takes everything");
+    }
+    text
+}
+
+/// Base64 with padding.
+pub fn base64(bytes: &[u8]) -> Vec<u8> {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = Vec::new();
+    for group in bytes.chunks(3) {
+        let mut wide = [0; 4];
+        wide[1..=group.len()].copy_from_slice(group);
+        let bits = u32::from_be_bytes(wide);
+        for at in 0..4 {
+            let digit = (bits >> (18 - 6 * at)) as usize & 63;
+            text.push(if at <= group.len() {
+                ALPHABET[digit]
+            } else {
+                b'='
+            });
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_written_with_its_own_keys_and_its_servers_uniques() {
+        let mut line = Line::of(vec![
+            Word::Text(b"cas".to_vec()),
+            Word::Key(b"k".to_vec()),
+            Word::Unique {
+                lead: b"C".to_vec(),
+                ago: 1,
+                more: 1,
+            },
+            Word::Base64(b"\x01".to_vec()),
+        ]);
+        line.data = b"v\r\n".to_vec();
+        let context = Context {
+            stamp: Stamp(27),
+            uniques: &[5, 9],
+        };
+        let bytes = Command::Line(line).bytes(&context);
+        assert_eq!(
+            bytes.escape_ascii().to_string(),
+            "cas aaaabbk C6 YWFhYWJiAQ==\\r\\nv\\r\\n"
+        );
+    }
+
+    #[test]
+    fn every_simpler_command_is_another_one() {
+        let mut line = Line::of(vec![
+            Word::Text(b"set".to_vec()),
+            Word::Key(b"long".to_vec()),
+            Word::Text(b"4".to_vec()),
+        ]);
+        line.data = b"data\r\n".to_vec();
+        let context = Context {
+            stamp: Stamp(0),
+            uniques: &[],
+        };
+        let command = Command::Line(line);
+        let bytes = command.bytes(&context);
+        let simpler = command.simpler();
+        assert!(simpler.len() >= 4);
+        assert!(simpler.iter().all(|other| other.bytes(&context) != bytes));
+        let halved = simpler.last().expect("some").bytes(&context);
+        assert_eq!(halved, b"set aaaaaalong 2\r\nda\r\n");
+    }
+}
