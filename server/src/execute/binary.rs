@@ -13,7 +13,7 @@ use arrayvec::ArrayVec;
 use strata_protocol::binary::{Arith, Command, Head, Status, reply};
 use strata_protocol::reply::{self as words, Sink};
 use strata_protocol::{ArithVerb, StoreVerb};
-use strata_store::{ArithOutcome, DeleteOutcome, Key, NewItem, SetOutcome};
+use strata_store::{CountOutcome, DeleteOutcome, Key, NewItem, SetOutcome};
 
 use super::{Keeper, Outcome};
 use crate::clock::Now;
@@ -25,6 +25,9 @@ const NUMBER_LINE_MAX_BYTES: usize = 22;
 /// What a reply names as the unique of an item that was stored with a deadline in the past. No
 /// item has it, so whoever asks for it meets nothing or another item, and never no condition.
 const GONE_UNIQUE: u64 = 1;
+
+/// What no item has as its unique: the shard's own do not come so far.
+const NO_UNIQUE: u64 = u64::MAX;
 
 impl Keeper {
     /// Does what a packet asks and writes the reply. `item` is what it brings, as far as it brings
@@ -194,21 +197,20 @@ impl Keeper {
         out: &mut impl Sink,
     ) -> Outcome {
         let arith = Arith::read(item.value);
-        let counted = if self.has_another_unique(now, key, cas) {
-            Err(Status::Exists)
-        } else {
-            match self.arith(now, key, verb, arith.delta) {
-                ArithOutcome::Value(value) => Ok(value),
-                ArithOutcome::NonNumeric => Err(Status::NonNumeric),
-                ArithOutcome::NoMemory => Err(Status::OutOfMemory),
-                ArithOutcome::NotFound => match arith.initial {
-                    Some(initial) => self.begin_with(now, key, initial, item),
-                    None => {
-                        self.miss_number(verb);
-                        Err(Status::NotFound)
-                    }
-                },
-            }
+        // The shard compares, because an empty value is no number whatever its unique is.
+        let compare = if self.cas || cas == 0 { cas } else { NO_UNIQUE };
+        let counted = match self.arith(now, key, verb, arith.delta, compare) {
+            CountOutcome::Counted(counted) => Ok(counted.value),
+            CountOutcome::Exists => Err(Status::Exists),
+            CountOutcome::NonNumeric => Err(Status::NonNumeric),
+            CountOutcome::NoMemory => Err(Status::OutOfMemory),
+            CountOutcome::NotFound => match arith.initial {
+                Some(initial) => self.begin_with(now, key, initial, item),
+                None => {
+                    self.miss_number(verb);
+                    Err(Status::NotFound)
+                }
+            },
         };
         match counted {
             Ok(_) if quiet => {}

@@ -18,8 +18,8 @@ use strata_protocol::meta::Words;
 use strata_protocol::reply::{self, Sink};
 use strata_protocol::{ArithVerb, ClientError, ServerError, StoreVerb};
 use strata_store::{
-    ArithOutcome, Arithmetic, Deadline, DeleteOutcome, Hit, ItemRef, Key, Loan, NewItem, Probe,
-    SetOutcome, Shard, TouchOutcome, Unique,
+    Arithmetic, CountOutcome, Counting, Deadline, DeleteOutcome, Hit, ItemRef, Key, Loan, NewItem,
+    Probe, SetOutcome, Shard, TouchOutcome, Unique,
 };
 
 use crate::clock::Now;
@@ -147,19 +147,21 @@ impl Keeper {
                     TouchOutcome::NoMemory => ServerError::OutOfMemory.wire(),
                 }
             }
-            Op::Arith { verb, delta } => match self.arith(now, key, verb, delta) {
-                ArithOutcome::Value(value) => {
+            Op::Arith { verb, delta } => match self.arith(now, key, verb, delta, 0) {
+                CountOutcome::Counted(counted) => {
+                    let value = counted.value;
                     if !quiet {
                         reply::number(out, value);
                     }
                     return Outcome::Done;
                 }
-                ArithOutcome::NotFound => {
+                CountOutcome::NotFound => {
                     self.miss_number(verb);
                     reply::NOT_FOUND
                 }
-                ArithOutcome::NonNumeric => ClientError::NonNumeric.wire(),
-                ArithOutcome::NoMemory => ServerError::OutOfMemory.wire(),
+                CountOutcome::NonNumeric => ClientError::NonNumeric.wire(),
+                CountOutcome::NoMemory => ServerError::OutOfMemory.wire(),
+                CountOutcome::Exists => panic!("no unique was asked for"),
             },
             Op::Refuse { verb, too_large } => {
                 // A failing set leaves no stale value behind; the other verbs leave what is there.
@@ -300,15 +302,28 @@ impl Keeper {
         outcome
     }
 
-    /// Counts up or down. That there is nothing to count with is the caller's to note, who may
+    /// Counts up or down, if the item has the unique `compare` or that is 0. That there is nothing to count with is the caller's to note, who may
     /// begin with a number of its own ([`Keeper::miss_number`]).
-    fn arith(&mut self, now: &Now, key: Key<'_>, verb: ArithVerb, delta: u64) -> ArithOutcome {
+    fn arith(
+        &mut self,
+        now: &Now,
+        key: Key<'_>,
+        verb: ArithVerb,
+        delta: u64,
+        compare: u64,
+    ) -> CountOutcome {
         let (arithmetic, hits) = match verb {
             ArithVerb::Incr => (Arithmetic::Incr, &mut self.counters.incr_hits),
             ArithVerb::Decr => (Arithmetic::Decr, &mut self.counters.decr_hits),
         };
-        let outcome = self.shard.arith(key, arithmetic, delta, now.seconds);
-        *hits += u64::from(matches!(outcome, ArithOutcome::Value(_)));
+        let how = Counting {
+            arithmetic,
+            delta,
+            compare,
+            ..Counting::default()
+        };
+        let outcome = self.shard.count(key, &how, now.seconds);
+        *hits += u64::from(matches!(outcome, CountOutcome::Counted(_)));
         outcome
     }
 

@@ -47,7 +47,9 @@ pub struct Plan {
 /// # Errors
 /// They differ, one of them ends, or cannot be started.
 pub fn run(strata: &Target, memcached: &Memcached, plan: &Plan) -> Result<()> {
-    let flags = ["-m", "1024"].map(str::to_owned);
+    // One thread serves memcached's connections in the order in which they are written to.
+    let memcached_flags = ["-m", "1024", "-t", "1"].map(str::to_owned);
+    let strata_flags = ["-m", "1024"].map(str::to_owned);
     let reference = Target::memcached(memcached);
     eprintln!(
         "{} and {}: {} commands, --random {}",
@@ -55,8 +57,8 @@ pub fn run(strata: &Target, memcached: &Memcached, plan: &Plan) -> Result<()> {
     );
     let shared_uniques = strata.workers > 1;
     let mut duel = Duel::new(
-        reference.start(&flags)?,
-        strata.start(&flags)?,
+        reference.start(&memcached_flags)?,
+        strata.start(&strata_flags)?,
         shared_uniques,
     );
     let mut rng = fastrand::Rng::with_seed(plan.seed);
@@ -67,6 +69,7 @@ pub fn run(strata: &Target, memcached: &Memcached, plan: &Plan) -> Result<()> {
     while tally.commands < plan.commands && tally.differences.len() < DIFFERENCES_MAX {
         let mut dialogue = draw::dialogue(&mut rng, plan.dialect);
         tally.leave_out(&mut dialogue, memcached);
+        dialogue.split_before_counting();
         tally.dialogues += 1;
         tally.commands += dialogue.command_count() as u64;
         bar.set_position(tally.commands);

@@ -128,9 +128,13 @@ impl Command {
         let mut out = Vec::new();
         match self {
             Self::Line(line) => {
-                for (before, word) in &line.words {
+                for (at, (before, word)) in line.words.iter().enumerate() {
                     out.extend_from_slice(before);
-                    word.put(context, &mut out);
+                    if matches!(word, Word::Unique { .. }) && !line.is_unique_at(at) {
+                        out.extend_from_slice(UNKNOWN_UNIQUE.to_string().as_bytes());
+                    } else {
+                        word.put(context, &mut out);
+                    }
                 }
                 out.extend_from_slice(&line.end);
                 out.extend_from_slice(&line.data);
@@ -138,6 +142,33 @@ impl Command {
             Self::Packet(packet) => packet.put(context, &mut out),
         }
         out
+    }
+
+    /// Whether it counts a number up or down.
+    fn counts(&self) -> bool {
+        match self {
+            Self::Line(_) => self.begins_with(&[b"incr", b"decr", b"ma"]),
+            Self::Packet(packet) => matches!(packet.opcode, 0x05 | 0x06 | 0x15 | 0x16),
+        }
+    }
+
+    /// Whether an answer to it holds an item.
+    fn gets(&self) -> bool {
+        match self {
+            Self::Line(_) => self.begins_with(&[b"get", b"gat", b"mg"]),
+            Self::Packet(packet) => matches!(
+                packet.opcode,
+                0x00 | 0x09 | 0x0c | 0x0d | 0x1d | 0x1e | 0x23 | 0x24
+            ),
+        }
+    }
+
+    fn begins_with(&self, starts: &[&[u8]]) -> bool {
+        let bytes = self.bytes(&Context {
+            stamp: Stamp(0),
+            uniques: &[],
+        });
+        starts.iter().any(|start| bytes.starts_with(start))
     }
 
     /// What it would be with less to it, the boldest first.
@@ -159,6 +190,26 @@ impl Line {
             end: b"\r\n".to_vec(),
             data: Vec::new(),
         }
+    }
+
+    /// Whether a unique at this word would be read as one. Elsewhere it would be a key, an exptime or a length, and not
+    /// the same one for both servers.
+    fn is_unique_at(&self, at: usize) -> bool {
+        let are_apart = self.words[1..]
+            .iter()
+            .all(|(before, _)| !before.is_empty() && before.iter().all(|&byte| byte == b' '));
+        let is_first = self.words[0].0.is_empty();
+        let Word::Text(command) = &self.words[0].1 else {
+            return false;
+        };
+        are_apart
+            && is_first
+            && match (&command[..], &self.words[at].1) {
+                (b"cas", Word::Unique { lead, .. }) => lead.is_empty() && at == 5,
+                (b"mg" | b"md" | b"ma", Word::Unique { lead, .. }) => lead == b"C" && at >= 2,
+                (b"ms", Word::Unique { lead, .. }) => lead == b"C" && at >= 3,
+                _ => false,
+            }
     }
 
     fn simpler(&self) -> Vec<Self> {
@@ -297,6 +348,36 @@ pub struct Dialogue {
 }
 
 impl Dialogue {
+    /// Ends a turn where something is counted behind a get. Memcached pads a number in place with blanks only while no
+    /// answer that is still to be sent holds the item; one that is sent holds nothing.
+    pub fn split_before_counting(&mut self) {
+        let mut turns = Vec::with_capacity(self.turns.len());
+        for turn in self.turns.drain(..) {
+            let Turn {
+                connection,
+                commands,
+                cut,
+            } = turn;
+            let empty = || Turn {
+                connection,
+                commands: Vec::new(),
+                cut,
+            };
+            let (mut part, mut is_held) = (empty(), false);
+            for command in commands {
+                if is_held && command.counts() {
+                    turns.push(std::mem::replace(&mut part, empty()));
+                    is_held = false;
+                }
+                is_held |= command.gets();
+                part.commands.push(command);
+            }
+            turns.push(part);
+        }
+        turns.retain(|turn| !turn.commands.is_empty());
+        self.turns = turns;
+    }
+
     /// How many commands it has.
     pub fn command_count(&self) -> usize {
         self.turns.iter().map(|turn| turn.commands.len()).sum()
@@ -345,14 +426,14 @@ mod tests {
     #[test]
     fn a_line_is_written_with_its_own_keys_and_its_servers_uniques() {
         let mut line = Line::of(vec![
-            Word::Text(b"cas".to_vec()),
-            Word::Key(b"k".to_vec()),
+            Word::Text(b"md".to_vec()),
+            Word::Base64(b"\x01".to_vec()),
             Word::Unique {
                 lead: b"C".to_vec(),
                 ago: 1,
                 more: 1,
             },
-            Word::Base64(b"\x01".to_vec()),
+            Word::Key(b"k".to_vec()),
         ]);
         line.data = b"v\r\n".to_vec();
         let context = Context {
@@ -362,8 +443,58 @@ mod tests {
         let bytes = Command::Line(line).bytes(&context);
         assert_eq!(
             bytes.escape_ascii().to_string(),
-            "cas aaaabbk C6 YWFhYWJiAQ==\\r\\nv\\r\\n"
+            "md YWFhYWJiAQ== C6 aaaabbk\\r\\nv\\r\\n"
         );
+    }
+
+    #[test]
+    fn a_unique_out_of_its_place_is_none() {
+        let unique = Word::Unique {
+            lead: Vec::new(),
+            ago: 0,
+            more: 0,
+        };
+        let words = |text: &str| text.split(' ').map(|word| Word::Text(word.into()));
+        let context = Context {
+            stamp: Stamp(0),
+            uniques: &[5],
+        };
+        let mut all: Vec<Word> = words("cas k 0 0 1").collect();
+        all.push(unique.clone());
+        assert!(
+            Command::Line(Line::of(all.clone()))
+                .bytes(&context)
+                .ends_with(b" 1 5\r\n")
+        );
+        all.remove(2);
+        assert!(
+            !Command::Line(Line::of(all))
+                .bytes(&context)
+                .ends_with(b" 5\r\n")
+        );
+    }
+
+    #[test]
+    fn a_turn_ends_between_a_get_and_a_count() {
+        let command = |text: &str| Command::Line(Line::of(vec![Word::Text(text.into())]));
+        let mut dialogue = Dialogue {
+            turns: vec![Turn {
+                connection: 1,
+                commands: ["incr", "get", "set", "decr", "ma", "mg"]
+                    .map(command)
+                    .to_vec(),
+                cut: None,
+            }],
+            binary: false,
+            odd: false,
+        };
+        dialogue.split_before_counting();
+        let counts: Vec<usize> = dialogue
+            .turns
+            .iter()
+            .map(|turn| turn.commands.len())
+            .collect();
+        assert_eq!(counts, [3, 3]);
     }
 
     #[test]

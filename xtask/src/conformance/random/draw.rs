@@ -406,19 +406,14 @@ impl Draw<'_> {
     }
 
     fn exptime(&mut self) -> Word {
-        text(self.pick(&[
-            "0",
-            "0",
-            "0",
-            "0",
-            "4000",
-            "2592000",
-            "-1",
-            "2592001",
-            "4102444800",
-            "4294967296",
-            "-4000",
-        ]))
+        // These would be lengths where a word before them is lost, and nobody sends so much data.
+        if self.one_in(30) {
+            return text(self.pick(&["2592000", "2592001"]));
+        }
+        let near = ["0", "0", "0", "0", "1500", "-1", "-1500"];
+        let far = ["4102444800", "4294967296"];
+        let all = if self.one_in(5) { &far[..] } else { &near[..] };
+        text(self.pick(all))
     }
 
     fn flags(&mut self) -> &'static str {

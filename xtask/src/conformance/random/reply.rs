@@ -7,6 +7,8 @@ use std::collections::HashMap;
 
 /// How far two times may be apart, in seconds: the clocks of two processes do not tick together.
 const TIME_SLACK_S: u64 = 1;
+/// What Strata names as the unique of an item that was gone as soon as it was stored. No item has it.
+const GONE_UNIQUE: u64 = 1;
 /// Bytes of a binary header.
 const HEADER_BYTES: usize = 24;
 
@@ -36,6 +38,9 @@ impl Uniques {
     /// Whether two uniques can be partners; if both are new, they are from now on. Where the second server's shards count
     /// for themselves, two items may have the same unique there; `shared` allows that.
     fn pair(&mut self, first: u64, second: u64, shared: bool) -> bool {
+        if second == GONE_UNIQUE {
+            return true;
+        }
         match (self.to_second.get(&first), self.to_first.get(&second)) {
             (Some(known), _) => *known == second,
             (None, Some(_)) if !shared => false,
@@ -62,6 +67,12 @@ pub fn agree(first: &[Piece], second: &[Piece], uniques: &mut Uniques, shared: b
                     uniques.pair(*first, *second, shared)
                 }
                 (Piece::Time(first), Piece::Time(second)) => {
+                    // Memcached's seconds to live wrap around where the time has passed.
+                    let first = if *first > i64::from(i32::MAX) {
+                        &0
+                    } else {
+                        first
+                    };
                     (*first < 0) == (*second < 0) && first.abs_diff(*second) <= TIME_SLACK_S
                 }
                 _ => false,
