@@ -143,17 +143,11 @@ impl Reader {
         }
     }
 
-    /// Whether a line, or a key of one, is what comes next.
-    #[inline(always)]
-    fn in_lines(&self) -> bool {
-        self.swallow == 0 && self.intake.is_none() && self.protocol == Protocol::Ascii
-    }
-
     /// The key of a retrieval at the front of `input`, if that is the next intent, and how many
     /// bytes it takes. None says nothing: then [`Reader::next`] knows more.
     #[inline(always)]
     pub fn next_get<'a>(&mut self, input: &'a [u8]) -> Option<(usize, GetKey<'a>)> {
-        if !self.in_lines() {
+        if !self.in_lines {
             return None;
         }
         self.parser.next_get(input)
@@ -167,7 +161,7 @@ impl Reader {
         input: &'a [u8],
         limits: &IntakeLimits,
     ) -> Option<(usize, Store<'a>, &'a [u8])> {
-        if !self.in_lines() {
+        if !self.in_lines {
             return None;
         }
         let (line_end, store) = self.parser.next_set(input)?;
@@ -382,7 +376,7 @@ impl Reader {
         let flags = Options::read(meta.words).client_flags;
         let size = item_bytes(key.len(), u64::from(meta.value_bytes), flags);
         if size > u64::from(limits.item_max_bytes) {
-            self.swallow = meta.block_bytes();
+            self.swallow(meta.block_bytes());
             return (line_end, Intent::MetaTooLarge(meta));
         }
         let block = &input[line_end..];

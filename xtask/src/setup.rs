@@ -19,7 +19,11 @@ const PACKAGES: &[&str] = &[
     "python3-venv",
 ];
 /// The Python clients, from PyPI, at versions whose behaviour the scripts know.
-const PYTHON_CLIENTS: &[&str] = &["pymemcache==4.0.0", "pylibmc==1.6.3"];
+const PYTHON_CLIENTS: &[&str] = &[
+    "pymemcache==4.0.0",
+    "pylibmc==1.6.3",
+    "python-binary-memcached==0.33.0",
+];
 
 /// Installs what is missing.
 pub fn run(workspace: &Workspace) -> Result<()> {
@@ -77,9 +81,9 @@ fn install_python_clients(workspace: &Workspace) -> Result<()> {
     )
 }
 
-/// Whether both Python clients can be imported.
+/// Whether the Python clients can all be imported.
 pub fn has_python_clients(workspace: &Workspace) -> bool {
-    quiet(Command::new(workspace.python()).args(["-c", "import pymemcache, pylibmc"]))
+    quiet(Command::new(workspace.python()).args(["-c", "import pymemcache, pylibmc, bmemcached"]))
 }
 
 fn is_installed(package: &str) -> bool {
