@@ -6,7 +6,7 @@ use super::Shard;
 use super::deadline::delta_of;
 use crate::item::{self, Header};
 use crate::segment::arena::{Memory, Queue};
-use crate::table::{Place, bucket};
+use crate::table::Place;
 
 impl<M: Memory> Shard<M> {
     /// Writes an item again in another segment, perhaps with another deadline, and leads its entry there. The unique
@@ -44,7 +44,7 @@ impl<M: Memory> Shard<M> {
             header.rest_at(from)..from + header.size(),
             new_header.rest_at(to),
         );
-        bucket::set_location(memory, place.bucket_at, place.slot, to);
+        self.table.set_location(memory, place, to);
         Header {
             bits: header.bits | item::DEAD,
             ..header

@@ -30,7 +30,7 @@
 pub(crate) mod bucket;
 #[cfg(test)]
 mod flood;
-mod ghosts;
+pub(crate) mod ghosts;
 mod owners;
 mod scan;
 
@@ -57,14 +57,14 @@ pub(crate) const LINE_BYTES: usize = 64;
 /// Buckets of the next row asked for beforehand.
 const ROW_PREFETCH: usize = 24;
 
-/// Load above which the table grows, in entries to 16 buckets (of 128 slots). The first columns make the rows that have
+/// Load above which the table grows, in entries to 16 buckets (of 144 slots). The first columns make the rows that have
 /// them much emptier than those that have not, so they come early; they are small.
 fn grow_above(columns: usize) -> usize {
     match columns {
-        1 => 70,
-        2 => 84,
-        3 => 92,
-        _ => 109,
+        1 => 79,
+        2 => 95,
+        3 => 104,
+        _ => 123,
     }
 }
 
@@ -95,10 +95,10 @@ impl Candidates {
         let mut slots = self.slots;
         while slots != 0 {
             let index = slots.trailing_zeros() as usize;
-            let second = 0usize.wrapping_sub(index / SLOTS);
+            let second = 0usize.wrapping_sub(usize::from(index >= SLOTS));
             let place = Place {
                 bucket_at: self.first ^ (self.first ^ self.second) & second,
-                slot: index % SLOTS,
+                slot: index - (SLOTS & second),
             };
             if let Some(found) = look(place) {
                 return Some(found);
@@ -151,8 +151,10 @@ pub(crate) struct Table {
     chunk_mask: usize,
     entries: usize,
     ghosts: usize,
-    /// Number of the youngest ghost, cut to the bits of a stamp.
-    ghost_clock: u32,
+    /// Ghosts ever left.
+    ghosts_left: u64,
+    /// `log2` of the bytes in which entries count locations.
+    granule_shift: u32,
     /// Entries above which the table grows.
     grow_above: usize,
     /// Changes whenever a bucket is added or taken away, and with it where keys may be.
@@ -193,7 +195,8 @@ impl Table {
             chunk_mask: (1 << chunk_shift) - 1,
             entries: 0,
             ghosts: 0,
-            ghost_clock: 0,
+            ghosts_left: 0,
+            granule_shift: arena.pages.granule_shift,
             grow_above: (grow_above(1) << row_shift) / 16,
             shape: 0,
         }
@@ -285,6 +288,21 @@ impl Table {
         }
     }
 
+    /// Where the item of an entry is.
+    #[inline(always)]
+    pub fn location_at(&self, memory: &[u8], place: Place) -> usize {
+        let granules = bucket::location(bucket::view(memory, place.bucket_at), place.slot);
+        (granules as usize) << self.granule_shift
+    }
+
+    /// Leads an entry to another place.
+    #[inline(always)]
+    pub fn set_location(&self, memory: &mut [u8], place: Place, location: usize) {
+        debug_assert_eq!(location & ((1 << self.granule_shift) - 1), 0);
+        let granules = (location >> self.granule_shift) as u64;
+        bucket::set_location(memory, place.bucket_at, place.slot, granules);
+    }
+
     /// Looks for the entry of a key.
     #[inline(always)]
     pub fn find(&self, memory: &[u8], hash: KeyHash, key: &[u8]) -> Option<Entry> {
@@ -295,7 +313,7 @@ impl Table {
     #[inline(always)]
     pub fn find_among(&self, memory: &[u8], candidates: Candidates, key: &[u8]) -> Option<Entry> {
         candidates.find(|place| {
-            let location = bucket::location(bucket::view(memory, place.bucket_at), place.slot);
+            let location = self.location_at(memory, place);
             // The value is likely to begin on the next line, or at least to reach into it.
             prefetch::line(memory, location + LINE_BYTES);
             same_key(memory, location, key).then_some(Entry { place, location })
@@ -304,21 +322,20 @@ impl Table {
 
     /// Looks for the entry that leads to `location`, whose key has this hash.
     pub fn find_location(&self, memory: &[u8], hash: KeyHash, location: usize) -> Option<Place> {
-        Self::find_location_in(memory, self.both(hash), hash.tag(), location)
+        self.find_location_in(memory, self.both(hash), hash.tag(), location)
     }
 
     /// As `find_location`, in the two buckets of a key with this tag.
     #[inline(always)]
     pub fn find_location_in(
+        &self,
         memory: &[u8],
         both: (usize, usize),
         tag: u16,
         location: usize,
     ) -> Option<Place> {
-        Self::candidates_in(memory, both, tag).find(|place| {
-            let here = bucket::location(bucket::view(memory, place.bucket_at), place.slot);
-            (here == location).then_some(place)
-        })
+        Self::candidates_in(memory, both, tag)
+            .find(|place| (self.location_at(memory, place) == location).then_some(place))
     }
 
     /// Starts loading both buckets of a key, and says where they are: good until the table grows or shrinks.
@@ -354,7 +371,7 @@ impl Table {
     #[inline(always)]
     pub fn prefetch_item(&self, memory: &[u8], hash: KeyHash, item_bytes: usize) {
         self.candidates(memory, hash).find(|place| {
-            let location = bucket::location(bucket::view(memory, place.bucket_at), place.slot);
+            let location = self.location_at(memory, place);
             prefetch_bytes(memory, location, item_bytes);
             None::<()>
         });
@@ -376,7 +393,7 @@ impl Table {
             place.bucket_at,
             place.slot,
             hash.tag(),
-            location,
+            (location >> self.granule_shift) as u64,
             frequency,
         );
         self.entries += 1;
@@ -476,6 +493,7 @@ impl Table {
     }
 
     /// Takes an entry out.
+    #[inline]
     pub fn remove(&mut self, memory: &mut [u8], place: Place) {
         bucket::clear(memory, place.bucket_at, place.slot);
         self.entries -= 1;
@@ -493,9 +511,9 @@ impl Table {
             })
             .map(|place| Entry {
                 place,
-                location: bucket::location(bucket::view(memory, place.bucket_at), place.slot),
+                location: self.location_at(memory, place),
             })
-            .expect("a key that found no slot has sixteen neighbours")
+            .expect("a key that found no slot has neighbours")
     }
 
     /// Adds buckets until the load is right again, a few at a time. `may_take_page` allows another page.
@@ -575,7 +593,7 @@ impl Table {
         self.grow_above = self.bucket_count() * grow_above(self.columns) / 16;
     }
 
-    /// The entries of a row that a new column owns, and how many there are: those beyond the eighth are only counted.
+    /// The entries of a row that a new column owns, and how many there are: those beyond a bucket's are only counted.
     fn moving(&self, memory: &[u8], row: usize, column: usize) -> ([Place; SLOTS], usize) {
         let mut places = [Place {
             bucket_at: 0,
