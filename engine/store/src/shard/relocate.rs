@@ -108,7 +108,8 @@ mod tests {
             state: 0xa5,
         };
         let location = |shard: &Shard<Vec<u8>>| {
-            let found = shard.table.find(shard.arena.bytes(), key.hash, key.bytes);
+            let (memory, pair) = (shard.arena.bytes(), shard.table.pair(key.hash));
+            let found = shard.table.find(memory, pair, key.hash, key.bytes);
             found.expect("there").location
         };
         let at = location(&shard);
