@@ -906,9 +906,9 @@ fn no_row_of_the_table_stops_growing() {
             };
             assert_eq!(shard.set(key, item, Seconds(0)), SetOutcome::Stored);
             let usage = shard.usage();
-            // The table grows above a load of 109 in 128; some insertions may pass while it lacks a page.
+            // The table grows above a load of 131 in 144; some insertions may pass while it lacks a page.
             assert!(
-                usage.table_load() <= 0.89,
+                usage.table_load() <= 0.94,
                 "seed {seed}, item {i}: {usage:?}"
             );
         }

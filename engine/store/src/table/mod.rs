@@ -17,10 +17,10 @@
 //!
 //! A column is some pages of the arena, or one. The table starts with one column, about a 256th of the memory.
 //!
-//! The rows are made for the memory at the start and there are at most 255 columns. So the table leads to 0.85 * 255 * 8
-//! entries a row, or one for every 10 to 20 bytes of the memory at the start (10 when that is a power of two, 20 just
+//! The rows are made for the memory at the start and there are at most 255 columns. So the table leads to 0.91 * 255 * 9
+//! entries a row, or one for every 8 to 16 bytes of the memory at the start (8 when that is a power of two, 16 just
 //! below one). Smaller items there cannot be, or hardly; but when a shard grows to eight times that memory, items of
-//! less than 75 to 150 bytes fill the table before they fill the memory, and then each new one evicts another
+//! less than 63 to 126 bytes fill the table before they fill the memory, and then each new one evicts another
 //! (`table_evictions`).
 //!
 //! Always true: an entry stands in one of the two buckets its key addresses; no location stands in two entries;
@@ -48,10 +48,15 @@ const MEMORY_TO_ROW: usize = 16 << 10;
 const FIRST_CHOICE_FILL: u32 = 5;
 /// The table may shrink, when memory is short, below this many eighths of the load at which it grows.
 const SHRINK_BELOW_EIGHTHS: usize = 6;
-/// Buckets added by one insertion at most. One for every seven insertions is the steady rate.
+/// Buckets added by one insertion at most. One for every eight insertions is the steady rate.
 const STEPS_PER_INSERT: u32 = 2;
-/// How far entries are pushed on to make room: `SLOTS` at the first level, `SLOTS * SLOTS` at the second.
+/// How far entries are pushed on to make room: `SLOTS` buckets are looked at on the first level, `SLOTS * SLOTS` on the
+/// second. At the load kept here one insertion in four pushes an entry on and looks at three.
 const DISPLACE_DEPTH: u32 = 2;
+/// Buckets to push an entry on to are asked for so many at a time: one of three mostly has room, and more would load
+/// lines for nothing.
+const DISPLACE_AHEAD: usize = 3;
+const _: () = assert!(SLOTS.is_multiple_of(DISPLACE_AHEAD));
 /// Bytes of a cache line.
 pub(crate) const LINE_BYTES: usize = 64;
 /// Buckets of the next row asked for beforehand.
@@ -64,7 +69,7 @@ fn grow_above(columns: usize) -> usize {
         1 => 79,
         2 => 95,
         3 => 104,
-        _ => 123,
+        _ => 131,
     }
 }
 
@@ -468,28 +473,32 @@ impl Table {
         except: usize,
     ) -> Option<usize> {
         let full = *bucket::view(memory, bucket_at);
-        let others: [(usize, usize); SLOTS] = std::array::from_fn(|slot| {
-            let tag = bucket::tag(&full, slot);
-            let other = self.other_row(row, tag);
-            (other, self.bucket_of(other, tag))
-        });
-        for (_, other_at) in others {
-            prefetch::line(memory, other_at);
-        }
-        for (slot, (other, other_at)) in others.into_iter().enumerate() {
-            if other == except {
-                continue;
+        for first in (0..SLOTS).step_by(DISPLACE_AHEAD) {
+            let others: [(usize, usize); DISPLACE_AHEAD] = std::array::from_fn(|ahead| {
+                let tag = bucket::tag(&full, first + ahead);
+                let other = self.other_row(row, tag);
+                (other, self.bucket_of(other, tag))
+            });
+            for (_, other_at) in others {
+                prefetch::line(memory, other_at);
             }
-            if depth == 0 {
-                let free = bucket::empties(bucket::view(memory, other_at));
-                if free != 0 {
-                    let to_slot = self.claim(memory, other_at, free);
-                    bucket::move_entry(memory, (bucket_at, slot), (other_at, to_slot));
+            for (slot, (other, other_at)) in (first..).zip(others) {
+                if other == except {
+                    continue;
+                }
+                if depth == 0 {
+                    let free = bucket::empties(bucket::view(memory, other_at));
+                    if free != 0 {
+                        let to_slot = self.claim(memory, other_at, free);
+                        bucket::move_entry(memory, (bucket_at, slot), (other_at, to_slot));
+                        return Some(slot);
+                    }
+                } else if let Some(freed) =
+                    self.displace(memory, other, other_at, depth - 1, except)
+                {
+                    bucket::move_entry(memory, (bucket_at, slot), (other_at, freed));
                     return Some(slot);
                 }
-            } else if let Some(freed) = self.displace(memory, other, other_at, depth - 1, except) {
-                bucket::move_entry(memory, (bucket_at, slot), (other_at, freed));
-                return Some(slot);
             }
         }
         None
