@@ -922,6 +922,17 @@ mod tests {
                     Intent::Store(store, value) => {
                         list.push(format!("store {:?} {} bytes", store.key, value.len()));
                     }
+                    Intent::Meta(meta, value) => {
+                        let key = meta.key.bytes(&mut [0; KEY_MAX_BYTES]).to_vec();
+                        let words = meta.words.text();
+                        list.push(format!("meta {key:?} {words:?} {} bytes", value.len()));
+                    }
+                    Intent::Taken(intake) if intake.meta.is_some() => {
+                        let (key, rest) = intake.bytes.split_at(intake.key_bytes);
+                        let words_bytes = intake.meta.expect("just seen").1;
+                        let (words, value) = rest.split_at(usize::from(words_bytes));
+                        list.push(format!("meta {key:?} {words:?} {} bytes", value.len()));
+                    }
                     Intent::Taken(intake) => list.push(format!(
                         "store {:?} {} bytes",
                         &intake.bytes[..intake.key_bytes],
@@ -942,7 +953,16 @@ mod tests {
             input.extend_from_slice(format!("set k{value_bytes} 1 0 {value_bytes}\r\n").as_bytes());
             input.extend_from_slice(&vec![b'v'; value_bytes]);
             input.extend_from_slice(b"\r\nget a b\r\n");
+            let line = format!("ms bWV0YQ== {value_bytes} b T30 Oopaque\r\n");
+            input.extend_from_slice(line.as_bytes());
+            input.extend_from_slice(&vec![b'v'; value_bytes]);
+            input.extend_from_slice(b"\r\nmg bWV0YQ== b v\r\n");
         }
+        input.extend_from_slice(b"ms big 2000000 T0\r\n");
+        input.extend_from_slice(&vec![b'v'; 2_000_000]);
+        input.extend_from_slice(b"\r\nms bad 20000 q\r\n");
+        input.extend_from_slice(&vec![b'v'; 20_001]);
+        input.extend_from_slice(b"\nms bad 3 v v\r\nmn!\r\n");
         input.extend_from_slice(b"set big 0 0 2000000\r\n");
         input.extend_from_slice(&vec![b'v'; 2_000_000]);
         input.extend_from_slice(b"\r\nset bad 0 0 2\r\nxyz\r\nversion\r\n");
@@ -951,6 +971,7 @@ mod tests {
         input.extend_from_slice(b"\nversion\r\n");
         let whole = read(&input, input.len(), &LIMITS);
         assert!(whole.iter().any(|line| line.starts_with("TooLarge")));
+        assert!(whole.iter().any(|line| line.starts_with("MetaTooLarge")));
         for cut in [1, 7, 1000, 16384] {
             assert_eq!(read(&input, cut, &LIMITS), whole, "cut at {cut}");
         }

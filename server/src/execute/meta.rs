@@ -263,7 +263,13 @@ impl Keeper {
             // Without uniques every item's is 0, and none the shard makes is this one.
             compare: match options.compare {
                 0 => 0,
-                unique => if self.cas { unique } else { u64::MAX },
+                unique => {
+                    if self.cas {
+                        unique
+                    } else {
+                        u64::MAX
+                    }
+                }
             },
             unique: self.chosen(options.unique),
             deadline: options
