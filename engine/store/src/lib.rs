@@ -56,8 +56,8 @@ pub use segment::arena::Memory;
 pub use shard::{
     ArithOutcome, Arithmetic, CountOutcome, Counted, Counting, DeleteOutcome, Eviction, Fetch,
     Fetched, Inspected, Invalidation, InvalidationOutcome, LimitOutOfRange, MetaSet,
-    MetaSetOutcome, NewItem, SetMode, SetOutcome, Shard, ShardConfig, TooSmall, TouchOutcome,
-    Unique, Vivify,
+    MetaSetOutcome, NewItem, Probe, SetMode, SetOutcome, Shard, ShardConfig, TooSmall,
+    TouchOutcome, Unique, Vivify,
 };
 pub use ttl::{Deadline, Seconds};
 pub use value::{Hit, ItemRef, Pieces, Value};

@@ -15,7 +15,7 @@ use strata_protocol::reply::{self as words, Sink};
 use strata_protocol::{ArithVerb, StoreVerb};
 use strata_store::{ArithOutcome, DeleteOutcome, Key, NewItem, SetOutcome};
 
-use super::{Keeper, Large, Outcome};
+use super::{Keeper, Outcome};
 use crate::clock::Now;
 use crate::config::LEND_MIN_BYTES;
 
@@ -92,7 +92,8 @@ impl Keeper {
         let hit = if command.touches() {
             self.fetch_and_touch(now, key, item.deadline, true)
         } else {
-            self.fetch(now, key, true)
+            let probe = self.shard.prefetch_buckets(key.hash);
+            self.fetch(now, probe, key.bytes, true)
         };
         let named: &[u8] = if command.returns_key() {
             key.bytes
@@ -121,18 +122,13 @@ impl Keeper {
             }
             return Outcome::Done;
         }
-        let large = Large {
-            item: hit.item,
-            flags: hit.flags,
-            value_bytes,
-            cas: Some(unique),
-        };
-        let Some(number) = self.lend_out(&large) else {
+        let (item, flags) = (hit.item, hit.flags);
+        let Some(lent) = self.lend_out(item, value_bytes, b"") else {
             no_memory(out, head, Status::OutOfMemory.text());
             return Outcome::Done;
         };
-        reply::hit(out, head, unique, large.flags, named, value_bytes);
-        Outcome::Lent(number, value_bytes as u32)
+        reply::hit(out, head, unique, flags, named, value_bytes);
+        Outcome::Lent(lent)
     }
 
     fn store_unique(

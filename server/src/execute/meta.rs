@@ -15,7 +15,7 @@ use strata_store::{
     MetaSet, NewItem, SetMode, SetOutcome, Vivify,
 };
 
-use super::{Keeper, Large, Outcome};
+use super::{Keeper, Outcome};
 use crate::clock::Now;
 use crate::config::LEND_MIN_BYTES;
 
@@ -133,18 +133,13 @@ impl Keeper {
         }
         let code = Code::Value(facts.value_bytes);
         if facts.value_bytes > LEND_MIN_BYTES {
-            let large = Large {
-                item: hit.item,
-                flags: hit.flags,
-                value_bytes: facts.value_bytes,
-                cas: None,
-            };
-            let Some(loan) = self.lend_out(&large) else {
+            let item = hit.item;
+            let Some(lent) = self.lend_out(item, facts.value_bytes, b"\r\n") else {
                 out.put(ServerError::OutOfMemoryReplying.wire());
                 return Outcome::Done;
             };
             line(out, code, call.words, Answered::GET, &facts, marks);
-            return Outcome::Lent(loan, large.value_bytes as u32);
+            return Outcome::Lent(lent);
         }
         line(out, code, call.words, Answered::GET, &facts, marks);
         for piece in hit.value.pieces() {

@@ -18,14 +18,14 @@ use strata_protocol::meta::Words;
 use strata_protocol::reply::{self, Sink};
 use strata_protocol::{ArithVerb, ClientError, ServerError, StoreVerb};
 use strata_store::{
-    ArithOutcome, Arithmetic, Deadline, DeleteOutcome, Hit, ItemRef, Key, Loan, NewItem,
+    ArithOutcome, Arithmetic, Deadline, DeleteOutcome, Hit, ItemRef, Key, Loan, NewItem, Probe,
     SetOutcome, Shard, TouchOutcome, Unique,
 };
 
 use crate::clock::Now;
 use crate::config::{LEND_MIN_BYTES, PARTS_MAX, PIECE_BYTES};
 use crate::memory::Memory;
-use crate::message::Op;
+use crate::message::{Lent, Op};
 use crate::stats::Counters;
 
 pub use meta::MetaCall;
@@ -49,8 +49,8 @@ pub struct Keeper {
 pub enum Outcome {
     /// Nothing.
     Done,
-    /// The value follows: loan and length.
-    Lent(u32, u32),
+    /// The value and what comes behind it follow.
+    Lent(Lent),
 }
 
 impl Keeper {
@@ -78,7 +78,10 @@ impl Keeper {
         out: &mut impl Sink,
     ) -> Outcome {
         match op {
-            Op::Get { with_cas } => return self.get(now, key, with_cas, out),
+            Op::Get { with_cas, last } => {
+                let probe = self.shard.prefetch_buckets(key.hash);
+                return self.get(now, probe, key.bytes, with_cas, last, out);
+            }
             Op::Store {
                 verb,
                 flags,
@@ -111,13 +114,17 @@ impl Keeper {
     ) -> Outcome {
         let seconds = now.seconds;
         let text = match op {
-            Op::GetAndTouch { with_cas, deadline } => {
+            Op::GetAndTouch {
+                with_cas,
+                deadline,
+                last,
+            } => {
                 let Some(hit) = self.fetch_and_touch(now, key, deadline, with_cas) else {
-                    return Outcome::Done;
+                    return reply_miss(last, out);
                 };
-                return match reply_hit(&hit, key, with_cas, out) {
+                return match reply_hit(&hit, key.bytes, with_cas, last, out) {
                     None => Outcome::Done,
-                    Some(large) => self.lend(key, large, out),
+                    Some(large) => self.lend(key.bytes, large, out),
                 };
             }
             Op::Delete => match self.delete(now, key) {
@@ -233,21 +240,31 @@ impl Keeper {
         }
     }
 
+    /// [`Op::Get`], of the key whose hash the probe was made of.
     #[inline]
-    fn get(&mut self, now: &Now, key: Key<'_>, with_cas: bool, out: &mut impl Sink) -> Outcome {
-        let Some(hit) = self.fetch(now, key, with_cas) else {
-            return Outcome::Done;
+    pub fn get(
+        &mut self,
+        now: &Now,
+        probe: Probe,
+        key: &[u8],
+        with_cas: bool,
+        last: bool,
+        out: &mut impl Sink,
+    ) -> Outcome {
+        let Some(hit) = self.fetch(now, probe, key, with_cas) else {
+            return reply_miss(last, out);
         };
-        match reply_hit(&hit, key, with_cas, out) {
+        match reply_hit(&hit, key, with_cas, last, out) {
             None => Outcome::Done,
             Some(large) => self.lend(key, large, out),
         }
     }
 
-    #[inline]
-    fn fetch(&mut self, now: &Now, key: Key<'_>, with_cas: bool) -> Option<Hit<'_>> {
+    #[inline(always)]
+    fn fetch(&mut self, now: &Now, probe: Probe, key: &[u8], with_cas: bool) -> Option<Hit<'_>> {
         self.counters.cmd_get += 1;
-        let hit = self.shard.get(key, now.seconds, self.unique(with_cas));
+        let unique = self.unique(with_cas);
+        let hit = self.shard.get_probed(probe, key, now.seconds, unique);
         match hit {
             Some(_) => self.counters.get_hits += 1,
             None => self.counters.get_misses += 1,
@@ -345,21 +362,22 @@ impl Keeper {
     /// Answers with a value too large to be copied: lends it, so that the session sends it piece
     /// by piece however slowly its client reads.
     #[cold]
-    fn lend(&mut self, key: Key<'_>, large: Large, out: &mut impl Sink) -> Outcome {
-        let Some(number) = self.lend_out(&large) else {
+    fn lend(&mut self, key: &[u8], large: Large, out: &mut impl Sink) -> Outcome {
+        let Some(lent) = self.lend_out(large.item, large.value_bytes, value_tail(large.last))
+        else {
             out.put(ServerError::OutOfMemoryReplying.wire());
-            return Outcome::Done;
+            return reply_miss(large.last, out);
         };
-        reply::value_head(out, key.bytes, large.flags, large.value_bytes, large.cas);
-        Outcome::Lent(number, large.value_bytes as u32)
+        reply::value_head(out, key, large.flags, large.value_bytes, large.cas);
+        Outcome::Lent(lent)
     }
 
-    /// Begins a loan and returns its number; none when too much of the store is already in the
-    /// hands of slow readers.
-    fn lend_out(&mut self, large: &Large) -> Option<u32> {
-        let loan = self.shard.lend(large.item)?;
-        let entry = Some((loan, large.value_bytes as u32));
-        Some(match self.free.pop() {
+    /// Begins a loan; none when too much of the store is already in the hands of slow readers.
+    fn lend_out(&mut self, item: ItemRef, value_bytes: usize, tail: &'static [u8]) -> Option<Lent> {
+        let loan = self.shard.lend(item)?;
+        let value_bytes = value_bytes as u32;
+        let entry = Some((loan, value_bytes));
+        let loan = match self.free.pop() {
             Some(number) => {
                 self.lent[number as usize] = entry;
                 number
@@ -368,6 +386,11 @@ impl Keeper {
                 self.lent.push(entry);
                 self.lent.len() as u32 - 1
             }
+        };
+        Some(Lent {
+            loan,
+            value_bytes,
+            tail,
         })
     }
 
@@ -449,11 +472,33 @@ struct Large {
     flags: u32,
     value_bytes: usize,
     cas: Option<u64>,
+    last: bool,
+}
+
+/// What follows a value, which may be the last of its command.
+#[inline]
+fn value_tail(last: bool) -> &'static [u8] {
+    if last { b"\r\nEND\r\n" } else { b"\r\n" }
+}
+
+/// Writes what a key without an item brings.
+#[inline]
+fn reply_miss(last: bool, out: &mut impl Sink) -> Outcome {
+    if last {
+        out.put(reply::END);
+    }
+    Outcome::Done
 }
 
 /// Writes a hit whole, or says what has to be lent.
-#[inline]
-fn reply_hit(hit: &Hit<'_>, key: Key<'_>, with_cas: bool, out: &mut impl Sink) -> Option<Large> {
+#[inline(always)]
+fn reply_hit(
+    hit: &Hit<'_>,
+    key: &[u8],
+    with_cas: bool,
+    last: bool,
+    out: &mut impl Sink,
+) -> Option<Large> {
     let cas = with_cas.then_some(hit.cas);
     let value_bytes = hit.value.len();
     if value_bytes > LEND_MIN_BYTES {
@@ -462,12 +507,14 @@ fn reply_hit(hit: &Hit<'_>, key: Key<'_>, with_cas: bool, out: &mut impl Sink) -
             flags: hit.flags,
             value_bytes,
             cas,
+            last,
         });
     }
-    reply::value_head(out, key.bytes, hit.flags, value_bytes, cas);
-    for piece in hit.value.pieces() {
-        out.put(piece);
+    reply::value_head(out, key, hit.flags, value_bytes, cas);
+    match hit.value.as_slice() {
+        Some(value) => out.put(value),
+        None => hit.value.pieces().for_each(|piece| out.put(piece)),
     }
-    out.put(b"\r\n");
+    out.put(value_tail(last));
     None
 }

@@ -45,7 +45,7 @@ impl Worker {
         key: &[u8],
         call: MetaCall<'_>,
     ) {
-        let owner = self.owner(hash, key);
+        let owner = self.route.owner(hash, key);
         if owner == self.index {
             self.keeper.counters.commands_local += 1;
             self.meta_here(now, conn, hash, key, call);

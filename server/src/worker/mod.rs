@@ -37,8 +37,10 @@ use arrayvec::ArrayVec;
 use crossbeam_channel::{Receiver, Sender};
 use strata_protocol::binary::{self, Head};
 use strata_protocol::reply::{self, Sink};
-use strata_protocol::{ClientError, MetaVerb, Request, ServerError, ShutdownMode, StatsSubject};
-use strata_store::{Key, KeyHash, KeyHasher, Shard};
+use strata_protocol::{
+    ClientError, GetKey, MetaVerb, Request, ServerError, ShutdownMode, StatsSubject, Store,
+};
+use strata_store::{Key, KeyHash, KeyHasher, Probe, Shard};
 
 use crate::clock::Now;
 use crate::config::{
@@ -51,6 +53,7 @@ use crate::io::{ConnIndex, Event, Io};
 use crate::memory::Memory;
 use crate::mesh::{Peer, Peers};
 use crate::message::{Homecoming, Op, Ticket, Visit};
+use crate::route::Route;
 use crate::session::{Intake, IntakeLimits, Intent, Reader, Session, Stream, Tail};
 use crate::shared::Shared;
 use crate::stats::{self, Gather, Question, QueueMarks, Snapshot, WorkerFigures};
@@ -93,6 +96,7 @@ pub struct Worker {
     shared: Arc<Shared>,
     keeper: Keeper,
     hasher: KeyHasher,
+    route: Route,
     peers: Peers,
     asks: Receiver<Ask>,
     sessions: Vec<Session>,
@@ -187,6 +191,7 @@ impl Worker {
             index: parts.index,
             keeper: Keeper::new(parts.shard, cas),
             hasher: parts.hasher,
+            route: Route::new(parts.peers.len(), parts.shared.process.settings.shard_ports),
             peers: parts.peers,
             asks: parts.asks,
             shared: parts.shared,

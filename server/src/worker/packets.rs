@@ -49,8 +49,6 @@ impl Worker {
             }
             Command::Stat => self.stat_packet(now, conn, head, request.key),
             command => {
-                // A lent value of this session has no line end behind it.
-                self.sessions[conn as usize].replies.bare_values = true;
                 let op = Op::Packet {
                     head,
                     cas: request.cas,

@@ -257,7 +257,8 @@ impl<M: Memory> Shard<M> {
         if how.idle {
             self.access_noted_until = now.saturating_add(ACCESS_NOTED_SECONDS);
         }
-        let Some((entry, mut header, deadline)) = self.fetch(key, now) else {
+        let Some((entry, mut header, deadline)) = self.fetch(self.table.pair(key.hash), key, now)
+        else {
             return self.vivify(key, how, now);
         };
         let special = how.idle || !how.counts || how.deadline.is_some() || how.recache.is_some();
@@ -501,7 +502,7 @@ impl<M: Memory> Shard<M> {
         now: Seconds,
     ) -> InvalidationOutcome {
         let now = now.0;
-        let found = match self.fetch(key, now) {
+        let found = match self.fetch(self.table.pair(key.hash), key, now) {
             Some((entry, header, _)) => (entry, header),
             None => return InvalidationOutcome::NotFound,
         };
@@ -684,7 +685,7 @@ impl<M: Memory> Shard<M> {
     /// Tells of an item without fetching it.
     pub fn inspect(&mut self, key: Key<'_>, now: Seconds) -> Option<Inspected> {
         let now = now.0;
-        let (entry, header, deadline) = self.fetch(key, now)?;
+        let (entry, header, deadline) = self.fetch(self.table.pair(key.hash), key, now)?;
         let location = entry.location;
         Some(Inspected {
             deadline: Deadline::from_raw(deadline),

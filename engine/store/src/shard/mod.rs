@@ -38,6 +38,7 @@ pub use meta::{
     CountOutcome, Counted, Counting, Fetch, Fetched, Inspected, Invalidation, InvalidationOutcome,
     MetaSet, MetaSetOutcome, SetMode, Vivify,
 };
+pub use read::Probe;
 pub(crate) use relocate::moved_size;
 
 /// What memcached charges an item besides key, value and flags: its header, the CAS unique, the key's NUL, and CR LF.

@@ -139,7 +139,12 @@ mod tests {
             state: 0x03,
         };
         let location = |shard: &Shard<Vec<u8>>| {
-            let found = shard.table.find(shard.arena.bytes(), key.hash, key.bytes);
+            let found = shard.table.find(
+                shard.arena.bytes(),
+                shard.table.pair(key.hash),
+                key.hash,
+                key.bytes,
+            );
             found.expect("there").location
         };
         let at = location(&shard);
