@@ -1,7 +1,7 @@
 //! One shard of the cache: a hash table over append-only segments, both in memory the caller brings.
 //!
 //! ```text
-//!   key --hash--> hash bucket (64 B, 8 entries) --location--> item in a segment
+//!   key --hash--> hash bucket (64 B, 9 entries) --location--> item in a segment
 //!                                                              segments of like ttl form a chain
 //! ```
 //!
