@@ -120,6 +120,9 @@ pub fn item_bytes(key_bytes: usize, value_bytes: u64, flags: u32) -> u64 {
 /// Bytes to intents; keeps its place across any cut of the input.
 #[derive(Debug, Default)]
 pub struct Reader {
+    /// The next byte belongs to a line: the client speaks the text protocol, and no data block is
+    /// under way. It is what the three fields below say, told by one look.
+    in_lines: bool,
     /// What the client speaks; [`Protocol::Auto`] until its first byte tells.
     protocol: Protocol,
     parser: Parser,
@@ -179,6 +182,14 @@ impl Reader {
     /// [`Intent::More`] may have used some.
     #[inline]
     pub fn next<'a>(&mut self, input: &'a [u8], limits: &IntakeLimits) -> (usize, Intent<'a>) {
+        if self.in_lines {
+            return self.next_line(input, 0, limits);
+        }
+        self.next_of_any(input, limits)
+    }
+
+    /// As [`Reader::next`], wherever the next byte belongs.
+    fn next_of_any<'a>(&mut self, input: &'a [u8], limits: &IntakeLimits) -> (usize, Intent<'a>) {
         let mut used = 0;
         if self.swallow > 0 {
             let take = self.swallow.min(input.len() as u64);
@@ -191,9 +202,27 @@ impl Reader {
         if self.intake.is_some() {
             return self.take_in(input, used, limits);
         }
-        if self.protocol != Protocol::Ascii {
+        if self.protocol == Protocol::Auto {
+            self.protocol = match input.first() {
+                None => return (used, Intent::More),
+                Some(&binary::REQUEST_MAGIC) => Protocol::Binary,
+                Some(_) => Protocol::Ascii,
+            };
+        }
+        if self.protocol == Protocol::Binary {
             return self.next_packet(input, used, limits);
         }
+        self.in_lines = true;
+        self.next_line(input, used, limits)
+    }
+
+    #[inline]
+    fn next_line<'a>(
+        &mut self,
+        input: &'a [u8],
+        used: usize,
+        limits: &IntakeLimits,
+    ) -> (usize, Intent<'a>) {
         let (consumed, step) = self.parser.next(&input[used..]);
         let after = used + consumed;
         match step {
@@ -203,11 +232,16 @@ impl Reader {
             Step::Request(request) => (after, Intent::Request(request)),
             Step::Incomplete => (after, Intent::More),
             Step::Invalid { error, skip } => {
-                self.swallow = skip;
+                self.swallow(skip);
                 (after, Intent::Answer(error.map_or(b"", ClientError::wire)))
             }
             Step::Lost => (after, Intent::Lost),
         }
+    }
+
+    fn swallow(&mut self, bytes: u64) {
+        self.swallow = bytes;
+        self.in_lines = false;
     }
 
     /// Whether a large value is being taken in, and how many of its bytes are here.
@@ -223,21 +257,13 @@ impl Reader {
         self.intake.as_ref().map(|_| self.intakes)
     }
 
-    /// The next intent of a client that may speak the binary protocol.
+    /// The next intent of a client that speaks the binary protocol.
     fn next_packet<'a>(
         &mut self,
         input: &'a [u8],
         used: usize,
         limits: &IntakeLimits,
     ) -> (usize, Intent<'a>) {
-        if self.protocol == Protocol::Auto {
-            self.protocol = match input.first() {
-                None => return (used, Intent::More),
-                Some(&binary::REQUEST_MAGIC) => Protocol::Binary,
-                Some(_) => Protocol::Ascii,
-            };
-            return self.next(input, limits);
-        }
         let (consumed, step) = binary::read(&input[used..]);
         let after = used + consumed;
         match step {
@@ -252,7 +278,7 @@ impl Reader {
                 skip,
                 last,
             } => {
-                self.swallow = skip;
+                self.swallow(skip);
                 (after, Intent::PacketRefused { head, status, last })
             }
             binary::Step::Lost => (after, Intent::Lost),
@@ -269,9 +295,9 @@ impl Reader {
         limits: &IntakeLimits,
     ) -> (usize, Intent<'a>) {
         let value_bytes = request.value_bytes as usize;
-        let size = item_bytes(request.key.len(), value_bytes as u64, request.flags());
+        let size = item_bytes(request.key().len(), value_bytes as u64, request.flags());
         if size > u64::from(limits.item_max_bytes) {
-            self.swallow = value_bytes as u64;
+            self.swallow(value_bytes as u64);
             return (value_start, Intent::PacketTooLarge(request));
         }
         let rest = &input[value_start..];
@@ -290,8 +316,8 @@ impl Reader {
             noreply: false,
             packet: Some(request.head),
             meta: None,
-            key_bytes: request.key.len(),
-            bytes: first_bytes(request.key, rest),
+            key_bytes: request.key().len(),
+            bytes: first_bytes(request.key(), rest),
             missing: value_bytes,
         };
         self.begin_intake(intake, input, value_start, limits)
@@ -309,7 +335,7 @@ impl Reader {
         let value_bytes = store.value_bytes as usize;
         let size = item_bytes(store.key.len(), u64::from(store.value_bytes), store.flags);
         if size > u64::from(limits.item_max_bytes) {
-            self.swallow = store.block_bytes();
+            self.swallow(store.block_bytes());
             return (line_end, Intent::TooLarge(store));
         }
         let block = &input[line_end..];
@@ -352,7 +378,7 @@ impl Reader {
         }
         let value_bytes = meta.value_bytes as usize;
         let mut buffer = [0; KEY_MAX_BYTES];
-        let key = meta.key.bytes(&mut buffer);
+        let key = meta.key().bytes(&mut buffer);
         let flags = Options::read(meta.words).client_flags;
         let size = item_bytes(key.len(), u64::from(meta.value_bytes), flags);
         if size > u64::from(limits.item_max_bytes) {
@@ -382,7 +408,7 @@ impl Reader {
             unique: 0,
             noreply: false,
             packet: None,
-            meta: Some((meta.key.is_base64(), words.len() as u16)),
+            meta: Some((meta.key().is_base64(), words.len() as u16)),
             key_bytes: key.len(),
             bytes,
             missing: value_bytes + 2,
@@ -399,6 +425,7 @@ impl Reader {
     ) -> (usize, Intent<'a>) {
         self.intakes = self.intakes.wrapping_add(1);
         self.intake = Some(Box::new(intake));
+        self.in_lines = false;
         self.take_in(input, used, limits)
     }
 
@@ -415,7 +442,7 @@ impl Reader {
         let rest = &input[used..];
         let take = intake.missing.min(rest.len());
         if take > limits.room {
-            self.swallow = intake.missing as u64;
+            self.swallow(intake.missing as u64);
             return (used, Intent::NoRoom(intake));
         }
         let len = intake.bytes.len() + take;
@@ -877,6 +904,9 @@ pub struct Session {
     pub fd: RawFd,
 }
 
+// A batch of them is moved about; a cache line each.
+const _: () = assert!(size_of::<Intent<'_>>() <= 64);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -967,7 +997,7 @@ mod tests {
                         list.push(format!("store {:?} {} bytes", store.key, value.len()));
                     }
                     Intent::Meta(meta, value) => {
-                        let key = meta.key.bytes(&mut [0; KEY_MAX_BYTES]).to_vec();
+                        let key = meta.key().bytes(&mut [0; KEY_MAX_BYTES]).to_vec();
                         let words = meta.words.text();
                         list.push(format!("meta {key:?} {words:?} {} bytes", value.len()));
                     }
@@ -976,6 +1006,28 @@ mod tests {
                         let words_bytes = intake.meta.expect("just seen").1;
                         let (words, value) = rest.split_at(usize::from(words_bytes));
                         list.push(format!("meta {key:?} {words:?} {} bytes", value.len()));
+                    }
+                    Intent::Packet(request, value) => list.push(format!(
+                        "packet {:?} {:?} {} {} {} with {} bytes",
+                        request.head,
+                        request.key(),
+                        request.flags(),
+                        request.exptime(),
+                        request.cas,
+                        value.len()
+                    )),
+                    Intent::Taken(intake) if intake.packet.is_some() => list.push(format!(
+                        "packet {:?} {:?} {} {} {} with {} bytes",
+                        intake.packet.expect("just looked at"),
+                        &intake.bytes[..intake.key_bytes],
+                        intake.flags,
+                        intake.exptime,
+                        intake.unique,
+                        intake.bytes.len() - intake.key_bytes
+                    )),
+                    Intent::Lost => {
+                        list.push("Lost".into());
+                        return list;
                     }
                     Intent::Taken(intake) => list.push(format!(
                         "store {:?} {} bytes",
@@ -1018,6 +1070,80 @@ mod tests {
         assert!(whole.iter().any(|line| line.starts_with("MetaTooLarge")));
         for cut in [1, 7, 1000, 16384] {
             assert_eq!(read(&input, cut, &LIMITS), whole, "cut at {cut}");
+        }
+    }
+
+    fn packet(opcode: u8, extras: &[u8], key: &[u8], value: &[u8]) -> Vec<u8> {
+        let body_bytes = (extras.len() + key.len() + value.len()) as u32;
+        let mut packet = vec![
+            0x80,
+            opcode,
+            0,
+            key.len() as u8,
+            extras.len() as u8,
+            0,
+            0,
+            0,
+        ];
+        packet.extend(body_bytes.to_be_bytes());
+        packet.extend([0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 9]);
+        [&packet, extras, key, value].concat()
+    }
+
+    const NOOP: u8 = 0x0a;
+
+    #[test]
+    fn any_cut_gives_the_same_intents_of_packets() {
+        let mut input = Vec::new();
+        for value_bytes in [0, 5, 5000, 8000, 9000, 100_000] {
+            for (opcode, extras) in [(0x01, &[1; 8][..]), (0x1a, b"")] {
+                input.extend(packet(opcode, extras, b"key", &vec![b'v'; value_bytes]));
+                input.extend(packet(0x0d, b"", b"key", b""));
+            }
+        }
+        input.extend(packet(0x11, &[0; 8], b"big", &vec![b'v'; 2_000_000]));
+        input.extend(packet(0x60, b"extras", b"key", &vec![b'v'; 20_000]));
+        input.extend(packet(NOOP, b"", b"", b""));
+        input.extend(packet(NOOP, b"", b"k", b""));
+        let whole = read(&input, input.len(), &LIMITS);
+        let count = |start| whole.iter().filter(|line| line.starts_with(start)).count();
+        assert_eq!(count("packet"), 25);
+        assert_eq!((count("PacketTooLarge"), count("PacketRefused")), (1, 2));
+        for cut in [1, 7, 1000, 16384] {
+            assert_eq!(read(&input, cut, &LIMITS), whole, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn the_first_byte_decides_for_good() {
+        let get = [
+            &packet(NOOP, b"", b"", b"")[..],
+            b"get k\r\n, and much more than a header",
+        ]
+        .concat();
+        assert!(
+            read(&get, 1, &LIMITS)[1..]
+                .iter()
+                .any(|line| line == "Lost")
+        );
+        let mut reader = Reader::default();
+        let (used, _) = reader.next(b"mn\r\n", &LIMITS);
+        let packet = packet(0x00, b"", b"\n", b"");
+        assert_eq!(used, 4);
+        assert!(matches!(
+            reader.next(&packet, &LIMITS).1,
+            Intent::Answer(b"ERROR\r\n")
+        ));
+        for (protocol, input) in [
+            (Protocol::Ascii, &packet[..]),
+            (Protocol::Binary, b"get k\r\n, and much more than a header"),
+        ] {
+            let intent = Reader::speaking(protocol).next(input, &LIMITS).1;
+            let expected = match protocol {
+                Protocol::Ascii => matches!(intent, Intent::Answer(_)),
+                _ => matches!(intent, Intent::Lost),
+            };
+            assert!(expected, "{protocol:?}");
         }
     }
 

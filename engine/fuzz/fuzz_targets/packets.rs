@@ -51,11 +51,11 @@ fuzz_target!(|data: &[u8]| {
         let Step::Request(request) = step else {
             continue;
         };
-        assert!(request.key.len() <= KEY_MAX_BYTES);
-        assert!(!request.command.has_key() || !request.key.is_empty());
+        assert!(request.key().len() <= KEY_MAX_BYTES);
+        assert!(!request.command.has_key() || !request.key().is_empty());
         let _ = (request.flags(), request.exptime());
         if request.command.arith_verb().is_some() {
-            let _ = Arith::read(request.extras);
+            let _ = Arith::read(request.extras());
         }
     }
     let pieces = sizes

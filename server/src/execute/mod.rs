@@ -94,8 +94,10 @@ impl Keeper {
                     value,
                 };
                 let outcome = self.store(now, key, verb, item, unique);
-                if !quiet {
-                    out.put(words_for(outcome));
+                match outcome {
+                    _ if quiet => {}
+                    SetOutcome::Stored => out.put(reply::STORED),
+                    _ => out.put(words_for(outcome)),
                 }
             }
             _ => return self.execute_rare(now, op, key, value, quiet, out),
@@ -345,6 +347,9 @@ impl Keeper {
                 _ => {}
             }
         }
+        if outcome == SetOutcome::Stored {
+            return outcome;
+        }
         match outcome {
             // An old value that can not grow is no error of the command.
             SetOutcome::TooLarge | SetOutcome::NoMemory
@@ -454,7 +459,6 @@ impl Keeper {
 }
 
 /// What the text protocol says to a storage command.
-#[inline]
 fn words_for(outcome: SetOutcome) -> &'static [u8] {
     match outcome {
         SetOutcome::Stored => reply::STORED,

@@ -47,7 +47,7 @@ impl Worker {
                     Some(head),
                 );
             }
-            Command::Stat => self.stat_packet(now, conn, head, request.key),
+            Command::Stat => self.stat_packet(now, conn, head, request.key()),
             command => {
                 let op = Op::Packet {
                     head,
@@ -56,16 +56,23 @@ impl Worker {
                     deadline: now.deadline(request.exptime()),
                 };
                 let value = match command.arith_verb() {
-                    Some(_) => request.extras,
+                    Some(_) => request.extras(),
                     None => value,
                 };
-                self.command(now, conn, op, hash, request.key, value, quiet);
+                self.command(now, conn, op, hash, request.key(), value, quiet);
             }
         }
     }
 
+    /// Answers a packet that cannot be carried out.
+    #[cold]
+    pub(super) fn refuse_packet(&mut self, conn: ConnIndex, head: Head, status: Status) {
+        self.write(conn, |out| reply::refusal(out, head, status));
+    }
+
     /// Answers a packet whose value is not taken. Its owner hears of it, because a failing Set
     /// leaves no stale value behind.
+    #[cold]
     pub(super) fn refuse_value(
         &mut self,
         now: &Now,

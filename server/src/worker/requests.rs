@@ -202,6 +202,16 @@ impl Worker {
                 self.command(now, conn, op, hash, get.key, &[], false);
             }
             Intent::Store(store, value) => self.store(now, conn, hash, &store, value),
+            Intent::Meta(meta, value) => self.meta(now, conn, hash, meta, value),
+            intent => self.perform_rare(now, conn, intent, hash),
+        }
+    }
+
+    /// Carries out an intent that is not most of the traffic in lines, outside of the turn: there
+    /// each kind of intent more costs every request some moves.
+    #[inline(never)]
+    fn perform_rare(&mut self, now: &Now, conn: ConnIndex, intent: Intent<'_>, hash: KeyHash) {
+        match intent {
             Intent::Taken(intake) => self.store_taken(now, conn, hash, *intake),
             Intent::TooLarge(store) => {
                 let op = Op::Refuse {
@@ -222,17 +232,17 @@ impl Worker {
                 };
                 self.command(now, conn, op, hash, key, &[], intake.noreply);
             }
-            Intent::Meta(meta, value) => self.meta(now, conn, hash, meta, value),
-            Intent::MetaTooLarge(meta) => self.refuse_meta(now, conn, hash, meta.key),
+            Intent::MetaTooLarge(meta) => self.refuse_meta(now, conn, hash, meta.key()),
             Intent::Request(request) => self.request(now, conn, hash, request),
             Intent::Packet(request, value) => self.packet(now, conn, hash, request, value),
             Intent::PacketTooLarge(request) => {
-                self.refuse_value(now, conn, hash, request.head, request.key, true);
+                self.refuse_value(now, conn, hash, request.head, request.key(), true);
             }
-            Intent::PacketRefused { head, status, .. } => {
-                self.write(conn, |out| binary::reply::refusal(out, head, status));
-            }
+            Intent::PacketRefused { head, status, .. } => self.refuse_packet(conn, head, status),
             Intent::Answer(text) => self.answer(conn, text),
+            Intent::Get(_) | Intent::Store(..) | Intent::Meta(..) => {
+                panic!("{intent:?} is performed elsewhere")
+            }
             Intent::More | Intent::Lost => {}
         }
     }
@@ -476,9 +486,9 @@ fn key_of<'a>(intent: &'a Intent<'_>) -> Option<&'a [u8]> {
         Intent::Get(get) => Some(get.key),
         Intent::Store(store, _) | Intent::TooLarge(store) => Some(store.key),
         Intent::Packet(request, _) | Intent::PacketTooLarge(request) => {
-            request.command.has_key().then_some(request.key)
+            request.command.has_key().then_some(request.key())
         }
-        Intent::Meta(meta, _) | Intent::MetaTooLarge(meta) => meta.key.plain(),
+        Intent::Meta(meta, _) | Intent::MetaTooLarge(meta) => meta.key().plain(),
         Intent::Taken(intake) | Intent::NoRoom(intake) => Some(&intake.bytes[..intake.key_bytes]),
         Intent::Request(
             Request::Delete { key, .. } | Request::Arith { key, .. } | Request::Touch { key, .. },

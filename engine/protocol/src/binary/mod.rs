@@ -33,7 +33,7 @@
 //! let mut input: &[u8] = b"\x80\x01\0\x01\x08\0\0\0\0\0\0\x0e\0\0\0\x2a\0\0\0\0\0\0\0\0\0\0\0\x07\0\0\0\0khello";
 //! let (consumed, step) = binary::read(input);
 //! let Step::Request(set) = step else { panic!() };
-//! assert_eq!((set.command, set.key, set.flags(), set.value_bytes), (Command::Set, &b"k"[..], 7, 5));
+//! assert_eq!((set.command, set.key(), set.flags(), set.value_bytes), (Command::Set, &b"k"[..], 7, 5));
 //!
 //! // The value belongs to the caller: it may be larger than any buffer. Nothing follows it.
 //! input = &input[consumed..];
@@ -220,22 +220,34 @@ pub struct Request<'a> {
     pub command: Command,
     /// Whether the expected outcome is to be left unsaid.
     pub quiet: bool,
-    /// What the item's unique must be; 0 for any.
-    pub cas: u64,
-    /// 1 to 250 bytes of any kind where the command has an item; the subject of a Stat, which may be empty.
-    pub key: &'a [u8],
-    /// As long as the command wants them.
-    pub extras: &'a [u8],
+    extras_bytes: u8,
     /// Length of the value in bytes; 0 for a command without one.
     pub value_bytes: u32,
+    /// What the item's unique must be; 0 for any.
+    pub cas: u64,
+    /// Extras, then key: one borrow instead of two, because requests are moved about.
+    front: &'a [u8],
 }
 
-impl Request<'_> {
+impl<'a> Request<'a> {
+    /// 1 to 250 bytes of any kind where the command has an item; the subject of a Stat, which may be empty.
+    #[inline]
+    #[must_use]
+    pub fn key(&self) -> &'a [u8] {
+        &self.front[usize::from(self.extras_bytes)..]
+    }
+
+    /// As long as the command wants them.
+    #[must_use]
+    pub fn extras(&self) -> &'a [u8] {
+        &self.front[..usize::from(self.extras_bytes)]
+    }
+
     /// The flags of what is to be stored; 0 where the command has none.
     #[must_use]
     pub fn flags(&self) -> u32 {
         match self.command {
-            Command::Set | Command::Add | Command::Replace => number_at(self.extras, 0),
+            Command::Set | Command::Add | Command::Replace => number_at(self.extras(), 0),
             _ => 0,
         }
     }
@@ -243,10 +255,10 @@ impl Request<'_> {
     /// The exptime, 0 where the request has none; see [`crate::Expiry`]. It is never negative.
     #[must_use]
     pub fn exptime(&self) -> i64 {
-        i64::from(match self.extras.len() {
-            4 => number_at(self.extras, 0),
-            8 => number_at(self.extras, 4),
-            20 => number_at(self.extras, 16),
+        i64::from(match self.extras_bytes {
+            4 => number_at(self.front, 0),
+            8 => number_at(self.front, 4),
+            20 => number_at(self.front, 16),
             _ => 0,
         })
     }

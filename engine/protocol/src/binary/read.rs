@@ -88,14 +88,13 @@ pub fn read(input: &[u8]) -> (usize, Step<'_>) {
     if !fits(command, extras_bytes, key_bytes, value_bytes) {
         return refuse(Status::Invalid, 0, true);
     }
-    let (extras, key) = front.split_at(extras_bytes);
     let request = Request {
         head,
         command,
         quiet,
         cas,
-        key,
-        extras,
+        front,
+        extras_bytes: header[4],
         value_bytes: match command.store_verb() {
             Some(_) => value_bytes as u32,
             None => 0,
