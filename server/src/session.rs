@@ -382,7 +382,7 @@ impl Reader {
         let flags = Options::read(meta.words).client_flags;
         let size = item_bytes(key.len(), u64::from(meta.value_bytes), flags);
         if size > u64::from(limits.item_max_bytes) {
-            self.swallow = meta.block_bytes();
+            self.swallow(meta.block_bytes());
             return (line_end, Intent::MetaTooLarge(meta));
         }
         let block = &input[line_end..];

@@ -1,6 +1,6 @@
 //! `cargo xtask clients`: do real clients, unchanged, get on with the real binary?
 //!
-//! Two Python libraries drive every command with random data, and `memccapable` of libmemcached checks the text
+//! Python libraries drive every command with random data, one of them by meta commands alone, and `memccapable` of libmemcached checks the text
 //! protocol its own way. Each client gets a server of its own, so that one cannot spoil the other's counters.
 
 use std::path::Path;
@@ -26,7 +26,7 @@ pub struct Options {
     /// `strata`, `memcached`, or a command line that starts a server; Strata when it is not given.
     #[arg(long)]
     server: Option<String>,
-    /// Only clients whose name contains this: pymemcache, pylibmc, memccapable.
+    /// Only clients whose name contains this: pymemcache, pylibmc, meta-memcache, memccapable.
     #[arg(long)]
     filter: Option<String>,
     /// The seed of the random data; every run prints its own.
@@ -104,6 +104,11 @@ const CLIENTS: &[Client] = &[
         name: "pylibmc",
         is_there: setup::has_python_clients,
         command: |workspace, port, seed| script(workspace, "pylibmc_client.py", port, seed),
+    },
+    Client {
+        name: "meta-memcache",
+        is_there: setup::has_python_clients,
+        command: |workspace, port, seed| script(workspace, "meta_memcache_client.py", port, seed),
     },
     Client {
         name: "memccapable",

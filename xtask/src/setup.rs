@@ -19,7 +19,11 @@ const PACKAGES: &[&str] = &[
     "python3-venv",
 ];
 /// The Python clients, from PyPI, at versions whose behaviour the scripts know.
-const PYTHON_CLIENTS: &[&str] = &["pymemcache==4.0.0", "pylibmc==1.6.3"];
+const PYTHON_CLIENTS: &[&str] = &[
+    "pymemcache==4.0.0",
+    "pylibmc==1.6.3",
+    "meta-memcache==4.3.0",
+];
 
 /// Installs what is missing.
 pub fn run(workspace: &Workspace) -> Result<()> {
@@ -77,9 +81,11 @@ fn install_python_clients(workspace: &Workspace) -> Result<()> {
     )
 }
 
-/// Whether both Python clients can be imported.
+/// Whether all Python clients can be imported.
 pub fn has_python_clients(workspace: &Workspace) -> bool {
-    quiet(Command::new(workspace.python()).args(["-c", "import pymemcache, pylibmc"]))
+    quiet(
+        Command::new(workspace.python()).args(["-c", "import pymemcache, pylibmc, meta_memcache"]),
+    )
 }
 
 fn is_installed(package: &str) -> bool {
