@@ -224,7 +224,7 @@ impl Worker {
                 self.command(now, conn, op, hash, key, &[], intake.noreply);
             }
             Intent::Meta(meta, value) => self.meta(now, conn, hash, meta, value),
-            Intent::MetaTooLarge(meta) => self.refuse_meta(now, conn, hash, meta.key),
+            Intent::MetaTooLarge(meta) => self.refuse_meta(now, conn, hash, meta.key()),
             Intent::Request(request) => self.request(now, conn, hash, request),
             Intent::Packet(request, value) => self.packet(now, conn, hash, request, value),
             Intent::PacketTooLarge(request) => {
@@ -477,7 +477,7 @@ fn key_of<'a>(intent: &'a Intent<'_>) -> Option<&'a [u8]> {
         Intent::Packet(request, _) | Intent::PacketTooLarge(request) => {
             request.command.has_key().then_some(request.key())
         }
-        Intent::Meta(meta, _) | Intent::MetaTooLarge(meta) => meta.key.plain(),
+        Intent::Meta(meta, _) | Intent::MetaTooLarge(meta) => meta.key().plain(),
         Intent::Taken(intake) | Intent::NoRoom(intake) => Some(&intake.bytes[..intake.key_bytes]),
         Intent::Request(
             Request::Delete { key, .. } | Request::Arith { key, .. } | Request::Touch { key, .. },
