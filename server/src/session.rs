@@ -143,17 +143,11 @@ impl Reader {
         }
     }
 
-    /// Whether a line, or a key of one, is what comes next.
-    #[inline(always)]
-    fn in_lines(&self) -> bool {
-        self.swallow == 0 && self.intake.is_none() && self.protocol == Protocol::Ascii
-    }
-
     /// The key of a retrieval at the front of `input`, if that is the next intent, and how many
     /// bytes it takes. None says nothing: then [`Reader::next`] knows more.
     #[inline(always)]
     pub fn next_get<'a>(&mut self, input: &'a [u8]) -> Option<(usize, GetKey<'a>)> {
-        if !self.in_lines() {
+        if !self.in_lines {
             return None;
         }
         self.parser.next_get(input)
@@ -167,7 +161,7 @@ impl Reader {
         input: &'a [u8],
         limits: &IntakeLimits,
     ) -> Option<(usize, Store<'a>, &'a [u8])> {
-        if !self.in_lines() {
+        if !self.in_lines {
             return None;
         }
         let (line_end, store) = self.parser.next_set(input)?;
@@ -378,11 +372,11 @@ impl Reader {
         }
         let value_bytes = meta.value_bytes as usize;
         let mut buffer = [0; KEY_MAX_BYTES];
-        let key = meta.key.bytes(&mut buffer);
+        let key = meta.key().bytes(&mut buffer);
         let flags = Options::read(meta.words).client_flags;
         let size = item_bytes(key.len(), u64::from(meta.value_bytes), flags);
         if size > u64::from(limits.item_max_bytes) {
-            self.swallow = meta.block_bytes();
+            self.swallow(meta.block_bytes());
             return (line_end, Intent::MetaTooLarge(meta));
         }
         let block = &input[line_end..];
@@ -408,7 +402,7 @@ impl Reader {
             unique: 0,
             noreply: false,
             packet: None,
-            meta: Some((meta.key.is_base64(), words.len() as u16)),
+            meta: Some((meta.key().is_base64(), words.len() as u16)),
             key_bytes: key.len(),
             bytes,
             missing: value_bytes + 2,
@@ -996,6 +990,17 @@ mod tests {
                     Intent::Store(store, value) => {
                         list.push(format!("store {:?} {} bytes", store.key, value.len()));
                     }
+                    Intent::Meta(meta, value) => {
+                        let key = meta.key().bytes(&mut [0; KEY_MAX_BYTES]).to_vec();
+                        let words = meta.words.text();
+                        list.push(format!("meta {key:?} {words:?} {} bytes", value.len()));
+                    }
+                    Intent::Taken(intake) if intake.meta.is_some() => {
+                        let (key, rest) = intake.bytes.split_at(intake.key_bytes);
+                        let words_bytes = intake.meta.expect("just seen").1;
+                        let (words, value) = rest.split_at(usize::from(words_bytes));
+                        list.push(format!("meta {key:?} {words:?} {} bytes", value.len()));
+                    }
                     Intent::Packet(request, value) => list.push(format!(
                         "packet {:?} {:?} {} {} {} with {} bytes",
                         request.head,
@@ -1038,7 +1043,16 @@ mod tests {
             input.extend_from_slice(format!("set k{value_bytes} 1 0 {value_bytes}\r\n").as_bytes());
             input.extend_from_slice(&vec![b'v'; value_bytes]);
             input.extend_from_slice(b"\r\nget a b\r\n");
+            let line = format!("ms bWV0YQ== {value_bytes} b T30 Oopaque\r\n");
+            input.extend_from_slice(line.as_bytes());
+            input.extend_from_slice(&vec![b'v'; value_bytes]);
+            input.extend_from_slice(b"\r\nmg bWV0YQ== b v\r\n");
         }
+        input.extend_from_slice(b"ms big 2000000 T0\r\n");
+        input.extend_from_slice(&vec![b'v'; 2_000_000]);
+        input.extend_from_slice(b"\r\nms bad 20000 q\r\n");
+        input.extend_from_slice(&vec![b'v'; 20_001]);
+        input.extend_from_slice(b"\nms bad 3 v v\r\nmn!\r\n");
         input.extend_from_slice(b"set big 0 0 2000000\r\n");
         input.extend_from_slice(&vec![b'v'; 2_000_000]);
         input.extend_from_slice(b"\r\nset bad 0 0 2\r\nxyz\r\nversion\r\n");
@@ -1047,6 +1061,7 @@ mod tests {
         input.extend_from_slice(b"\nversion\r\n");
         let whole = read(&input, input.len(), &LIMITS);
         assert!(whole.iter().any(|line| line.starts_with("TooLarge")));
+        assert!(whole.iter().any(|line| line.starts_with("MetaTooLarge")));
         for cut in [1, 7, 1000, 16384] {
             assert_eq!(read(&input, cut, &LIMITS), whole, "cut at {cut}");
         }

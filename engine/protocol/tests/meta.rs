@@ -37,7 +37,7 @@ fn refused(input: &[u8]) -> (ClientError, u64) {
 }
 
 fn key_of(meta: Meta<'_>) -> Vec<u8> {
-    meta.key.bytes(&mut [0; KEY_MAX_BYTES]).to_vec()
+    meta.key().bytes(&mut [0; KEY_MAX_BYTES]).to_vec()
 }
 
 #[test]
@@ -240,7 +240,7 @@ fn an_opaque_has_a_limit() {
 #[test]
 fn a_key_may_be_written_in_base64() {
     let found = meta(b"mg Zm8gbw== v b\r\n");
-    assert!(found.key.is_base64());
+    assert!(found.key().is_base64());
     assert_eq!(key_of(found), b"fo o");
     assert_eq!(key_of(meta(b"mg Zm8gbw== v\r\n")), b"Zm8gbw==");
     for command in ["mg Zm8 b", "ms Zm8 2 b", "md Zm8 b"] {

@@ -5,6 +5,7 @@ use crate::segment::arena::{Kind, Memory, NO_PAGE, Queue};
 use crate::segment::chains::Chains;
 use crate::shard::{Eviction, Shard};
 use crate::table::bucket::{self, SLOTS};
+use crate::table::{Place, ghosts::ghosts_in};
 
 macro_rules! ensure {
     ($condition:expr, $($message:tt)+) => {
@@ -140,7 +141,7 @@ impl<M: Memory> Shard<M> {
                 let header = Header::read(self.arena.bytes(), at);
                 if !header.has(item::DEAD) {
                     live_items += 1;
-                    live_bytes += header.size() as u32;
+                    live_bytes += self.arena.pages.padded(header.size()) as u32;
                     bytes += header.size() as u64;
                     self.audit_item(at, header, notes.max_deadline)?;
                     if header.has(item::LARGE) {
@@ -175,7 +176,7 @@ impl<M: Memory> Shard<M> {
                         );
                     }
                 }
-                at += header.size();
+                at += self.arena.pages.padded(header.size());
             }
             ensure!(
                 at == start + notes.used as usize,
@@ -244,12 +245,13 @@ impl<M: Memory> Shard<M> {
         );
         for index in self.table.buckets() {
             let bucket = bucket::view(self.arena.bytes(), index);
-            ghosts += (0..SLOTS)
-                .filter(|&slot| bucket::ghost(bucket, slot).is_some())
-                .count();
+            ghosts += ghosts_in(bucket);
             for slot in (0..SLOTS).filter(|&slot| bucket::tag(bucket, slot) != 0) {
                 entries += 1;
-                let location = bucket::location(bucket, slot);
+                let bucket_at = index;
+                let location = self
+                    .table
+                    .location_at(self.arena.bytes(), Place { bucket_at, slot });
                 locations.push(location);
                 let page = self.arena.page(self.arena.page_of(location));
                 ensure!(

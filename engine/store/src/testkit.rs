@@ -94,6 +94,8 @@ pub struct Rules {
     pub flushes: bool,
     /// The shard is given so many times its memory, and its limit is changed now and then; 1 for neither.
     pub grow_times: u32,
+    /// Items begin at multiples of `1 << granule_shift` bytes, as in a shard of more than 16 GiB.
+    pub granule_shift: u32,
 }
 
 impl Rules {
@@ -119,6 +121,7 @@ impl Rules {
             lasting_of_four: source.below(5)?,
             flushes: source.below(2)? == 0,
             grow_times: source.below(4)? + 1,
+            granule_shift: [0, 0, 1, 6][source.below(4)? as usize],
         })
     }
 }
@@ -381,7 +384,8 @@ impl Rig {
         };
         // Memory that is not zero at the start, as nothing promises that it is.
         let memory = vec![UNUSED; rules.memory_bytes * rules.grow_times as usize];
-        let shard = Shard::with_limit(memory, rules.memory_bytes, hasher.clone(), config)
+        let (limit, granule_shift) = (rules.memory_bytes, rules.granule_shift);
+        let shard = Shard::with_granule(memory, limit, hasher.clone(), config, granule_shift)
             .expect("the rules give enough memory");
         let usage = shard.usage();
         let mut unused = vec![false; usage.pages_total];

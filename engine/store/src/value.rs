@@ -314,7 +314,7 @@ mod tests {
 
     #[test]
     fn a_value_in_pages_reads_back() {
-        let mut arena = Arena::new(vec![0u8; 128 << 10], 128 << 10);
+        let mut arena = Arena::new(vec![0u8; 128 << 10], 128 << 10, 0);
         let pages: Vec<u32> = (0..3)
             .map(|_| arena.take(Kind::Extension).expect("free"))
             .collect();

@@ -512,6 +512,8 @@ fn what_is_fetched_outlives_a_scan_in_the_main_queue() {
     for i in 0..2000 {
         bench.set(&format!("hot{i}"), &[1; 40], at(10_000), 0);
         bench.get(&format!("hot{i}"), 0);
+        // Where all was fetched, some of it may go when the table takes a page meanwhile.
+        bench.set(&format!("cold{i}"), &[1; 40], at(10_000), 0);
     }
     // Ten times the memory passes by and nobody asks for them.
     for i in 0..150_000 {
@@ -557,10 +559,10 @@ fn a_key_that_comes_back_soon_is_known_and_one_that_comes_late_is_not() {
     let gone = |bench: &mut Bench, i: u32| bench.get(&format!("once{i}"), 0).is_none();
     // Nothing was fetched, so the first stored were the first dropped.
     let youngest = bench.counters().evictions as u32;
-    // Two keys of one tag in one pair of hash buckets are taken for each other.
+    // Two keys of one mark in one pair of hash buckets are taken for each other.
     let before = bench.counters().ghost_hits;
     assert!(
-        before < 50,
+        before < 150,
         "{before} of 50000 new keys were taken for known"
     );
     for i in youngest - 500..youngest {
@@ -580,7 +582,7 @@ fn a_key_that_comes_back_soon_is_known_and_one_that_comes_late_is_not() {
         .count();
     let unknown = (0..500).filter(|&i| !gone(&mut bench, i)).count();
     assert!(
-        known > 400 && unknown == 0,
+        known > 400 && unknown <= 5,
         "{known} known, {unknown} unknown are left"
     );
 }
@@ -921,12 +923,10 @@ fn no_row_of_the_table_stops_growing() {
             };
             assert_eq!(shard.set(key, item, Seconds(0)), SetOutcome::Stored);
             let usage = shard.usage();
-            // The table grows above a load of 109 in 128; some insertions may pass while it lacks a page.
+            // The table grows above a load of 131 in 144; some insertions may pass while it lacks a page.
             assert!(
-                usage.hash_entries * 128 <= usage.hash_buckets * 8 * 114,
-                "seed {seed}, item {i}: {} entries in {} buckets",
-                usage.hash_entries,
-                usage.hash_buckets
+                usage.table_load() <= 0.94,
+                "seed {seed}, item {i}: {usage:?}"
             );
         }
         shard.audit().expect("an audit");

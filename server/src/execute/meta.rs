@@ -255,7 +255,17 @@ impl Keeper {
                 Arithmetic::Incr
             },
             delta: options.delta,
-            compare: self.chosen(options.compare),
+            // Without uniques every item's is 0, and none the shard makes is this one.
+            compare: match options.compare {
+                0 => 0,
+                unique => {
+                    if self.cas {
+                        unique
+                    } else {
+                        u64::MAX
+                    }
+                }
+            },
             unique: self.chosen(options.unique),
             deadline: options
                 .has(b'T')

@@ -22,15 +22,15 @@ impl Worker {
     ) {
         let call = MetaCall {
             verb: meta.verb,
-            base64: meta.key.is_base64(),
+            base64: meta.key().is_base64(),
             words: meta.words,
             value,
         };
-        match meta.key.plain() {
+        match meta.key().plain() {
             Some(key) => self.meta_of(now, conn, hash, key, call),
             None => {
                 let mut buffer = [0; KEY_MAX_BYTES];
-                let key = meta.key.bytes(&mut buffer);
+                let key = meta.key().bytes(&mut buffer);
                 self.meta_of(now, conn, hash, key, call);
             }
         }
@@ -111,5 +111,5 @@ pub(super) fn decoded_hash(hasher: &KeyHasher, intent: &Intent<'_>) -> KeyHash {
         return KeyHash::default();
     };
     let mut buffer = [0; KEY_MAX_BYTES];
-    hasher.hash(meta.key.bytes(&mut buffer))
+    hasher.hash(meta.key().bytes(&mut buffer))
 }

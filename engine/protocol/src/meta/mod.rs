@@ -77,15 +77,30 @@ pub enum MetaVerb {
 pub struct Meta<'a> {
     /// Which meta command it is.
     pub verb: MetaVerb,
-    /// The key.
-    pub key: MetaKey<'a>,
+    /// Whether the key is in base64.
+    base64: bool,
+    /// The key as it stands in the line.
+    wire: &'a [u8],
     /// The flags; for `me` further words without a meaning.
     pub words: Words<'a>,
     /// Length of the value in bytes, at most [`VALUE_MAX_BYTES`]; 0 for all but `ms`.
     pub value_bytes: u32,
 }
 
-impl Meta<'_> {
+// Beside its value a request must not grow beyond a cache line.
+const _: () = assert!(size_of::<Meta<'_>>() <= 40);
+
+impl<'a> Meta<'a> {
+    /// The key.
+    #[inline]
+    #[must_use]
+    pub fn key(&self) -> MetaKey<'a> {
+        MetaKey {
+            wire: self.wire,
+            base64: self.base64,
+        }
+    }
+
     /// How many bytes of the input behind the line belong to it: the value of an `ms` and its line end.
     #[must_use]
     pub fn block_bytes(&self) -> u64 {
@@ -200,7 +215,8 @@ pub(crate) fn read(verb: MetaVerb, line: &[u8]) -> Line<'_> {
     match flags(verb, wire, words, before) {
         Ok(base64) => Request::Meta(Meta {
             verb,
-            key: MetaKey { wire, base64 },
+            base64,
+            wire,
             words,
             value_bytes,
         })

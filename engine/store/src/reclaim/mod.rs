@@ -28,7 +28,7 @@ mod queues;
 use crate::item::{self, Header};
 use crate::segment::arena::{Kind, Memory, NO_PAGE, Queue};
 use crate::shard::{Eviction, NoMemory, Reason, Shard, far_bytes, moved_size};
-use crate::table::{Entry, Table, bucket};
+use crate::table::{Entry, bucket};
 use crate::ttl::{GROUP_COUNT, Seconds};
 use policy::{Cutoff, Keep};
 
@@ -562,7 +562,7 @@ impl<M: Memory> Shard<M> {
                 };
                 items += 1;
             }
-            sweep.at += header.size();
+            sweep.at += self.arena.pages.padded(header.size());
         }
         for &item in &batch[..items] {
             if !self.sweep_item(&mut sweep, item, now) {
@@ -600,7 +600,9 @@ impl<M: Memory> Shard<M> {
     /// Drops or moves one item. `false` when it can be neither.
     fn sweep_item(&mut self, sweep: &mut Sweep, item: Swept, now: u32) -> bool {
         let at = item.at;
-        let place = Table::find_location_in(self.arena.bytes(), item.buckets, item.tag, at);
+        let place = self
+            .table
+            .find_location_in(self.arena.bytes(), item.buckets, item.tag, at);
         let place =
             place.unwrap_or_else(|| panic!("the item at {at} is not dead and not in the table"));
         let entry = Entry {

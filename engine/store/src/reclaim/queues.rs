@@ -71,7 +71,7 @@ impl<M: Memory> Shard<M> {
             return self.queue_of(entry.location);
         }
         // As long as it would have been remembered by a queue of ghosts as long as the main queue.
-        let age_max = u32::try_from(self.counters.items).unwrap_or(u32::MAX);
+        let age_max = self.counters.items;
         if self
             .table
             .take_ghost(self.arena.bytes_mut(), places, key.hash.tag(), age_max)

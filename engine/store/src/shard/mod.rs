@@ -27,7 +27,7 @@ use crate::counters::{Counters, Usage};
 use crate::item;
 use crate::key::{KEY_BYTES_MAX, KeyHasher};
 use crate::reclaim::Reclaim;
-use crate::segment::arena::{Arena, Kind, LOCATION_BITS, Memory, PAGE_BYTES_MIN};
+use crate::segment::arena::{Arena, Kind, Memory, PAGE_BYTES_MIN, granule_shift_for};
 use crate::segment::chains::Chains;
 use crate::table::{LINE_BYTES, Table};
 use crate::ttl::{Deadline, NEVER, TtlBuckets};
@@ -240,6 +240,18 @@ impl<M: Memory> Shard<M> {
         hasher: KeyHasher,
         config: ShardConfig,
     ) -> Result<Self, TooSmall> {
+        let granule_shift = granule_shift_for(memory.as_ref().len());
+        Self::with_granule(memory, limit_bytes, hasher, config, granule_shift)
+    }
+
+    /// As [`Shard::with_limit`], with the granule of larger memory.
+    pub(crate) fn with_granule(
+        memory: M,
+        limit_bytes: usize,
+        hasher: KeyHasher,
+        config: ShardConfig,
+        granule_shift: u32,
+    ) -> Result<Self, TooSmall> {
         assert!(
             (1024..=ITEM_MAX_BYTES).contains(&config.item_max_bytes),
             "the item limit of {} bytes is not between 1 KiB and 1 GiB",
@@ -253,7 +265,7 @@ impl<M: Memory> Shard<M> {
                 need_bytes,
             });
         }
-        let mut arena = Arena::new(memory, have_bytes);
+        let mut arena = Arena::new(memory, have_bytes, granule_shift);
         let table = Table::new(&mut arena);
         let ttl = TtlBuckets::new(arena.page_count());
         Ok(Self {
@@ -329,5 +341,4 @@ impl<M: Memory> Shard<M> {
     }
 }
 
-const _: () =
-    assert!(PAGE_BYTES_MIN > item::HEADER_BYTES + KEY_BYTES_MAX + 33 && LOCATION_BITS == 40);
+const _: () = assert!(PAGE_BYTES_MIN > item::HEADER_BYTES + KEY_BYTES_MAX + 33);

@@ -12,10 +12,6 @@ use crate::value::{Hit, ItemRef, Placement, Value};
 
 /// Up to this count the frequency of an item counts every fetch; above, one in `frequency`.
 const FREQUENCY_EXACT: u8 = 16;
-/// The frequency stops here.
-const FREQUENCY_MAX: u8 = 127;
-
-const _: () = assert!(FREQUENCY_MAX & bucket::GHOST == 0);
 
 /// A lookup under way: a key's hash, and where its hash buckets are. Of use to the shard that made it alone; the shard
 /// may change in between.
@@ -204,18 +200,13 @@ impl<M: Memory> Shard<M> {
             bucket::view(self.arena.bytes(), place.bucket_at),
             place.slot,
         );
-        if frequency >= FREQUENCY_MAX {
+        if frequency >= bucket::FREQUENCY_MAX {
             return;
         }
         if frequency >= FREQUENCY_EXACT && !self.one_in(u32::from(frequency)) {
             return;
         }
-        bucket::set_frequency(
-            self.arena.bytes_mut(),
-            place.bucket_at,
-            place.slot,
-            frequency + 1,
-        );
+        bucket::raise_frequency(self.arena.bytes_mut(), place.bucket_at, place.slot);
     }
 
     /// True with a chance of one in `count`.

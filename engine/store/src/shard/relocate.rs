@@ -6,7 +6,7 @@ use super::Shard;
 use super::deadline::delta_of;
 use crate::item::{self, Ext, Header};
 use crate::segment::arena::{Memory, Queue};
-use crate::table::{Place, bucket};
+use crate::table::Place;
 
 impl<M: Memory> Shard<M> {
     /// Writes an item again in another segment, perhaps with another deadline, and leads its entry there. The unique
@@ -66,7 +66,7 @@ impl<M: Memory> Shard<M> {
             header.rest_at(from)..from + header.size(),
             new_header.rest_at(to),
         );
-        bucket::set_location(memory, place.bucket_at, place.slot, to);
+        self.table.set_location(memory, place, to);
         Header {
             bits: header.bits | item::DEAD,
             ..header
@@ -139,12 +139,8 @@ mod tests {
             state: 0x03,
         };
         let location = |shard: &Shard<Vec<u8>>| {
-            let found = shard.table.find(
-                shard.arena.bytes(),
-                shard.table.pair(key.hash),
-                key.hash,
-                key.bytes,
-            );
+            let (memory, pair) = (shard.arena.bytes(), shard.table.pair(key.hash));
+            let found = shard.table.find(memory, pair, key.hash, key.bytes);
             found.expect("there").location
         };
         let at = location(&shard);

@@ -104,15 +104,16 @@ impl<M: Memory> Shard<M> {
     pub(crate) fn reserve(&mut self, page: u32, size: usize, deadline: u32) -> usize {
         let start = self.arena.start_of(page);
         let page_bytes = self.arena.page_bytes();
+        let padded = self.arena.pages.padded(size);
         let notes = self.arena.page_mut(page);
         let at = start + notes.used as usize;
-        notes.used += size as u32;
+        notes.used += padded as u32;
         assert!(
             notes.used as usize <= page_bytes,
             "segment {page} would hold {} of {page_bytes} bytes",
             notes.used
         );
-        notes.live_bytes += size as u32;
+        notes.live_bytes += padded as u32;
         notes.live_items += 1;
         notes.max_deadline = notes.max_deadline.max(deadline);
         at

@@ -9,7 +9,7 @@ use super::{ArithOutcome, Arithmetic, Eviction, NewItem, NoMemory, Reason, SetOu
 use crate::item::{self, Ext, Header, Large};
 use crate::key::{KEY_BYTES_MAX, Key};
 use crate::segment::arena::{Kind, Memory, NO_PAGE, Queue};
-use crate::table::{Entry, Pair, bucket};
+use crate::table::{Entry, Pair};
 use crate::ttl::Seconds;
 use crate::value::{self, Cut, Placement};
 
@@ -392,12 +392,8 @@ impl<M: Memory> Shard<M> {
     }
 
     fn replace_entry(&mut self, entry: Entry, location: usize) {
-        bucket::set_location(
-            self.arena.bytes_mut(),
-            entry.place.bucket_at,
-            entry.place.slot,
-            location,
-        );
+        self.table
+            .set_location(self.arena.bytes_mut(), entry.place, location);
         let old = Header::read(self.arena.bytes(), entry.location);
         self.kill(entry.location, old);
     }
