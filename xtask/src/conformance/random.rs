@@ -69,7 +69,11 @@ pub fn run(strata: &Target, memcached: &Memcached, plan: &Plan) -> Result<()> {
     while tally.commands < plan.commands && tally.differences.len() < DIFFERENCES_MAX {
         let mut dialogue = draw::dialogue(&mut rng, plan.dialect);
         tally.leave_out(&mut dialogue, memcached);
-        dialogue.split_before_counting();
+        if dialogue.has_foreign_unique() {
+            *tally.left_out.entry(explained::FOREIGN_UNIQUE).or_default() += 1;
+            continue;
+        }
+        dialogue.split();
         tally.dialogues += 1;
         tally.commands += dialogue.command_count() as u64;
         bar.set_position(tally.commands);

@@ -163,6 +163,21 @@ impl Command {
         }
     }
 
+    /// Whether it is a get that names a key that is too long.
+    fn gets_too_long(&self) -> bool {
+        let is_long = |word: &[u8]| word.len() > 250;
+        let context = Context {
+            stamp: Stamp(0),
+            uniques: &[],
+        };
+        matches!(self, Self::Line(_))
+            && self.begins_with(&[b"get", b"gat"])
+            && self
+                .bytes(&context)
+                .split(|&byte| byte == b' ')
+                .any(is_long)
+    }
+
     fn begins_with(&self, starts: &[&[u8]]) -> bool {
         let bytes = self.bytes(&Context {
             stamp: Stamp(0),
@@ -326,7 +341,7 @@ impl Packet {
 }
 
 /// What is sent on one connection before its replies are read.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Turn {
     /// Which connection.
     pub connection: usize,
@@ -348,34 +363,51 @@ pub struct Dialogue {
 }
 
 impl Dialogue {
-    /// Ends a turn where something is counted behind a get. Memcached pads a number in place with blanks only while no
-    /// answer that is still to be sent holds the item; one that is sent holds nothing.
-    pub fn split_before_counting(&mut self) {
+    /// Ends a turn where memcached's answer depends on whether those before it have been sent yet. It pads a number in
+    /// place with blanks only while no waiting answer holds the item, and a get of a key that is too long drops all
+    /// answers that wait.
+    pub fn split(&mut self) {
         let mut turns = Vec::with_capacity(self.turns.len());
         for turn in self.turns.drain(..) {
-            let Turn {
-                connection,
-                commands,
-                cut,
-            } = turn;
             let empty = || Turn {
-                connection,
                 commands: Vec::new(),
-                cut,
+                ..turn
             };
             let (mut part, mut is_held) = (empty(), false);
-            for command in commands {
-                if is_held && command.counts() {
+            for command in &turn.commands {
+                if (is_held && command.counts()) || command.gets_too_long() {
                     turns.push(std::mem::replace(&mut part, empty()));
                     is_held = false;
                 }
                 is_held |= command.gets();
-                part.commands.push(command);
+                part.commands.push(command.clone());
             }
             turns.push(part);
         }
         turns.retain(|turn| !turn.commands.is_empty());
         self.turns = turns;
+    }
+
+    /// Whether an `ms` with `I` names a unique and not all keys are one. Strata knows which uniques came before the
+    /// present item, not whose they were; memcached knows neither, and compares numbers.
+    pub fn has_foreign_unique(&self) -> bool {
+        let commands = || self.turns.iter().flat_map(|turn| &turn.commands);
+        let words = |command: &Command| match command {
+            Command::Line(line) => line.words.iter().map(|(_, word)| word.clone()).collect(),
+            Command::Packet(_) => Vec::new(),
+        };
+        let mut keys: Vec<Word> = commands().flat_map(words).collect();
+        keys.retain(|word| matches!(word, Word::Key(_) | Word::Base64(_)));
+        let is_one = keys.windows(2).all(|pair| pair[0] == pair[1]);
+        !is_one
+            && commands().any(|command| {
+                let words = words(command);
+                command.begins_with(&[b"ms "])
+                    && words.iter().any(|word| matches!(word, Word::Unique { .. }))
+                    && words
+                        .iter()
+                        .any(|word| matches!(word, Word::Text(text) if text.first() == Some(&b'I')))
+            })
     }
 
     /// How many commands it has.
@@ -488,7 +520,7 @@ mod tests {
             binary: false,
             odd: false,
         };
-        dialogue.split_before_counting();
+        dialogue.split();
         let counts: Vec<usize> = dialogue
             .turns
             .iter()

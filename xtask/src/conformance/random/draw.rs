@@ -189,7 +189,6 @@ impl Draw<'_> {
             "stats reset x",
             "stats nothing",
             "stats detail",
-            "stats detail off",
             "stats detail x",
             "stats cachedump",
             "stats cachedump 1",
@@ -446,6 +445,7 @@ impl Draw<'_> {
         ]))
     }
 
+    /// A value. None is nothing but blanks and line ends: memcached reads on behind such a one when it looks for a number.
     fn data(&mut self) -> Vec<u8> {
         let rng = &mut *self.rng;
         match rng.u32(..20) {
@@ -473,7 +473,7 @@ impl Draw<'_> {
             .as_bytes()
             .to_vec(),
             8..10 => Vec::new(),
-            10..12 => pick(rng, &["a\r\nb", "END\r\n", "\r\n", "\0", "get a\r\n"])
+            10..12 => pick(rng, &["a\r\nb", "END\r\n", "\r\nx", "\0", "get a\r\n"])
                 .as_bytes()
                 .to_vec(),
             12..13 => vec![b'y'; rng.usize(200..1500)],

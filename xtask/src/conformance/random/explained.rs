@@ -44,6 +44,10 @@ pub const EXPLAINED: &[Explained] = &[
     },
 ];
 
+/// Why a dialogue is not played.
+pub const FOREIGN_UNIQUE: &str =
+    "`ms` with `I` and a unique of another key: older and newer are told apart for one key only";
+
 /// Why a line is not asked of this memcached, if so.
 pub fn reason(line: &[u8], version: Version) -> Option<&'static str> {
     let line = line.split(|&byte| byte == b'\n').next().unwrap_or_default();
