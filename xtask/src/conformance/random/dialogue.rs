@@ -95,7 +95,7 @@ pub struct Line {
 }
 
 /// A packet of the binary protocol.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Packet {
     /// What is asked.
     pub opcode: u8,

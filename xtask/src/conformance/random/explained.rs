@@ -42,7 +42,37 @@ pub const EXPLAINED: &[Explained] = &[
                 && words.iter().any(|word| word.starts_with(b"N"))
         },
     },
+    Explained {
+        why: "how far a memory limit can move depends on how the memory is had, and a moved one evicts",
+        until: None,
+        is: |words| {
+            let megabytes = words.get(1).and_then(|word| number(word));
+            words[0] == b"cache_memlimit"
+                && megabytes.is_some_and(|megabytes| (8..=1_000_000_000).contains(&megabytes))
+        },
+    },
+    Explained {
+        why: "what `stats` says of a server, its items and its connections is its own",
+        until: None,
+        is: |words| {
+            let begins =
+                |name: &[u8], at: usize| words.get(at).is_some_and(|word| name.starts_with(word));
+            words[0] == b"stats"
+                && (words.len() == 1
+                    || (!begins(b"reset", 1)
+                        && (begins(b"settings", 1)
+                            || begins(b"conns", 1)
+                            || [&b"items"[..], b"slabs", b"sizes"].contains(&words[1])
+                            || (begins(b"detail", 1) && begins(b"dump", 2))
+                            || (begins(b"cachedump", 1)
+                                && words.get(2).and_then(|word| number(word)) < Some(64)))))
+        },
+    },
 ];
+
+fn number(word: &[u8]) -> Option<u64> {
+    std::str::from_utf8(word).ok()?.parse().ok()
+}
 
 /// Why a dialogue is not played.
 pub const FOREIGN_UNIQUE: &str =
@@ -77,6 +107,12 @@ mod tests {
         let version = [1, 6, 45];
         assert!(reason(b"delete k b c\r\n", version).is_some());
         assert!(reason(b"delete k 0\r\n", version).is_none());
+        assert!(reason(b"cache_memlimit 8\r\n", version).is_some());
+        assert!(reason(b"cache_memlimit 7\r\n", version).is_none());
+        assert!(reason(b"stats\r\n", version).is_some());
+        assert!(reason(b"stats c 1 1\r\n", version).is_some());
+        assert!(reason(b"stats c 64 1\r\n", version).is_none());
+        assert!(reason(b"stats reset\r\n", version).is_none());
         assert!(reason(b"\r\n", version).is_none());
         assert!(reason(b"mg aw== b N30 k\r\n", version).is_some());
         assert!(reason(b"mg aw== b k\r\n", version).is_none());

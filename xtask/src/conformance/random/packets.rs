@@ -46,25 +46,18 @@ const KINDS: [(&[u8], Extras, bool, bool); 9] = [
 
 /// Draws a packet about one of the first `keys` keys.
 pub fn draw(rng: &mut Rng, keys: usize) -> Packet {
-    let mut packet = if rng.u32(..50) == 0 {
-        let opcode = pick(
-            rng,
-            &[
-                0x08, 0x18, 0x07, 0x17, 0x1b, 0x20, 0x22, 0x25, 0x40, 0x60, 0xff,
-            ],
-        );
-        Packet {
-            opcode,
-            extras: Vec::new(),
-            key: None,
-            value: Vec::new(),
-            cas: None,
+    if rng.u32(..50) == 0 {
+        let opcodes = [
+            0x08, 0x18, 0x07, 0x17, 0x1b, 0x20, 0x22, 0x25, 0x40, 0x60, 0xff,
+        ];
+        // Without extras and key: of an opcode it does not know, memcached skips them twice.
+        return Packet {
+            opcode: pick(rng, &opcodes),
             opaque: rng.u32(..100),
-            lie: 0,
-        }
-    } else {
-        usual(rng, keys)
-    };
+            ..Packet::default()
+        };
+    }
+    let mut packet = usual(rng, keys);
     if rng.u32(..25) == 0 {
         match rng.u32(..5) {
             0 => packet.extras = vec![0; rng.usize(..24)],
