@@ -43,6 +43,22 @@ pub const EXPLAINED: &[Explained] = &[
         },
     },
     Explained {
+        why: "where an `ma` with `T` makes a number longer, memcached gives the time to the item it replaces",
+        until: None,
+        is: |words| {
+            let begins = |start: &[u8]| words.iter().skip(2).any(|word| word.starts_with(start));
+            words[0] == b"ma" && begins(b"T") && !(begins(b"MD") || begins(b"M-"))
+        },
+    },
+    Explained {
+        why: "a flush that is to come soon empties later dialogues, in another second of each server's clock",
+        until: None,
+        is: |words| {
+            let delay = words.get(1).and_then(|word| number(word));
+            words[0] == b"flush_all" && delay.is_some_and(|delay| (1..100_000).contains(&delay))
+        },
+    },
+    Explained {
         why: "how far a memory limit can move depends on how the memory is had, and a moved one evicts",
         until: None,
         is: |words| {
@@ -63,7 +79,8 @@ pub const EXPLAINED: &[Explained] = &[
                         && (begins(b"settings", 1)
                             || begins(b"conns", 1)
                             || [&b"items"[..], b"slabs", b"sizes"].contains(&words[1])
-                            || (begins(b"detail", 1) && begins(b"dump", 2))
+                            || (begins(b"detail", 1)
+                                && (begins(b"on", 2) || begins(b"off", 2) || begins(b"dump", 2)))
                             || (begins(b"cachedump", 1)
                                 && words.get(2).and_then(|word| number(word)) < Some(64)))))
         },
