@@ -21,10 +21,12 @@ use indicatif::{ProgressBar, ProgressStyle};
 pub use draw::Dialect;
 
 use super::target::Target;
-use crate::process::Memcached;
+use crate::process::{Memcached, Version};
 use dialogue::{Command, Context, Dialogue, Stamp};
 use duel::Duel;
 
+/// The memcached whose refusals Strata's are. Older ones refuse other lines, in other words, and know fewer flags.
+const SPOILED_SINCE: Version = [1, 6, 45];
 /// How many differences end a run.
 const DIFFERENCES_MAX: usize = 5;
 /// How often a difference must show again before it is believed.
@@ -61,13 +63,24 @@ pub fn run(strata: &Target, memcached: &Memcached, plan: &Plan) -> Result<()> {
         strata.start(&strata_flags)?,
         shared_uniques,
     );
+    let plain = memcached.version < SPOILED_SINCE;
+    if plain {
+        eprintln!(
+            "    classic lines that are in order, and packets: older versions answer the rest differently"
+        );
+        ensure!(
+            plan.dialect != Dialect::Meta,
+            "meta commands are not compared with memcached before {}",
+            SPOILED_SINCE.map(|number| number.to_string()).join(".")
+        );
+    }
     let mut rng = fastrand::Rng::with_seed(plan.seed);
     let bar = ProgressBar::new(plan.commands).with_style(ProgressStyle::with_template(
         "{wide_bar} {human_pos} of {human_len} commands, {per_sec}, {eta} left",
     )?);
     let mut tally = Tally::default();
     while tally.commands < plan.commands && tally.differences.len() < DIFFERENCES_MAX {
-        let mut dialogue = draw::dialogue(&mut rng, plan.dialect);
+        let mut dialogue = draw::dialogue(&mut rng, plan.dialect, plain);
         tally.leave_out(&mut dialogue, memcached);
         if dialogue.has_foreign_unique() {
             *tally.left_out.entry(explained::FOREIGN_UNIQUE).or_default() += 1;
@@ -88,7 +101,7 @@ pub fn run(strata: &Target, memcached: &Memcached, plan: &Plan) -> Result<()> {
             tally.fleeting.push(story);
             continue;
         }
-        let short = shrink::shrink(dialogue, |shorter| {
+        let short = shrink::shrink(dialogue, plain, |shorter| {
             is_asked(shorter, memcached) && matches!(duel.differs(shorter, false), Ok(Some(_)))
         });
         // The last word belongs to a play in which nothing is hurried.

@@ -7,6 +7,9 @@ use std::fmt::Write as _;
 
 /// Bytes of a stamp, which every key begins with. A multiple of three, so that keys in base64 begin alike too.
 pub const STAMP_BYTES: usize = 6;
+/// What is certainly not too long for a line. Longer data must stay data: read as a line, it costs the connection or not
+/// by how it was cut.
+const LINE_BYTES: usize = 1900;
 /// What stands for a unique before the server has shown one. Not one that a server gives.
 const UNKNOWN_UNIQUE: u64 = 3_000_000_000_000_000_007;
 
@@ -229,6 +232,9 @@ impl Line {
 
     fn simpler(&self) -> Vec<Self> {
         let mut all = Vec::new();
+        if self.data.len() > LINE_BYTES {
+            return self.with_shorter_data().into_iter().collect();
+        }
         let mut with = |change: &dyn Fn(&mut Self)| {
             let mut line = self.clone();
             change(&mut line);

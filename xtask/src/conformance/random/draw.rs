@@ -29,9 +29,11 @@ const CONNECTIONS: usize = 2;
 /// Longest key the protocol allows, without its stamp.
 const LONG_NAME_BYTES: usize = 250 - super::dialogue::STAMP_BYTES;
 
-/// Draws one dialogue.
-pub fn dialogue(rng: &mut Rng, dialect: Dialect) -> Dialogue {
+/// Draws one dialogue. A `plain` one has no line that is out of order and no meta command: those are what versions of
+/// memcached answer differently.
+pub fn dialogue(rng: &mut Rng, dialect: Dialect, plain: bool) -> Dialogue {
     let dialect = match dialect {
+        Dialect::All if plain => pick(rng, &[Dialect::Classic, Dialect::Classic, Dialect::Binary]),
         Dialect::All => pick(
             rng,
             &[
@@ -47,6 +49,7 @@ pub fn dialogue(rng: &mut Rng, dialect: Dialect) -> Dialogue {
     };
     let mut draw = Draw {
         rng,
+        plain,
         odd: false,
         keys: 0,
     };
@@ -68,6 +71,8 @@ pub fn pick<T: Copy>(rng: &mut Rng, all: &[T]) -> T {
 
 struct Draw<'a> {
     rng: &'a mut Rng,
+    /// Whether nothing odd is wanted.
+    plain: bool,
     /// Whether anything odd was drawn.
     odd: bool,
     /// How many keys the dialogue is about.
@@ -97,7 +102,7 @@ impl Draw<'_> {
             Dialect::All => self.rng.bool(),
         };
         let mut line = if is_meta { self.meta() } else { self.classic() };
-        if self.one_in(7) {
+        if !self.plain && self.one_in(7) {
             self.odd = true;
             for _ in 0..self.rng.usize(1..=2) {
                 self.spoil(&mut line);
@@ -148,6 +153,7 @@ impl Draw<'_> {
                 }
                 self.line(words)
             }
+            _ if self.plain => Line::of(vec![text(self.pick(&["version", "mn", "foo"]))]),
             _ => self.manage(),
         }
     }
@@ -583,7 +589,7 @@ mod tests {
             stamp: Stamp(0),
             uniques: &[],
         };
-        let dialogue = dialogue(&mut Rng::with_seed(seed), dialect);
+        let dialogue = dialogue(&mut Rng::with_seed(seed), dialect, false);
         let commands = dialogue.turns.iter().flat_map(|turn| &turn.commands);
         commands
             .flat_map(|command| command.bytes(&context))

@@ -182,6 +182,8 @@ fn fence(number: u32, dialogue: &Dialogue) -> (Vec<u8>, Vec<u8>) {
     }
     let mut text = Vec::new();
     if dialogue.odd {
+        // A line that lost its end ends here; one as long as both together would cost the connection.
+        text.extend_from_slice(b"\r\n");
         text.resize(PADDING_BYTES, b'z');
         text.extend_from_slice(b"\r\n");
     }

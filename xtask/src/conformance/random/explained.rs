@@ -51,6 +51,16 @@ pub const EXPLAINED: &[Explained] = &[
         },
     },
     Explained {
+        why: "a get of several keys of which one is too long does nothing; memcached has fetched and touched \
+              those before it",
+        until: None,
+        is: |words| {
+            (words[0].starts_with(b"get") || words[0].starts_with(b"gat"))
+                && words.len() > 2
+                && words.iter().any(|word| word.len() > 250)
+        },
+    },
+    Explained {
         why: "a flush that is to come soon empties later dialogues, in another second of each server's clock",
         until: None,
         is: |words| {

@@ -5,8 +5,12 @@ use super::dialogue::Dialogue;
 /// How often a dialogue is played again at most.
 const REPLAYS_MAX: usize = 1500;
 
-/// The shortest dialogue that greed finds. `differs` plays one.
-pub fn shrink(mut best: Dialogue, mut differs: impl FnMut(&Dialogue) -> bool) -> Dialogue {
+/// The shortest dialogue that greed finds. `differs` plays one. Where commands must stay `whole`, only their number shrinks.
+pub fn shrink(
+    mut best: Dialogue,
+    whole: bool,
+    mut differs: impl FnMut(&Dialogue) -> bool,
+) -> Dialogue {
     let mut replays = 0;
     let mut is_better = |candidate: &Dialogue| {
         replays += 1;
@@ -44,6 +48,9 @@ pub fn shrink(mut best: Dialogue, mut differs: impl FnMut(&Dialogue) -> bool) ->
             }
         }
         for turn in 0..best.turns.len() {
+            if whole {
+                break;
+            }
             for at in 0..best.turns[turn].commands.len() {
                 while let Some(candidate) = best.turns[turn].commands[at]
                     .simpler()
@@ -88,10 +95,10 @@ mod tests {
         let matters =
             |dialogue: &Dialogue| bytes(dialogue).windows(6).any(|part| part == b"touch ");
         let mut rng = fastrand::Rng::with_seed(1);
-        let long = std::iter::repeat_with(|| dialogue(&mut rng, Dialect::Classic))
+        let long = std::iter::repeat_with(|| dialogue(&mut rng, Dialect::Classic, false))
             .find(|dialogue| dialogue.command_count() > 20 && matters(dialogue))
             .expect("one of them touches");
-        let short = shrink(long, matters);
+        let short = shrink(long, false, matters);
         assert_eq!(short.command_count(), 1);
         assert!(bytes(&short).len() < 20, "{}", bytes(&short).escape_ascii());
     }
