@@ -148,8 +148,9 @@ impl Draw<'_> {
             87..89 => {
                 let mut words = vec![text("flush_all")];
                 if self.one_in(2) {
-                    let time = self.pick(&["0", "-1", "900000", "x", "4102444800", "", "00"]);
-                    words.push(text(time));
+                    let times = ["0", "-1", "x", "4102444800", "", "00"];
+                    let times = if self.plain { &times[..2] } else { &times[..] };
+                    words.push(text(self.pick(times)));
                 }
                 self.line(words)
             }
@@ -329,7 +330,16 @@ impl Draw<'_> {
                 value.into()
             }
             b'T' | b'N' => {
-                let value = self.pick(&["0", "0", "4000", "70000", "-1", "2592001", "4102444800"]);
+                let value = self.pick(&[
+                    "0",
+                    "0",
+                    "4000",
+                    "70000",
+                    "-1",
+                    "2592001",
+                    "2000000000",
+                    "4102444800",
+                ]);
                 value.into()
             }
             b'R' => self.pick(&["0", "30", "9000", "900000", "-1"]).into(),
@@ -382,7 +392,7 @@ impl Draw<'_> {
     }
 
     fn key(&mut self) -> Word {
-        if self.one_in(60) {
+        if !self.plain && self.one_in(60) {
             let extra = self.rng.usize(..=2);
             return Word::Key(vec![b'l'; LONG_NAME_BYTES - 1 + extra]);
         }
@@ -391,7 +401,7 @@ impl Draw<'_> {
     }
 
     fn unique(&mut self, lead: &[u8]) -> Word {
-        if self.one_in(12) {
+        if !self.plain && self.one_in(12) {
             let value = self.pick(&[
                 "0",
                 "1",
@@ -416,31 +426,26 @@ impl Draw<'_> {
             return text(self.pick(&["2592000", "2592001"]));
         }
         let near = ["0", "0", "0", "0", "1500", "-1", "-1500"];
-        let far = ["4102444800", "4294967296"];
-        let all = if self.one_in(5) { &far[..] } else { &near[..] };
+        let far = ["2000000000", "4102444800", "4294967296"];
+        let far = if self.plain { &far[..1] } else { &far[..] };
+        let all = if self.one_in(5) { far } else { &near[..] };
         text(self.pick(all))
     }
 
     fn flags(&mut self) -> &'static str {
-        self.pick(&[
-            "0",
-            "0",
-            "0",
-            "1",
-            "42",
-            "65536",
-            "4294967295",
-            "4294967296",
-            "-1",
-        ])
+        let edges = ["42", "65536", "4294967295", "4294967296", "-1"];
+        let edges = if self.plain { &edges[..3] } else { &edges[..] };
+        match self.rng.u32(..2) {
+            0 => "0",
+            _ => self.pick(edges),
+        }
     }
 
     fn number(&mut self) -> Word {
-        text(self.pick(&[
-            "0",
-            "1",
+        let edges = [
             "1",
             "5",
+            "0",
             "90",
             "1000",
             "18446744073709551615",
@@ -448,7 +453,9 @@ impl Draw<'_> {
             "-1",
             "x",
             "1 2",
-        ]))
+        ];
+        let edges = if self.plain { &edges[..6] } else { &edges[..] };
+        text(self.pick(edges))
     }
 
     /// A value. None is nothing but blanks and line ends: memcached reads on behind such a one when it looks for a number.

@@ -33,21 +33,22 @@ pub const EXPLAINED: &[Explained] = &[
     },
     Explained {
         why: "`k` answers a key in base64 if it was asked for so, memcached if the item was stored so, \
-              and an item that `N` made never was",
+              and an item that `N` made or that `ma` made longer never was",
         until: None,
         is: |words| {
             words[0].len() == 2
                 && words[0][0] == b'm'
                 && words.contains(&&b"b"[..])
-                && words.iter().any(|word| word.starts_with(b"N"))
+                && (words.iter().any(|word| word.starts_with(b"N"))
+                    || (words[0] == b"ma" && !counts_down(words)))
         },
     },
     Explained {
         why: "where an `ma` with `T` makes a number longer, memcached gives the time to the item it replaces",
         until: None,
         is: |words| {
-            let begins = |start: &[u8]| words.iter().skip(2).any(|word| word.starts_with(start));
-            words[0] == b"ma" && begins(b"T") && !(begins(b"MD") || begins(b"M-"))
+            let has_time = words.iter().skip(2).any(|word| word.starts_with(b"T"));
+            words[0] == b"ma" && has_time && !counts_down(words)
         },
     },
     Explained {
@@ -61,11 +62,11 @@ pub const EXPLAINED: &[Explained] = &[
         },
     },
     Explained {
-        why: "a flush that is to come soon empties later dialogues, in another second of each server's clock",
+        why: "a flush that is to come undoes the one before in memcached, whose items are back until it comes",
         until: None,
         is: |words| {
             let delay = words.get(1).and_then(|word| number(word));
-            words[0] == b"flush_all" && delay.is_some_and(|delay| (1..100_000).contains(&delay))
+            words[0] == b"flush_all" && delay.is_some_and(|delay| (1..1 << 31).contains(&delay))
         },
     },
     Explained {
@@ -96,6 +97,14 @@ pub const EXPLAINED: &[Explained] = &[
         },
     },
 ];
+
+/// Whether an `ma` makes a number smaller, which never makes it longer.
+fn counts_down(words: &[&[u8]]) -> bool {
+    words
+        .iter()
+        .skip(2)
+        .any(|word| word.starts_with(b"MD") || word.starts_with(b"M-"))
+}
 
 fn number(word: &[u8]) -> Option<u64> {
     std::str::from_utf8(word).ok()?.parse().ok()
