@@ -213,9 +213,15 @@ impl Line {
     /// Whether a unique at this word would be read as one. Elsewhere it would be a key, an exptime or a length, and not
     /// the same one for both servers.
     fn is_unique_at(&self, at: usize) -> bool {
+        let is_apart =
+            |before: &[u8]| !before.is_empty() && before.iter().all(|&byte| byte == b' ');
+        let is_one = |word: &Word| match word {
+            Word::Text(text) => !text.is_empty() && !text.contains(&b' '),
+            _ => true,
+        };
         let are_apart = self.words[1..]
             .iter()
-            .all(|(before, _)| !before.is_empty() && before.iter().all(|&byte| byte == b' '));
+            .all(|(before, word)| is_apart(before) && is_one(word));
         let is_first = self.words[0].0.is_empty();
         let Word::Text(command) = &self.words[0].1 else {
             return false;
