@@ -4,6 +4,8 @@
 //! memcached is the oracle for the transcripts, and the transcripts are the contract for Strata: a line that only one
 //! of the two satisfies is an error in the other or in the line. Each transcript is played to a fresh server, once
 //! as it stands and once cut into pieces, because where a request is cut must not matter.
+//!
+//! With `--random` the dialogues are drawn from a seed instead, and the memcached's answers are the contract: see [`random`].
 
 mod packet;
 mod pattern;
@@ -74,6 +76,17 @@ impl Default for Options {
             random: None,
             commands: RANDOM_COMMANDS,
             dialect: random::Dialect::All,
+        }
+    }
+}
+
+impl Options {
+    /// Random dialogues instead of the transcripts.
+    pub fn random(seed: u64, commands: u64) -> Self {
+        Self {
+            random: Some(seed),
+            commands,
+            ..Self::default()
         }
     }
 }

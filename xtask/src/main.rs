@@ -42,7 +42,7 @@ enum Command {
     Test(test::Options),
     /// Check the rules no compiler knows: arrows between crates, a pure engine, where unsafe may live.
     Tidy,
-    /// Play the transcripts to Strata and to a real memcached.
+    /// Play the transcripts, or dialogues drawn at random, to Strata and to a real memcached.
     Conformance(conformance::Options),
     /// Run real clients against the real binary.
     Clients(clients::Options),

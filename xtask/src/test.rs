@@ -13,6 +13,10 @@ use crate::tidy::{self, files::Files};
 use crate::workspace::{Workspace, find_program, run as run_command};
 use crate::{clients, conformance};
 
+/// The random dialogues of a run: long enough to meet most rules, short enough to wait for.
+const RANDOM_SEED: u64 = 1;
+const RANDOM_COMMANDS: u64 = 20_000;
+
 /// What to run, and how strictly.
 #[derive(Args)]
 pub struct Options {
@@ -51,6 +55,13 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     stages.run("loom", || loom(workspace));
     stages.run("conformance", || {
         conformance::run(workspace, &conformance::Options::default())
+    });
+    // The same dialogues in every run, so that what fails here is what the change did.
+    stages.run("random", || {
+        conformance::run(
+            workspace,
+            &conformance::Options::random(RANDOM_SEED, RANDOM_COMMANDS),
+        )
     });
     stages.run("clients", || {
         clients::run(workspace, &clients::Options::default())

@@ -161,7 +161,7 @@ impl Command {
             Self::Line(_) => self.begins_with(&[b"get", b"gat", b"mg"]),
             Self::Packet(packet) => matches!(
                 packet.opcode,
-                0x00 | 0x09 | 0x0c | 0x0d | 0x1d | 0x1e | 0x23 | 0x24
+                0x00 | 0x09 | 0x0c | 0x0d | 0x1c | 0x1d | 0x1e | 0x23 | 0x24
             ),
         }
     }
@@ -498,12 +498,12 @@ mod tests {
             ago: 0,
             more: 0,
         };
-        let words = |text: &str| text.split(' ').map(|word| Word::Text(word.into()));
         let context = Context {
             stamp: Stamp(0),
             uniques: &[5],
         };
-        let mut all: Vec<Word> = words("cas k 0 0 1").collect();
+        let words = "cas k 0 0 1".split(' ');
+        let mut all: Vec<Word> = words.map(|word| Word::Text(word.into())).collect();
         all.push(unique.clone());
         assert!(
             Command::Line(Line::of(all.clone()))

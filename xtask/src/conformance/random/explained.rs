@@ -84,16 +84,27 @@ pub const EXPLAINED: &[Explained] = &[
         is: |words| {
             let begins =
                 |name: &[u8], at: usize| words.get(at).is_some_and(|word| name.starts_with(word));
-            words[0] == b"stats"
-                && (words.len() == 1
-                    || (!begins(b"reset", 1)
-                        && (begins(b"settings", 1)
-                            || begins(b"conns", 1)
-                            || [&b"items"[..], b"slabs", b"sizes"].contains(&words[1])
-                            || (begins(b"detail", 1)
-                                && (begins(b"on", 2) || begins(b"off", 2) || begins(b"dump", 2)))
-                            || (begins(b"cachedump", 1)
-                                && words.get(2).and_then(|word| number(word)) < Some(64)))))
+            if words[0] != b"stats" {
+                return false;
+            }
+            // The first of these that begins with the word, as both servers look for it.
+            let subjects = [
+                &b"reset"[..],
+                b"detail",
+                b"settings",
+                b"cachedump",
+                b"conns",
+            ];
+            match subjects.into_iter().find(|subject| begins(subject, 1)) {
+                Some(b"reset") => false,
+                Some(b"detail") => begins(b"on", 2) || begins(b"off", 2) || begins(b"dump", 2),
+                Some(b"cachedump") => {
+                    let class = words.get(2).and_then(|word| number(word));
+                    words.len() > 3 && class.is_some_and(|class| class < 64)
+                }
+                Some(_) => true,
+                None => words.len() == 1 || [&b"items"[..], b"slabs", b"sizes"].contains(&words[1]),
+            }
         },
     },
 ];
@@ -148,6 +159,8 @@ mod tests {
         assert!(reason(b"stats\r\n", version).is_some());
         assert!(reason(b"stats c 1 1\r\n", version).is_some());
         assert!(reason(b"stats c 64 1\r\n", version).is_none());
+        assert!(reason(b"stats cachedump 1\r\n", version).is_none());
+        assert!(reason(b"stats co\r\n", version).is_some());
         assert!(reason(b"stats reset\r\n", version).is_none());
         assert!(reason(b"\r\n", version).is_none());
         assert!(reason(b"mg aw== b N30 k\r\n", version).is_some());
