@@ -70,6 +70,19 @@ pub const EXPLAINED: &[Explained] = &[
         },
     },
     Explained {
+        why: "`I` and a unique that no server gave: which uniques are older is each server's own",
+        until: None,
+        is: |words| {
+            let has_stale = words.iter().skip(3).any(|word| word.starts_with(b"I"));
+            let unique = words.iter().skip(3).find(|word| word.starts_with(b"C"));
+            words[0] == b"ms"
+                && has_stale
+                && unique
+                    .and_then(|word| number(&word[1..]))
+                    .is_some_and(|unique| (2..1_000_000_000_000_000).contains(&unique))
+        },
+    },
+    Explained {
         why: "how far a memory limit can move depends on how the memory is had, and a moved one evicts",
         until: None,
         is: |words| {
