@@ -162,7 +162,6 @@ mod tests {
         assert_eq!(share_after(400, (1000, 20), (1000, 100)), 4);
         // As many hits, and those of main to a tenth of the bytes.
         assert_eq!(share_after(400, (1000, 50), (100, 50)), 4);
-        assert_eq!(share_after(400, (1000, 100), (100, 10)), 9);
     }
 
     #[test]
