@@ -48,6 +48,7 @@ pub mod mailbox;
 pub mod memory;
 pub mod mesh;
 pub mod message;
+pub mod route;
 pub mod session;
 pub mod shared;
 pub mod stats;

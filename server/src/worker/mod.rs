@@ -34,8 +34,10 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 use crossbeam_channel::{Receiver, Sender};
 use strata_protocol::reply::{self, Sink};
-use strata_protocol::{ClientError, Request, ServerError, ShutdownMode, StatsSubject};
-use strata_store::{Key, KeyHash, KeyHasher, Shard};
+use strata_protocol::{
+    ClientError, GetKey, Request, ServerError, ShutdownMode, StatsSubject, Store,
+};
+use strata_store::{Key, KeyHash, KeyHasher, Probe, Shard};
 
 use crate::clock::Now;
 use crate::config::{
@@ -48,6 +50,7 @@ use crate::io::{ConnIndex, Event, Io};
 use crate::memory::Memory;
 use crate::mesh::{Peer, Peers};
 use crate::message::{Homecoming, Op, Ticket, Visit};
+use crate::route::Route;
 use crate::session::{Intake, IntakeLimits, Intent, Reader, Session, Stream, Tail};
 use crate::shared::Shared;
 use crate::stats::{self, Gather, Question, QueueMarks, Snapshot, WorkerFigures};
@@ -90,6 +93,7 @@ pub struct Worker {
     shared: Arc<Shared>,
     keeper: Keeper,
     hasher: KeyHasher,
+    route: Route,
     peers: Peers,
     asks: Receiver<Ask>,
     sessions: Vec<Session>,
@@ -184,6 +188,7 @@ impl Worker {
             index: parts.index,
             keeper: Keeper::new(parts.shard, cas),
             hasher: parts.hasher,
+            route: Route::new(parts.peers.len(), parts.shared.process.settings.shard_ports),
             peers: parts.peers,
             asks: parts.asks,
             shared: parts.shared,
