@@ -20,8 +20,8 @@ const WHOLE: u64 = 1 << 16;
 const SHARE_FIRST: u64 = WHOLE / 10;
 /// And at least: a twentieth.
 const SHARE_MIN: u64 = WHOLE / 20;
-/// And at most: four fifths.
-const SHARE_MAX: u64 = WHOLE / 5 * 4;
+/// And at most: nine tenths.
+const SHARE_MAX: u64 = WHOLE / 10 * 9;
 /// A ghost is young while no more items were dropped after it than one in so many that there are; as many make a step.
 const STEP_ONE_IN: u64 = 16;
 /// A step changes the share by one part in so many at most.
@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn memory_goes_where_a_byte_more_saves_more_misses() {
-        assert_eq!(share_after(400, (1000, 100), (1000, 20)), 79);
+        assert_eq!(share_after(400, (1000, 100), (1000, 20)), 89);
         assert_eq!(share_after(400, (1000, 20), (1000, 100)), 4);
         // As many hits, and those of main to a tenth of the bytes.
         assert_eq!(share_after(400, (1000, 50), (100, 50)), 4);
@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn a_queue_that_drops_nothing_gives_way() {
-        assert_eq!(share_after(400, (1000, 50), (0, 0)), 79);
+        assert_eq!(share_after(400, (1000, 50), (0, 0)), 89);
     }
 
     #[test]
