@@ -96,8 +96,8 @@ impl Balance {
     }
 
     /// A key has come back whose item was dropped from `queue`, `age` items ago of `items` that there are.
-    pub fn came_back(&mut self, queue: Queue, age: u32, items: u64) {
-        if u64::from(age) * STEP_ONE_IN < items {
+    pub fn came_back(&mut self, queue: Queue, age: u64, items: u64) {
+        if age * STEP_ONE_IN < items {
             self.seen(queue).hits += HIT;
         }
     }
@@ -179,7 +179,7 @@ mod tests {
         let mut balance = Balance::default();
         for _ in 0..100_000 {
             balance.drop_from(Queue::Small, 100, ITEMS);
-            balance.came_back(Queue::Small, (ITEMS / STEP_ONE_IN) as u32, ITEMS);
+            balance.came_back(Queue::Small, ITEMS / STEP_ONE_IN, ITEMS);
         }
         assert_eq!(balance.share, SHARE_FIRST);
     }
