@@ -8,8 +8,8 @@ use clap::Parser;
 use strata_store::Eviction;
 
 use crate::config::{
-    BACKLOG_DEFAULT, CONNS_MAX, EVICTION_DEFAULT, EVICTIONS, IoChoice, REQUESTS_PER_TICK_DEFAULT,
-    SHARD_MIN_MIB, Settings, WORKERS_MAX,
+    BACKLOG_DEFAULT, CONNS_MAX, EVICTION_DEFAULT, EVICTIONS, IoChoice, Protocol,
+    REQUESTS_PER_TICK_DEFAULT, SHARD_MIN_MIB, Settings, WORKERS_MAX,
 };
 
 /// memcached's port.
@@ -83,6 +83,10 @@ pub struct Args {
     /// Connections that may wait to be accepted
     #[arg(short = 'b', long = "listen-backlog", value_name = "NUM", default_value_t = BACKLOG_DEFAULT)]
     listen_backlog: i32,
+
+    /// What clients may speak; auto lets each connection's first byte decide
+    #[arg(short = 'B', long = "protocol", value_enum, value_name = "PROTOCOL", default_value_t = Protocol::Auto)]
+    protocol: Protocol,
 
     /// Of memcached's extended options, idle_timeout=SECONDS: close TCP connections that make no
     /// request for longer; 0 never does
@@ -334,6 +338,7 @@ impl Args {
             admin: self.admin,
             lock_memory: self.lock_memory,
             io: self.io,
+            protocol: self.protocol,
             shard_ports: self.shard_ports,
             stalled_worker: self.debug_stall,
         })
@@ -386,6 +391,7 @@ mod tests {
             ("-o idle_timeout=x", "idle_timeout=x"),
             ("-o modern", "-o modern"),
             ("-M --eviction s3fifo", "-M forbids"),
+            ("-B redis", "auto, ascii, binary"),
             ("--eviction lru", "merge, s3fifo, fifo, none"),
         ] {
             let error = settings(words).expect_err(words);
@@ -398,6 +404,19 @@ mod tests {
         assert_eq!(settings("").expect("valid").idle_timeout_s, 0);
         let settings = settings("-o idle_timeout=90").expect("valid");
         assert_eq!(settings.idle_timeout_s, 90);
+    }
+
+    #[test]
+    fn the_protocol_is_any_unless_told_otherwise() {
+        for (words, protocol) in [
+            ("", Protocol::Auto),
+            ("-B auto", Protocol::Auto),
+            ("-B ascii", Protocol::Ascii),
+            ("--protocol=binary", Protocol::Binary),
+        ] {
+            let settings = settings(words).expect(words);
+            assert_eq!(settings.protocol, protocol, "{words}");
+        }
     }
 
     #[test]

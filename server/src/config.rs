@@ -223,6 +223,8 @@ pub struct Settings {
     pub lock_memory: bool,
     /// Which back end carries the connections.
     pub io: IoChoice,
+    /// What clients may speak (`-B`).
+    pub protocol: Protocol,
     /// Whether each worker also listens on a port of its own (`--shard-ports`).
     pub shard_ports: bool,
     /// A worker that stands still for [`STALL_MS`] once a second, for tests.
@@ -238,6 +240,30 @@ pub enum IoChoice {
     Uring,
     /// epoll.
     Epoll,
+}
+
+/// What clients may speak (`-B`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Protocol {
+    /// Each connection's first byte decides.
+    #[default]
+    Auto,
+    /// The text protocol.
+    Ascii,
+    /// The binary protocol.
+    Binary,
+}
+
+impl Protocol {
+    /// As `stats settings` has it, which is memcached's.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Protocol::Auto => "auto-negotiate",
+            Protocol::Ascii => "ascii",
+            Protocol::Binary => "binary",
+        }
+    }
 }
 
 impl Settings {
@@ -273,6 +299,7 @@ impl Settings {
             admin: None,
             lock_memory: false,
             io: IoChoice::Auto,
+            protocol: Protocol::Auto,
             shard_ports: false,
             stalled_worker: None,
         }

@@ -222,6 +222,17 @@ impl<M: Memory> Shard<M> {
             deadline <= max_deadline,
             "item {at} dies at {deadline}, its segment at {max_deadline}"
         );
+        ensure!(
+            !header.has(item::CAS) || header.has(item::SEEN) && self.unique_of(at, header) != 0,
+            "item {at} has a unique of its own that nobody knows, or none"
+        );
+        let state = header
+            .ext(self.arena.bytes(), at)
+            .map_or(0, |ext| ext.state);
+        ensure!(
+            state & !(item::STALE | item::SENT) == 0,
+            "item {at} is in state {state:#x}"
+        );
         Ok(())
     }
 

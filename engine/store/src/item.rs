@@ -154,10 +154,16 @@ impl Header {
         self.far_at(at) + if self.has(FAR) { FAR_BYTES } else { 0 }
     }
 
-    /// Where the parts begin that never change when an item moves: ext, large, and the value.
+    /// Where the notes of the meta commands stand, or would, for an item at `at`.
+    #[inline(always)]
+    pub fn ext_at(self, at: usize) -> usize {
+        self.unique_at(at) + if self.has(CAS) { UNIQUE_BYTES } else { 0 }
+    }
+
+    /// Where the parts begin that never change when an item moves: large, and the value.
     #[inline(always)]
     pub fn rest_at(self, at: usize) -> usize {
-        self.unique_at(at) + if self.has(CAS) { UNIQUE_BYTES } else { 0 }
+        self.ext_at(at) + if self.has(EXT) { EXT_BYTES } else { 0 }
     }
 
     /// The client flags of the item at `at`.
@@ -171,10 +177,9 @@ impl Header {
     }
 
     /// What the meta commands have noted of the item at `at`, if they have.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no command notes anything yet"))]
     #[inline(always)]
     pub fn ext(self, memory: &[u8], at: usize) -> Option<Ext> {
-        let here = self.rest_at(at);
+        let here = self.ext_at(at);
         self.has(EXT).then(|| Ext {
             accessed: read_u32(memory, here),
             state: memory[here + 4],
@@ -182,11 +187,10 @@ impl Header {
     }
 
     /// Writes those notes into the item at `at`, which has room for them.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no command notes anything yet"))]
     #[inline(always)]
     pub fn set_ext(self, memory: &mut [u8], at: usize, ext: Ext) {
         debug_assert!(self.has(EXT));
-        let here = self.rest_at(at);
+        let here = self.ext_at(at);
         write_u32(memory, here, ext.accessed);
         memory[here + 4] = ext.state;
     }
@@ -216,11 +220,16 @@ impl Header {
 /// What the meta commands note of an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ext {
-    /// When it was last fetched, in seconds.
+    /// When it was last fetched, or else written, in seconds.
     pub accessed: u32,
-    /// Bits of its state.
+    /// Bits of its state: `STALE` and `SENT`.
     pub state: u8,
 }
+
+/// The item is out of date, and is handed out all the same until somebody has made it anew.
+pub(crate) const STALE: u8 = 0x01;
+/// Some client has been told to make the item anew.
+pub(crate) const SENT: u8 = 0x02;
 
 /// What an item says of its value when that does not fit beside it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -306,8 +315,9 @@ mod tests {
         };
         assert_eq!(header.far_at(100), 100 + 6 + 3 + 4);
         assert_eq!(header.unique_at(100), header.far_at(100));
-        assert_eq!(header.rest_at(100), header.unique_at(100) + 8);
-        assert_eq!(header.value_at(100), header.rest_at(100) + 5 + 12);
+        assert_eq!(header.ext_at(100), header.unique_at(100) + 8);
+        assert_eq!(header.rest_at(100), header.ext_at(100) + 5);
+        assert_eq!(header.value_at(100), header.rest_at(100) + 12);
         assert_eq!(header.size(), 6 + 3 + 4 + 8 + 5 + 12 + 32);
         let far = Header {
             bits: FAR,

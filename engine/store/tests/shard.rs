@@ -309,6 +309,23 @@ fn every_change_gives_a_new_unique_and_touch_does_not() {
 }
 
 #[test]
+fn asking_for_the_unique_alone_binds_it_and_is_no_fetch() {
+    let mut bench = Bench::roomy();
+    assert_eq!(bench.shard.unique(bench.key("n"), Seconds(0)), None);
+    bench.set("n", b"10", at(9), 0);
+    let unique = bench.shard.unique(bench.key("n"), Seconds(0));
+    // The number would fit in place, but somebody knows the unique.
+    bench.arith("n", Arithmetic::Incr, 1);
+    let changed = bench.shard.unique(bench.key("n"), Seconds(0));
+    assert!(changed.is_some() && changed != unique);
+    let key = bench.key("n");
+    let hit = bench.shard.get(key, Seconds(8), Unique::Wanted);
+    let hit = hit.expect("stored");
+    assert!(Some(hit.cas) == changed && hit.first_fetch);
+    assert_eq!(bench.shard.unique(bench.key("n"), Seconds(9)), None);
+}
+
+#[test]
 fn a_unique_survives_being_moved() {
     let mut bench = Bench::new(MIB, 10 << 10, Eviction::None);
     // One item in ten stays, so compaction moves it about.

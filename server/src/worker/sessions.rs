@@ -66,6 +66,7 @@ impl Worker {
             open: true,
             active_s: now.seconds.0,
             asked_s: now.seconds.0,
+            reader: Reader::speaking(self.shared.process.settings.protocol),
             fd: fd.as_raw_fd(),
             ..Session::default()
         };

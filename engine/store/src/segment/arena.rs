@@ -99,6 +99,9 @@ pub(crate) struct Page {
     pub prev: u32,
     /// When the segment was opened.
     pub opened_at: u32,
+    /// The last second in which an item was written here anew, and where the first of that second stands.
+    pub written_at: u32,
+    pub written_from: u32,
     /// How many loans pin it.
     pub loans: u32,
     /// Whose chain the segment is in.
@@ -121,6 +124,8 @@ impl Page {
         next: NO_PAGE,
         prev: NO_PAGE,
         opened_at: 0,
+        written_at: 0,
+        written_from: 0,
         loans: 0,
         ttl_bucket: 0,
         queue: Queue::Main,

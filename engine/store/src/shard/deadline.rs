@@ -13,7 +13,7 @@
 //! Always true: `max_deadline` of a segment is no earlier than the deadline of any item in it.
 
 use super::relocate::moved_size;
-use super::{Reason, Shard, TouchOutcome};
+use super::{Reason, Shard, TouchOutcome, Unique};
 use crate::item::{self, Header};
 use crate::key::Key;
 use crate::segment::arena::{Kind, Memory};
@@ -27,15 +27,29 @@ const BASE_LEAD_SECONDS: u32 = 1 << 15;
 const TOUCH_SLACK_SECONDS: u32 = 60;
 
 impl<M: Memory> Shard<M> {
-    /// Gives an item a new deadline. Its CAS unique stays.
+    /// Gives an item a new deadline. Its CAS unique stays. Counts as a fetch.
     pub fn touch(&mut self, key: Key<'_>, deadline: Deadline, now: Seconds) -> TouchOutcome {
-        let (deadline, now) = (deadline.raw(), now.0);
-        let Some((entry, header)) = self.lookup(key, now) else {
+        self.touch_as(key, deadline, now.0, item::FETCHED)
+    }
+
+    /// As `touch`; counts as a fetch if `fetched` is that bit.
+    pub(super) fn touch_as(
+        &mut self,
+        key: Key<'_>,
+        deadline: Deadline,
+        now: u32,
+        fetched: u8,
+    ) -> TouchOutcome {
+        let deadline = deadline.raw();
+        let Some((entry, mut header)) = self.lookup(key, now) else {
             return TouchOutcome::NotFound;
         };
         if deadline <= now {
             self.bury(entry, header, Reason::Command);
             return TouchOutcome::Touched;
+        }
+        if fetched != 0 {
+            self.mark(entry.location, &mut header, fetched, Unique::Unasked, now);
         }
         if self.touch_in_place(entry.location, header, deadline, now) {
             return TouchOutcome::Touched;
@@ -52,7 +66,13 @@ impl<M: Memory> Shard<M> {
         TouchOutcome::Touched
     }
 
-    fn touch_in_place(&mut self, location: usize, header: Header, deadline: u32, now: u32) -> bool {
+    pub(super) fn touch_in_place(
+        &mut self,
+        location: usize,
+        header: Header,
+        deadline: u32,
+        now: u32,
+    ) -> bool {
         let index = self.arena.page_of(location);
         let page = self.arena.page(index);
         // The open segment would take the item as a new one, so it may as well keep it.

@@ -8,6 +8,7 @@
 //! relocate  an item moves to another segment
 //! limit     how much memory is in use: it grows and shrinks
 //! remove    delete, flush, and how an item leaves
+//! meta      what the meta commands ask beyond that: stale items, winners, last access, uniques that clients choose
 //! ```
 //!
 //! Always true between two calls: every item not marked dead has one entry in the table and every entry leads to such
@@ -15,6 +16,7 @@
 
 mod deadline;
 mod limit;
+mod meta;
 mod read;
 mod relocate;
 mod remove;
@@ -32,6 +34,10 @@ use crate::ttl::{Deadline, NEVER, TtlBuckets};
 
 pub(crate) use deadline::far_bytes;
 pub use limit::LimitOutOfRange;
+pub use meta::{
+    CountOutcome, Counted, Counting, Fetch, Fetched, Inspected, Invalidation, InvalidationOutcome,
+    MetaSet, MetaSetOutcome, SetMode, Vivify,
+};
 pub use read::Probe;
 pub(crate) use relocate::moved_size;
 
@@ -200,6 +206,8 @@ pub struct Shard<M> {
     /// When a delayed flush comes due; `NEVER` when none is pending.
     flush_at: u32,
     random: u64,
+    /// Until when new items get a place to note when they were last fetched.
+    pub(crate) access_noted_until: u32,
     /// Bytes a prefetch of an item asks for: those of an average one.
     prefetch_bytes: usize,
 }
@@ -274,6 +282,7 @@ impl<M: Memory> Shard<M> {
             flush_epoch: 0,
             flush_at: NEVER,
             random: config.seed | 1,
+            access_noted_until: 0,
             prefetch_bytes: LINE_BYTES,
             arena,
         })

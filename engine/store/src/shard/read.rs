@@ -3,7 +3,7 @@
 //! Always true: an item met after its deadline or a flush is removed on the spot and never handed out.
 
 use super::{Reason, Shard, Unique};
-use crate::item::{self, Header};
+use crate::item::{self, Ext, Header};
 use crate::key::{Key, KeyHash};
 use crate::segment::arena::Memory;
 use crate::table::{Entry, Pair, Place, bucket};
@@ -71,17 +71,58 @@ impl<M: Memory> Shard<M> {
         let (entry, mut header, deadline) = self.fetch(pair, key, now.0)?;
         self.bump(entry.place);
         let first_fetch = !header.has(item::FETCHED);
-        let wanted = item::FETCHED
+        self.mark(entry.location, &mut header, item::FETCHED, unique, now.0);
+        Some(self.hit(entry.location, header, deadline, unique, first_fetch))
+    }
+
+    /// Notes in an item that it was fetched, if `fetched` is that bit, and that its unique has been told.
+    #[inline(always)]
+    pub(super) fn mark(
+        &mut self,
+        location: usize,
+        header: &mut Header,
+        fetched: u8,
+        unique: Unique,
+        now: u32,
+    ) {
+        let wanted = fetched
             | if unique == Unique::Wanted {
                 item::SEEN
             } else {
                 0
             };
-        if header.bits & wanted != wanted {
+        // An item without notes whose bits are set already, as most are, is only read.
+        if header.bits & (wanted | item::EXT) != wanted {
             header.bits |= wanted;
-            header.write_bits(self.arena.bytes_mut(), entry.location);
+            header.write_bits(self.arena.bytes_mut(), location);
+            if fetched != 0 {
+                self.note_access(location, *header, now);
+            }
         }
-        Some(self.hit(entry.location, header, deadline, unique, first_fetch))
+    }
+
+    /// Notes when an item was last fetched or its value counted up, if it has a place for that.
+    #[inline]
+    pub(super) fn note_access(&mut self, location: usize, header: Header, now: u32) {
+        if let Some(ext) = header.ext(self.arena.bytes(), location) {
+            let ext = Ext {
+                accessed: now,
+                ..ext
+            };
+            header.set_ext(self.arena.bytes_mut(), location, ext);
+        }
+    }
+
+    /// The CAS unique of a key as it is now, which counts as handed out; the item counts as fetched by nobody.
+    ///
+    /// For a command whose answer names the unique of what it wrote, or that must meet one.
+    pub fn unique(&mut self, key: Key<'_>, now: Seconds) -> Option<u64> {
+        let (entry, mut header) = self.lookup(key, now.0)?;
+        if !header.has(item::SEEN) {
+            header.bits |= item::SEEN;
+            header.write(self.arena.bytes_mut(), entry.location);
+        }
+        Some(self.unique_of(entry.location, header))
     }
 
     /// Gives the item a new deadline and looks it up. When it cannot be moved for lack of memory it keeps the old
@@ -96,7 +137,8 @@ impl<M: Memory> Shard<M> {
         if deadline.raw() <= now.0 {
             return self.get_last(key, now, unique);
         }
-        self.touch(key, deadline, now);
+        // The fetch is counted by the lookup, which tells whether it is the first.
+        self.touch_as(key, deadline, now.0, 0);
         self.get(key, now, unique)
     }
 
@@ -112,7 +154,7 @@ impl<M: Memory> Shard<M> {
     }
 
     #[inline(always)]
-    fn hit(
+    pub(super) fn hit(
         &self,
         location: usize,
         header: Header,
@@ -191,7 +233,12 @@ impl<M: Memory> Shard<M> {
 
     /// As `lookup`, for commands that fetch: tells the deadline too, and counts what made it miss.
     #[inline(always)]
-    fn fetch(&mut self, pair: Pair, key: Key<'_>, now: u32) -> Option<(Entry, Header, u32)> {
+    pub(super) fn fetch(
+        &mut self,
+        pair: Pair,
+        key: Key<'_>,
+        now: u32,
+    ) -> Option<(Entry, Header, u32)> {
         match self.find_visible(pair, key, now) {
             Ok(found) => Some(found),
             Err(reason) => {

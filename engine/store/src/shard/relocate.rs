@@ -4,7 +4,7 @@
 
 use super::Shard;
 use super::deadline::delta_of;
-use crate::item::{self, Header};
+use crate::item::{self, Ext, Header};
 use crate::segment::arena::{Memory, Queue};
 use crate::table::Place;
 
@@ -21,11 +21,30 @@ impl<M: Memory> Shard<M> {
         to_page: u32,
         deadline: u32,
     ) {
-        let unique = self.unique_of(from, header);
+        let unique =
+            (header.bits & (item::SEEN | item::CAS) != 0).then(|| self.unique_of(from, header));
+        let ext = header.ext(self.arena.bytes(), from);
+        self.relocate_as(place, from, header, to_page, deadline, unique, ext);
+    }
+
+    /// As `relocate`, with this unique and these notes instead of those it has; the caller has made room for
+    /// `moved_size_as` bytes.
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn relocate_as(
+        &mut self,
+        place: Place,
+        from: usize,
+        header: Header,
+        to_page: u32,
+        deadline: u32,
+        unique: Option<u64>,
+        ext: Option<Ext>,
+    ) -> usize {
         let delta = delta_of(self.arena.page(to_page).base, deadline);
         let far = delta.is_none();
         let new_header = Header {
-            bits: moved_bits(header) | if far { item::FAR } else { 0 },
+            bits: bits_as(header, unique.is_some(), ext.is_some())
+                | if far { item::FAR } else { 0 },
             delta: delta.unwrap_or(0),
             ..header
         };
@@ -37,8 +56,11 @@ impl<M: Memory> Shard<M> {
         if far {
             item::write_u32(memory, new_header.far_at(to), deadline);
         }
-        if new_header.has(item::CAS) {
+        if let Some(unique) = unique {
             item::write_u64(memory, new_header.unique_at(to), unique);
+        }
+        if let Some(ext) = ext {
+            new_header.set_ext(memory, to, ext);
         }
         memory.copy_within(
             header.rest_at(from)..from + header.size(),
@@ -56,20 +78,29 @@ impl<M: Memory> Shard<M> {
             self.chains.small_pages -= self.extensions_of(from, header);
         }
         self.forget(page, header.size());
+        to
     }
 }
 
-/// The bits of an item once it has moved: with its unique if somebody knows it. Whether its deadline is written out is
+/// The bits of an item once it has moved, with a unique and with notes or without. Whether its deadline is written out is
 /// for the new segment to say.
-fn moved_bits(header: Header) -> u8 {
-    let known = header.bits & (item::SEEN | item::CAS) != 0;
-    header.bits & !(item::FAR | item::CAS) | if known { item::CAS } else { 0 }
+fn bits_as(header: Header, unique: bool, ext: bool) -> u8 {
+    header.bits & !(item::FAR | item::CAS | item::EXT)
+        | if unique { item::CAS } else { 0 }
+        | if ext { item::EXT } else { 0 }
 }
 
-/// Bytes of an item once it has moved, without its deadline if that has to be written out.
+/// Bytes of an item once it has moved, with its unique if somebody knows it, and without its deadline if that has to be
+/// written out.
 pub(crate) fn moved_size(header: Header) -> usize {
+    let known = header.bits & (item::SEEN | item::CAS) != 0;
+    moved_size_as(header, known, header.has(item::EXT))
+}
+
+/// Bytes of an item once it has moved, with a unique and with notes or without.
+pub(super) fn moved_size_as(header: Header, unique: bool, ext: bool) -> usize {
     Header {
-        bits: moved_bits(header),
+        bits: bits_as(header, unique, ext),
         ..header
     }
     .size()
@@ -105,7 +136,7 @@ mod tests {
         // The first bytes of the value become the notes, so the item keeps its length.
         let ext = Ext {
             accessed: 0x1234_5678,
-            state: 0xa5,
+            state: 0x03,
         };
         let location = |shard: &Shard<Vec<u8>>| {
             let (memory, pair) = (shard.arena.bytes(), shard.table.pair(key.hash));
@@ -133,7 +164,10 @@ mod tests {
             let to = location(&shard);
             assert_ne!(from, to, "the item has moved");
             let header = Header::read(shard.arena.bytes(), to);
-            assert_eq!(header.ext(shard.arena.bytes(), to), Some(ext));
+            let noted = header
+                .ext(shard.arena.bytes(), to)
+                .expect("a place for notes");
+            assert_eq!((noted.accessed, noted.state), (1, ext.state));
             assert_eq!(cas(&mut shard), before);
             shard.audit().expect("an audit");
         }

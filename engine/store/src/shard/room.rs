@@ -87,6 +87,8 @@ impl<M: Memory> Shard<M> {
         notes.epoch = self.next_epoch;
         notes.base = base_for(deadline, now);
         notes.opened_at = now;
+        notes.written_at = now;
+        notes.written_from = 0;
         notes.ttl_bucket = ttl_bucket as u16;
         notes.queue = queue;
         self.next_epoch += 1;

@@ -66,7 +66,8 @@ const ROOMY: Rules = Rules {
 #[test]
 fn roomy_memory_forgets_nothing() {
     drive_each(ROOMY, 40_000, |rig| {
-        assert!(rig.hits() > 2_000, "{} hits", rig.hits())
+        assert!(rig.hits() > 2_000, "{} hits", rig.hits());
+        assert!(rig.won() > 200, "{} won", rig.won());
     });
 }
 
