@@ -69,7 +69,8 @@ fn garbage_costs_at_most_its_own_connection() {
                 let (opcode, extras) = (dice.below(0x26) as u8, [0, 4, 8, 20][dice.below(4)]);
                 packets.extend([0x80, opcode, 0, 1, extras, 0, 0, 0, 0, 0]);
                 packets.extend([dice.below(64) as u8, dice.below(256) as u8]);
-                packets.extend(dice.bytes(dice.below(300)));
+                let rest = dice.below(300);
+                packets.extend(dice.bytes(rest));
             }
             garbage.push(packets);
         }

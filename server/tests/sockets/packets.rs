@@ -12,7 +12,16 @@ const SET_QUIET: u8 = 0x11;
 
 fn packet(opcode: u8, cas: u64, extras: &[u8], key: &str, value: &[u8]) -> Vec<u8> {
     let body_bytes = (extras.len() + key.len() + value.len()) as u32;
-    let mut packet = vec![0x80, opcode, 0, key.len() as u8, extras.len() as u8, 0, 0, 0];
+    let mut packet = vec![
+        0x80,
+        opcode,
+        0,
+        key.len() as u8,
+        extras.len() as u8,
+        0,
+        0,
+        0,
+    ];
     packet.extend(body_bytes.to_be_bytes());
     packet.extend([b'o', b'p', b'a', opcode]);
     packet.extend(cas.to_be_bytes());
@@ -51,7 +60,10 @@ fn packets_of_every_size_come_back_and_lines_read_what_they_wrote() {
                 let (status, cas, body) = reply(&mut client, GET_KEY);
                 assert!(stored.is_none_or(|stored| stored == (0, cas, Vec::new())));
                 assert!(status == 0 && cas != 0);
-                assert!(body == [&[0; 4], key.as_bytes(), &value].concat(), "{io} {key}");
+                assert!(
+                    body == [&[0; 4], key.as_bytes(), &value].concat(),
+                    "{io} {key}"
+                );
                 assert_eq!(reply(&mut client, NOOP), (0, 0, Vec::new()));
             }
             for (at, len) in lens.into_iter().enumerate() {
@@ -79,7 +91,13 @@ fn a_unique_from_either_protocol_is_met_by_a_packet() {
             let line = other.line();
             let second = line.rsplit(' ').next().and_then(|word| word.parse().ok());
             other.expect(b"two\r\nEND\r\n");
-            client.send(&packet(SET, second.expect("a unique"), &[0; 8], &key, b"four"));
+            client.send(&packet(
+                SET,
+                second.expect("a unique"),
+                &[0; 8],
+                &key,
+                b"four",
+            ));
             assert_eq!(reply(&mut client, SET).0, 0);
         }
         server.finish();
