@@ -71,6 +71,7 @@ fn packets_of_every_size_come_back_and_lines_read_what_they_wrote() {
                 reader.ask(format!("get {key}\r\n").as_bytes(), &hit(&key, &value));
             }
         }
+        drop((client, reader));
         server.finish();
     }
 }
@@ -100,6 +101,7 @@ fn a_unique_from_either_protocol_is_met_by_a_packet() {
             ));
             assert_eq!(reply(&mut client, SET).0, 0);
         }
+        drop((client, other));
         server.finish();
     }
 }
