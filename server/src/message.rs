@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 
 use strata_protocol::binary::Head;
 use strata_protocol::reply::Sink;
-use strata_protocol::{ArithVerb, StoreVerb};
+use strata_protocol::{ArithVerb, MetaVerb, StoreVerb};
 use strata_store::{Deadline, KeyHash, Seconds};
 
 use crate::config::{INLINE_BYTES, SPILL_KEEP_BYTES};
@@ -93,6 +93,15 @@ pub enum Op {
         flags: u32,
         /// The deadline of what is stored or touched.
         deadline: Deadline,
+    },
+    /// A meta command. Its flags stand before the value.
+    Meta {
+        /// Which one.
+        verb: MetaVerb,
+        /// Whether the request had the key in base64.
+        base64: bool,
+        /// How many bytes the flags are.
+        words_bytes: u16,
     },
     /// A packet of the binary protocol whose value is not taken.
     RefusePacket {

@@ -254,6 +254,106 @@ impl Client {
         self.expected.extend_from_slice(text);
     }
 
+    /// Adds one random meta request, or a few that belong together, and the replies.
+    fn add_meta_request(&mut self, dice: &mut Dice, name: &str) {
+        let key = name.as_bytes().to_vec();
+        let base64 = dice.once_in(3);
+        // The key as it is written, the flag that says so, and the key as it is answered.
+        let (wire, b, told) = if base64 {
+            let wire = base64_of(&key);
+            (wire.clone(), " b", format!("{wire} b"))
+        } else {
+            (name.to_owned(), "", name.to_owned())
+        };
+        let quiet = dice.once_in(4);
+        let q = if quiet { " q" } else { "" };
+        let had = self.model.get(&key).cloned();
+        match dice.below(8) {
+            0..=2 => {
+                self.say(format!("mg {wire} k v f{b} s t Oab{q}\r\n").as_bytes());
+                match had {
+                    Some((flags, value)) => {
+                        let len = value.len();
+                        let head = format!("VA {len} k{told} f{flags} s{len} t-1 Oab\r\n");
+                        self.hear(head.as_bytes());
+                        self.hear(&value);
+                        self.hear(b"\r\n");
+                    }
+                    None if quiet => {}
+                    None => self.hear(format!("EN k{told} Oab\r\n").as_bytes()),
+                }
+            }
+            3..=4 => {
+                let modes = ["", " MS", " ME", " MR", " MA", " MP", " MA N0", " MP N0"];
+                let mode = modes[dice.below(modes.len())];
+                let value = Self::value(dice);
+                let flags = dice.below(3) as u32;
+                let len = value.len();
+                self.say(format!("ms {wire} {len}{mode}{b} s F{flags} k{q}\r\n").as_bytes());
+                self.say(&value);
+                self.say(b"\r\n");
+                let new = match (mode, had) {
+                    ("" | " MS", _) | (" ME", None) | (" MR", Some(_)) => Some((flags, value)),
+                    (" MA N0" | " MP N0", None) => Some((flags, value)),
+                    (" MA" | " MA N0", Some((flags, had))) => Some((flags, [had, value].concat())),
+                    (" MP" | " MP N0", Some((flags, had))) => Some((flags, [value, had].concat())),
+                    _ => None,
+                };
+                let fits = |flags: u32, value: &Vec<u8>| {
+                    strata_server::session::item_bytes(key.len(), value.len() as u64, flags)
+                        <= u64::from(ITEM_MAX_BYTES)
+                };
+                match new {
+                    Some((flags, value)) if fits(flags, &value) => {
+                        if !quiet {
+                            self.hear(format!("HD s{} k{told}\r\n", value.len()).as_bytes());
+                        }
+                        self.model.insert(key, (flags, value));
+                    }
+                    _ => self.hear(format!("NS s{len} k{told}\r\n").as_bytes()),
+                }
+            }
+            5 => {
+                self.say(format!("md {wire}{b} k{q}\r\n").as_bytes());
+                match self.model.remove(&key) {
+                    Some(_) if quiet => {}
+                    Some(_) => self.hear(format!("HD k{told}\r\n").as_bytes()),
+                    None => self.hear(format!("NF k{told}\r\n").as_bytes()),
+                }
+            }
+            6 => {
+                // A life in full: made by a miss, filled, out of date, made anew.
+                let value = Self::value(dice);
+                let len = value.len();
+                self.say(format!("md {wire}{b} q\r\nmn\r\n").as_bytes());
+                self.say(format!("mg {wire}{b} v N0\r\nmg {wire}{b} N0\r\n").as_bytes());
+                self.say(format!("ms {wire} {len}{b}\r\n").as_bytes());
+                self.say(&value);
+                self.say(format!("\r\nmd {wire}{b} I\r\nmg {wire}{b} v\r\n").as_bytes());
+                self.say(format!("mg {wire}{b}\r\nms {wire} 1{b}\r\n7\r\n").as_bytes());
+                self.say(format!("ma {wire}{b} v N0\r\n").as_bytes());
+                if had.is_none() {
+                    self.hear(b"NF\r\n");
+                }
+                self.hear(b"MN\r\nVA 0 W\r\n\r\nHD Z\r\nHD\r\nHD\r\n");
+                self.hear(format!("VA {len} X W\r\n").as_bytes());
+                self.hear(&value);
+                self.hear(b"\r\nHD Z X\r\nHD\r\nVA 1\r\n8\r\n");
+                self.model.insert(key, (0, b"8".to_vec()));
+            }
+            _ => {
+                let len = ITEM_MAX_BYTES as usize + dice.below(1000);
+                self.say(format!("ms {wire} {len} {b}{q}\r\n").as_bytes());
+                self.say(&vec![b'x'; len]);
+                self.say(b"\r\nms k 5 v v\r\n\r\nmn!\r\nmg k Tx\r\n");
+                self.model.remove(&key);
+                self.hear(b"SERVER_ERROR object too large for cache\r\n");
+                self.hear(b"CLIENT_ERROR duplicate flag\r\n");
+                self.hear(b"CLIENT_ERROR bad token in command line format\r\n");
+            }
+        }
+    }
+
     /// Adds one random request and its reply.
     fn add_request(&mut self, dice: &mut Dice) {
         if self.packets {
@@ -436,7 +536,8 @@ impl Client {
     fn add_line(&mut self, dice: &mut Dice) {
         let key = self.key(dice);
         let name = String::from_utf8(key.clone()).expect("plain");
-        match dice.below(17) {
+        match dice.below(23) {
+            17..=22 => self.add_meta_request(dice, &name),
             0..=3 => {
                 let verbs = ["set", "add", "replace", "append", "prepend"];
                 let verb = verbs[dice.below(verbs.len())];
@@ -561,6 +662,28 @@ impl Client {
             }
         }
     }
+}
+
+/// Written another way than the server writes it.
+fn base64_of(bytes: &[u8]) -> String {
+    let alphabet: Vec<char> = ('A'..='Z')
+        .chain('a'..='z')
+        .chain('0'..='9')
+        .chain(['+', '/'])
+        .collect();
+    let mut text = String::new();
+    for group in bytes.chunks(3) {
+        let bits: String = group.iter().map(|byte| format!("{byte:08b}")).collect();
+        let sixes: Vec<char> = bits.chars().collect();
+        for six in sixes.chunks(6) {
+            let digits: String = six.iter().chain([&'0'; 5]).take(6).collect();
+            text.push(alphabet[usize::from_str_radix(&digits, 2).expect("binary")]);
+        }
+    }
+    while !text.len().is_multiple_of(4) {
+        text.push('=');
+    }
+    text
 }
 
 struct Plan {

@@ -1,6 +1,6 @@
 //! `cargo xtask clients`: do real clients, unchanged, get on with the real binary?
 //!
-//! Three Python libraries drive every command with random data, one of them in both protocols, and `memccapable` of
+//! Python libraries drive every command with random data, one of them in both protocols and one by meta commands alone, and `memccapable` of
 //! libmemcached checks each protocol its own way. Each client gets a server of its own, so that one cannot spoil the other's counters.
 
 use std::path::Path;
@@ -26,7 +26,7 @@ pub struct Options {
     /// `strata`, `memcached`, or a command line that starts a server; Strata when it is not given.
     #[arg(long)]
     server: Option<String>,
-    /// Only clients whose name contains this: pymemcache, pylibmc, bmemcached, memccapable;
+    /// Only clients whose name contains this: pymemcache, pylibmc, bmemcached, meta-memcache, memccapable;
     /// those that speak the binary protocol have `binary` in it.
     #[arg(long)]
     filter: Option<String>,
@@ -105,6 +105,11 @@ const CLIENTS: &[Client] = &[
         name: "pylibmc",
         is_there: setup::has_python_clients,
         command: |workspace, port, seed| script(workspace, "pylibmc_client.py", port, seed),
+    },
+    Client {
+        name: "meta-memcache",
+        is_there: setup::has_python_clients,
+        command: |workspace, port, seed| script(workspace, "meta_memcache_client.py", port, seed),
     },
     Client {
         name: "pylibmc binary",

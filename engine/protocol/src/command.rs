@@ -4,6 +4,7 @@
 //! because the order decides which of two errors a client sees and whether `noreply` silences it.
 
 use crate::error::ClientError;
+use crate::meta::{self, MetaVerb};
 use crate::number::{c_exptime, c_flags, strict_i32, strict_u32, strict_u64};
 use crate::request::{
     ArithVerb, DetailSwitch, GetKind, Request, ShutdownMode, StatsSubject, Store, StoreVerb,
@@ -40,7 +41,7 @@ impl<'a> From<Request<'a>> for Line<'a> {
 }
 
 /// Malformed, and said so whatever the line's last word is.
-fn loud<'a>(error: ClientError) -> Line<'a> {
+pub(crate) fn loud<'a>(error: ClientError) -> Line<'a> {
     Line::Invalid {
         error: Some(error),
         skip: 0,
@@ -63,6 +64,11 @@ pub(crate) fn read(line: &[u8]) -> Line<'_> {
         .unwrap_or(line.len());
     match &line[..word_bytes] {
         b"get" => keys(GetKind::Get, line),
+        b"mg" => meta::read(MetaVerb::Get, line),
+        b"ms" => meta::read(MetaVerb::Set, line),
+        b"md" => meta::read(MetaVerb::Delete, line),
+        b"ma" => meta::read(MetaVerb::Arith, line),
+        b"me" => meta::read(MetaVerb::Debug, line),
         b"gets" => keys(GetKind::Gets, line),
         b"gat" => keys(GetKind::Gat, line),
         b"gats" => keys(GetKind::Gats, line),

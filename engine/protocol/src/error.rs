@@ -33,6 +33,28 @@ pub enum ClientError {
     CachedumpClass,
     /// `stats detail` without on, off or dump.
     DetailUsage,
+    /// More words than a meta line may have.
+    OptionsTooLong,
+    /// A flag stands twice in a meta line.
+    DuplicateFlag,
+    /// A flag that no meta command has.
+    InvalidFlag,
+    /// The number behind a meta flag is none.
+    BadToken,
+    /// The key of a meta command is not base64 although it should be.
+    KeyEncoding,
+    /// An opaque of more than 32 characters.
+    OpaqueTooLong,
+    /// The `J` of a meta command is not an unsigned 64-bit number.
+    BadInitial,
+    /// The `D` of a meta command is not an unsigned 64-bit number.
+    BadMetaDelta,
+    /// An `ms` in an unknown mode.
+    StoreMode,
+    /// An `ma` in an unknown mode.
+    ArithMode,
+    /// Anything wrong with the flags of an `ma`.
+    ArithFlag,
 }
 
 impl ClientError {
@@ -61,6 +83,17 @@ impl ClientError {
             ClientError::ShutdownMode => b"CLIENT_ERROR invalid shutdown mode\r\n",
             ClientError::CachedumpUsage => b"CLIENT_ERROR bad command line\r\n",
             ClientError::CachedumpClass => b"CLIENT_ERROR Illegal slab id\r\n",
+            ClientError::OptionsTooLong => b"CLIENT_ERROR options flags are too long\r\n",
+            ClientError::DuplicateFlag => b"CLIENT_ERROR duplicate flag\r\n",
+            ClientError::InvalidFlag => b"CLIENT_ERROR invalid flag\r\n",
+            ClientError::BadToken => b"CLIENT_ERROR bad token in command line format\r\n",
+            ClientError::KeyEncoding => b"CLIENT_ERROR error decoding key\r\n",
+            ClientError::OpaqueTooLong => b"CLIENT_ERROR opaque token too long\r\n",
+            ClientError::BadInitial => b"CLIENT_ERROR invalid numeric initial value\r\n",
+            ClientError::BadMetaDelta => b"CLIENT_ERROR invalid numeric delta value\r\n",
+            ClientError::StoreMode => b"CLIENT_ERROR invalid mode for ms M token\r\n",
+            ClientError::ArithMode => b"CLIENT_ERROR invalid mode for ma M token\r\n",
+            ClientError::ArithFlag => b"CLIENT_ERROR invalid or duplicate flag\r\n",
             ClientError::DetailUsage => b"CLIENT_ERROR usage: stats detail on|off|dump\r\n",
         }
     }

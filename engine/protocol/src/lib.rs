@@ -46,7 +46,11 @@
 //! flush_all [exptime] [noreply] verbosity level [noreply]               shutdown [graceful]
 //! cache_memlimit megabytes [noreply]
 //! stats [subject]               version               mn                quit
+//! mg|md|ma key flag*            me key [b word]
+//! ms key bytes flag*                                                    then bytes of data and \r\n
 //! ```
+//!
+//! The flags of the meta commands are explained in [`meta`]; `noreply` is no flag.
 //!
 //! Further words are ignored. `noreply` counts only as the last word, and there it also silences an unknown command and most malformed ones;
 //! it does not silence a line with too few words, a storage line whose `bytes` is not a length, a retrieval line, or `stats`.
@@ -83,6 +87,7 @@ pub mod client;
 mod command;
 mod error;
 mod expiry;
+pub mod meta;
 mod number;
 mod parser;
 pub mod reply;
@@ -92,6 +97,7 @@ mod token;
 
 pub use error::{ClientError, ServerError};
 pub use expiry::{Expiry, RELATIVE_MAX_SECONDS};
+pub use meta::{Meta, MetaVerb};
 pub use parser::{Parser, Step};
 pub use request::{
     ArithVerb, DetailSwitch, GetKey, GetKind, Request, ShutdownMode, StatsSubject, Store,

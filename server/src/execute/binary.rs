@@ -15,7 +15,7 @@ use strata_protocol::reply::{self as words, Sink};
 use strata_protocol::{ArithVerb, StoreVerb};
 use strata_store::{ArithOutcome, DeleteOutcome, Key, NewItem, SetOutcome};
 
-use super::{Keeper, Large, Outcome};
+use super::{Keeper, Outcome};
 use crate::clock::Now;
 use crate::config::LEND_MIN_BYTES;
 
@@ -125,19 +125,13 @@ impl Keeper {
             }
             return Outcome::Done;
         }
-        let large = Large {
-            item: hit.item,
-            flags: hit.flags,
-            value_bytes,
-            cas: Some(unique),
-            last: false,
-        };
+        let (item, flags) = (hit.item, hit.flags);
         // Nothing stands between a value and the next packet.
-        let Some(lent) = self.lend_out(&large, b"") else {
+        let Some(lent) = self.lend_out(item, value_bytes, b"") else {
             no_memory(out, head, Status::OutOfMemory.text());
             return Outcome::Done;
         };
-        reply::hit(out, head, unique, large.flags, named, value_bytes);
+        reply::hit(out, head, unique, flags, named, value_bytes);
         Outcome::Lent(lent)
     }
 

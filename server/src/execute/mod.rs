@@ -5,13 +5,16 @@
 //! as the client will see it.
 //!
 //! What a command does and what it counts stands here once, and ends with an outcome; the words for
-//! the outcome are here for the text protocol and in `binary` for the other.
+//! the outcome are here for the text protocol and in `binary` for the other. The meta commands ask and tell more than
+//! the others, and stand in `meta`.
 
 mod binary;
+mod meta;
 
 use std::io::IoSlice;
 
 use arrayvec::ArrayVec;
+use strata_protocol::meta::Words;
 use strata_protocol::reply::{self, Sink};
 use strata_protocol::{ArithVerb, ClientError, ServerError, StoreVerb};
 use strata_store::{
@@ -24,6 +27,8 @@ use crate::config::{LEND_MIN_BYTES, PARTS_MAX, PIECE_BYTES};
 use crate::memory::Memory;
 use crate::message::{Lent, Op};
 use crate::stats::Counters;
+
+pub use meta::MetaCall;
 
 /// A shard and what its worker keeps beside it.
 pub struct Keeper {
@@ -180,6 +185,20 @@ impl Keeper {
                     value,
                 };
                 return self.execute_packet(now, head, cas, key, item, out);
+            }
+            Op::Meta {
+                verb,
+                base64,
+                words_bytes,
+            } => {
+                let (words, value) = value.split_at(usize::from(words_bytes));
+                let call = MetaCall {
+                    verb,
+                    base64,
+                    words: Words::of_text(words),
+                    value,
+                };
+                return self.execute_meta(now, key, call, out);
             }
             Op::Flush { at } => {
                 self.shard.flush(at, seconds);
@@ -361,8 +380,8 @@ impl Keeper {
     /// by piece however slowly its client reads.
     #[cold]
     fn lend(&mut self, key: &[u8], large: Large, out: &mut impl Sink) -> Outcome {
-        let tail = value_tail(large.last);
-        let Some(lent) = self.lend_out(&large, tail) else {
+        let Some(lent) = self.lend_out(large.item, large.value_bytes, value_tail(large.last))
+        else {
             out.put(ServerError::OutOfMemoryReplying.wire());
             return reply_miss(large.last, out);
         };
@@ -372,10 +391,11 @@ impl Keeper {
 
     /// Begins a loan of a value that `tail` follows; none when too much of the store is already in
     /// the hands of slow readers.
-    fn lend_out(&mut self, large: &Large, tail: &'static [u8]) -> Option<Lent> {
-        let loan = self.shard.lend(large.item)?;
-        let entry = Some((loan, large.value_bytes as u32));
-        let number = match self.free.pop() {
+    fn lend_out(&mut self, item: ItemRef, value_bytes: usize, tail: &'static [u8]) -> Option<Lent> {
+        let loan = self.shard.lend(item)?;
+        let value_bytes = value_bytes as u32;
+        let entry = Some((loan, value_bytes));
+        let loan = match self.free.pop() {
             Some(number) => {
                 self.lent[number as usize] = entry;
                 number
@@ -386,8 +406,8 @@ impl Keeper {
             }
         };
         Some(Lent {
-            loan: number,
-            value_bytes: large.value_bytes as u32,
+            loan,
+            value_bytes,
             tail,
         })
     }

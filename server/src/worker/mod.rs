@@ -20,6 +20,7 @@
 //! credit. Then its socket is read until [`CARRY_PAUSE_BYTES`] wait, and after that TCP pushes
 //! back on that client alone.
 
+mod metas;
 mod overdue;
 mod packets;
 mod requests;
@@ -37,7 +38,7 @@ use crossbeam_channel::{Receiver, Sender};
 use strata_protocol::binary::{self, Head};
 use strata_protocol::reply::{self, Sink};
 use strata_protocol::{
-    ClientError, GetKey, Request, ServerError, ShutdownMode, StatsSubject, Store,
+    ClientError, GetKey, MetaVerb, Request, ServerError, ShutdownMode, StatsSubject, Store,
 };
 use strata_store::{Key, KeyHash, KeyHasher, Probe, Shard};
 

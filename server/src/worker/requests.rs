@@ -99,10 +99,15 @@ impl Worker {
                     Intent::Lost | Intent::Request(Request::Quit) => pause = Some(Pause::End),
                     intent => {
                         let key = key_of(&intent);
-                        if key.is_none() && ends_session(&intent) {
-                            pause = Some(Pause::End);
-                        }
-                        let hash = key.map_or(KeyHash::default(), |key| self.hasher.hash(key));
+                        let hash = match key {
+                            Some(key) => self.hasher.hash(key),
+                            None => {
+                                if ends_session(&intent) {
+                                    pause = Some(Pause::End);
+                                }
+                                metas::decoded_hash(&self.hasher, &intent)
+                            }
+                        };
                         let probe = key
                             .filter(|key| route.owner(hash, key) == index)
                             .map(|_| self.keeper.shard.prefetch_buckets(hash));
@@ -179,8 +184,9 @@ impl Worker {
         self.command(now, conn, op, hash, store.key, value, store.noreply);
     }
 
-    /// Carries out one planned intent.
-    #[inline]
+    /// Carries out one planned intent that has no way of its own, outside of the turn: there each
+    /// kind of intent more costs every request some moves.
+    #[inline(never)]
     fn perform(&mut self, now: &Now, conn: ConnIndex, intent: Intent<'_>, hash: KeyHash) {
         match intent {
             Intent::Get(get) => {
@@ -217,6 +223,8 @@ impl Worker {
                 };
                 self.command(now, conn, op, hash, key, &[], intake.noreply);
             }
+            Intent::Meta(meta, value) => self.meta(now, conn, hash, meta, value),
+            Intent::MetaTooLarge(meta) => self.refuse_meta(now, conn, hash, meta.key()),
             Intent::Request(request) => self.request(now, conn, hash, request),
             Intent::Packet(request, value) => self.packet(now, conn, hash, request, value),
             Intent::PacketTooLarge(request) => {
@@ -297,7 +305,7 @@ impl Worker {
                     self.answer(conn, text);
                 }
             }
-            Request::Quit | Request::Get(_) | Request::Store(_) => {
+            Request::Quit | Request::Get(_) | Request::Store(_) | Request::Meta(_) => {
                 panic!("{request:?} is planned elsewhere")
             }
         }
@@ -389,8 +397,15 @@ impl Worker {
         let keeper = &mut self.keeper;
         let replies = &mut self.sessions[conn as usize].replies;
         let outcome = replies.ready(|out| keeper.execute(now, op, key, value, quiet, out));
+        self.lend_if_asked(conn, outcome);
+    }
+
+    /// Has a session send the value that follows the reply just written, if one does.
+    #[inline]
+    pub(super) fn lend_if_asked(&mut self, conn: ConnIndex, outcome: Outcome) {
         if let Outcome::Lent(lent) = outcome {
-            replies.lend(Stream::new(self.index, lent));
+            let stream = Stream::new(self.index, lent);
+            self.sessions[conn as usize].replies.lend(stream);
         }
     }
 
@@ -409,23 +424,29 @@ impl Worker {
             unique,
             noreply,
             packet,
+            meta,
             key_bytes,
             bytes,
             ..
         } = intake;
         let deadline = now.deadline(exptime);
-        let op = match packet {
-            None => Op::Store {
-                verb,
-                flags,
-                deadline,
-                unique,
-            },
-            Some(head) => Op::Packet {
+        let op = match (packet, meta) {
+            (Some(head), _) => Op::Packet {
                 head,
                 cas: unique,
                 flags,
                 deadline,
+            },
+            (None, Some((base64, words_bytes))) => Op::Meta {
+                verb: MetaVerb::Set,
+                base64,
+                words_bytes,
+            },
+            (None, None) => Op::Store {
+                verb,
+                flags,
+                deadline,
+                unique,
             },
         };
         let owner = self.route.owner(hash, &bytes[..key_bytes]);
@@ -456,6 +477,7 @@ fn key_of<'a>(intent: &'a Intent<'_>) -> Option<&'a [u8]> {
         Intent::Packet(request, _) | Intent::PacketTooLarge(request) => {
             request.command.has_key().then_some(request.key())
         }
+        Intent::Meta(meta, _) | Intent::MetaTooLarge(meta) => meta.key().plain(),
         Intent::Taken(intake) | Intent::NoRoom(intake) => Some(&intake.bytes[..intake.key_bytes]),
         Intent::Request(
             Request::Delete { key, .. } | Request::Arith { key, .. } | Request::Touch { key, .. },
