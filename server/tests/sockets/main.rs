@@ -10,6 +10,7 @@ mod attack;
 mod client;
 mod idle;
 mod limit;
+mod packets;
 mod server;
 mod sharing;
 mod start_stop;
