@@ -433,6 +433,7 @@ impl<M: Memory> Shard<M> {
         Ok(())
     }
 
+    #[inline(always)]
     fn replace_entry(&mut self, entry: Entry, location: usize) {
         self.table
             .set_location(self.arena.bytes_mut(), entry.place, location);
