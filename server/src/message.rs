@@ -103,6 +103,13 @@ pub enum Op {
         /// How many bytes the flags are.
         words_bytes: u16,
     },
+    /// A packet of the binary protocol whose value is not taken.
+    RefusePacket {
+        /// What the reply repeats.
+        head: Head,
+        /// Whether the value is larger than an item may be; else memory for it was lacking.
+        too_large: bool,
+    },
     /// Forget everything written before a time.
     Flush {
         /// That time.

@@ -22,6 +22,7 @@ const PACKAGES: &[&str] = &[
 const PYTHON_CLIENTS: &[&str] = &[
     "pymemcache==4.0.0",
     "pylibmc==1.6.3",
+    "python-binary-memcached==0.33.0",
     "meta-memcache==4.3.0",
 ];
 
@@ -81,11 +82,10 @@ fn install_python_clients(workspace: &Workspace) -> Result<()> {
     )
 }
 
-/// Whether all Python clients can be imported.
+/// Whether the Python clients can all be imported.
 pub fn has_python_clients(workspace: &Workspace) -> bool {
-    quiet(
-        Command::new(workspace.python()).args(["-c", "import pymemcache, pylibmc, meta_memcache"]),
-    )
+    let imports = "import pymemcache, pylibmc, bmemcached, meta_memcache";
+    quiet(Command::new(workspace.python()).args(["-c", imports]))
 }
 
 fn is_installed(package: &str) -> bool {

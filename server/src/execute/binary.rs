@@ -26,6 +26,9 @@ const NUMBER_LINE_MAX_BYTES: usize = 22;
 /// item has it, so whoever asks for it meets nothing or another item, and never no condition.
 const GONE_UNIQUE: u64 = 1;
 
+/// What memcached says of an item that it has no memory for.
+const NO_ROOM_FOR_ITEM: &[u8] = b"Out of memory allocating item";
+
 impl Keeper {
     /// Does what a packet asks and writes the reply. `item` is what it brings, as far as it brings
     /// something; of an Increment or Decrement its value is the packet's extras.
@@ -72,7 +75,7 @@ impl Keeper {
         match status {
             Status::Success if quiet => {}
             Status::Success => reply::success(out, head, 0),
-            Status::OutOfMemory => no_memory(out, head, b"Out of memory allocating item"),
+            Status::OutOfMemory => no_memory(out, head, NO_ROOM_FOR_ITEM),
             _ => reply::refusal(out, head, status),
         }
         Outcome::Done
@@ -123,6 +126,7 @@ impl Keeper {
             return Outcome::Done;
         }
         let (item, flags) = (hit.item, hit.flags);
+        // Nothing stands between a value and the next packet.
         let Some(lent) = self.lend_out(item, value_bytes, b"") else {
             no_memory(out, head, Status::OutOfMemory.text());
             return Outcome::Done;
@@ -168,6 +172,26 @@ impl Keeper {
             (SetOutcome::NotStored, _) => Status::NotStored,
             (SetOutcome::TooLarge, _) => Status::TooLarge,
             (SetOutcome::NoMemory, _) => Status::OutOfMemory,
+        }
+    }
+
+    /// Answers a packet whose value was not taken.
+    pub(super) fn refuse_packet(
+        &mut self,
+        head: Head,
+        too_large: bool,
+        key: Key<'_>,
+        out: &mut impl Sink,
+    ) {
+        let command = Command::of(head.opcode).map(|(command, _)| command);
+        let Some(verb) = command.and_then(Command::store_verb) else {
+            panic!("opcode {:#x} brings no value", head.opcode);
+        };
+        self.refuse(key, verb, too_large);
+        if too_large {
+            reply::refusal(out, head, Status::TooLarge);
+        } else {
+            no_memory(out, head, NO_ROOM_FOR_ITEM);
         }
     }
 

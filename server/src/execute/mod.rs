@@ -162,17 +162,16 @@ impl Keeper {
                 ArithOutcome::NoMemory => ServerError::OutOfMemory.wire(),
             },
             Op::Refuse { verb, too_large } => {
-                // A failing set leaves no stale value behind; the other verbs leave what is there.
-                if verb == StoreVerb::Set {
-                    self.shard.unlink(key);
-                }
+                self.refuse(key, verb, too_large);
                 if too_large {
-                    self.counters.store_too_large += 1;
                     ServerError::TooLarge.wire()
                 } else {
-                    self.counters.store_no_memory += 1;
                     ServerError::OutOfMemoryStoring.wire()
                 }
+            }
+            Op::RefusePacket { head, too_large } => {
+                self.refuse_packet(head, too_large, key, out);
+                return Outcome::Done;
             }
             Op::Packet {
                 head,
@@ -312,6 +311,19 @@ impl Keeper {
         outcome
     }
 
+    /// Notes that a storage command's value was not taken.
+    fn refuse(&mut self, key: Key<'_>, verb: StoreVerb, too_large: bool) {
+        // A failing set leaves no stale value behind; the other verbs leave what is there.
+        if verb == StoreVerb::Set {
+            self.shard.unlink(key);
+        }
+        if too_large {
+            self.counters.store_too_large += 1;
+        } else {
+            self.counters.store_no_memory += 1;
+        }
+    }
+
     fn miss_number(&mut self, verb: ArithVerb) {
         match verb {
             ArithVerb::Incr => self.counters.incr_misses += 1,
@@ -377,7 +389,8 @@ impl Keeper {
         Outcome::Lent(lent)
     }
 
-    /// Begins a loan; none when too much of the store is already in the hands of slow readers.
+    /// Begins a loan of a value that `tail` follows; none when too much of the store is already in
+    /// the hands of slow readers.
     fn lend_out(&mut self, item: ItemRef, value_bytes: usize, tail: &'static [u8]) -> Option<Lent> {
         let loan = self.shard.lend(item)?;
         let value_bytes = value_bytes as u32;

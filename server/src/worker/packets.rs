@@ -70,8 +70,8 @@ impl Worker {
         self.write(conn, |out| reply::refusal(out, head, status));
     }
 
-    /// Answers a packet whose value is not taken. Its owner hears of it, because a failing Set
-    /// leaves no stale value behind.
+    /// Has the key's owner refuse a packet whose value is not taken: a failing Set leaves no stale
+    /// value behind.
     #[cold]
     pub(super) fn refuse_value(
         &mut self,
@@ -82,20 +82,8 @@ impl Worker {
         key: &[u8],
         too_large: bool,
     ) {
-        let command = Command::of(head.opcode).map(|(command, _)| command);
-        let Some(verb) = command.and_then(Command::store_verb) else {
-            panic!("opcode {:#x} brings no value", head.opcode);
-        };
-        let op = Op::Refuse { verb, too_large };
-        self.command(now, conn, op, hash, key, &[], true);
-        self.write(conn, |out| {
-            if too_large {
-                reply::refusal(out, head, Status::TooLarge);
-            } else {
-                let text = b"Out of memory allocating item";
-                reply::refusal_because(out, head, Status::OutOfMemory, text);
-            }
-        });
+        let op = Op::RefusePacket { head, too_large };
+        self.command(now, conn, op, hash, key, &[], false);
     }
 
     /// Statistics by their name, which is memcached's for this protocol: not all of those that the

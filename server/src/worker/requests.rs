@@ -184,8 +184,9 @@ impl Worker {
         self.command(now, conn, op, hash, store.key, value, store.noreply);
     }
 
-    /// Carries out one planned intent.
-    #[inline]
+    /// Carries out one planned intent that has no way of its own, outside of the turn: there each
+    /// kind of intent more costs every request some moves.
+    #[inline(never)]
     fn perform(&mut self, now: &Now, conn: ConnIndex, intent: Intent<'_>, hash: KeyHash) {
         match intent {
             Intent::Get(get) => {
@@ -202,16 +203,6 @@ impl Worker {
                 self.command(now, conn, op, hash, get.key, &[], false);
             }
             Intent::Store(store, value) => self.store(now, conn, hash, &store, value),
-            Intent::Meta(meta, value) => self.meta(now, conn, hash, meta, value),
-            intent => self.perform_rare(now, conn, intent, hash),
-        }
-    }
-
-    /// Carries out an intent that is not most of the traffic in lines, outside of the turn: there
-    /// each kind of intent more costs every request some moves.
-    #[inline(never)]
-    fn perform_rare(&mut self, now: &Now, conn: ConnIndex, intent: Intent<'_>, hash: KeyHash) {
-        match intent {
             Intent::Taken(intake) => self.store_taken(now, conn, hash, *intake),
             Intent::TooLarge(store) => {
                 let op = Op::Refuse {
@@ -232,6 +223,7 @@ impl Worker {
                 };
                 self.command(now, conn, op, hash, key, &[], intake.noreply);
             }
+            Intent::Meta(meta, value) => self.meta(now, conn, hash, meta, value),
             Intent::MetaTooLarge(meta) => self.refuse_meta(now, conn, hash, meta.key()),
             Intent::Request(request) => self.request(now, conn, hash, request),
             Intent::Packet(request, value) => self.packet(now, conn, hash, request, value),
@@ -240,9 +232,6 @@ impl Worker {
             }
             Intent::PacketRefused { head, status, .. } => self.refuse_packet(conn, head, status),
             Intent::Answer(text) => self.answer(conn, text),
-            Intent::Get(_) | Intent::Store(..) | Intent::Meta(..) => {
-                panic!("{intent:?} is performed elsewhere")
-            }
             Intent::More | Intent::Lost => {}
         }
     }
