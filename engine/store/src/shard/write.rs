@@ -115,31 +115,31 @@ impl<M: Memory> Shard<M> {
                 self.unlink(key);
                 return SetOutcome::Stored;
             }
-            let draft = Draft {
-                key,
-                queue: self.queue_for(key, pair),
-                flags: item.flags,
-                deadline,
-                value_len: item.value.len(),
-                bits: 0,
-                unique: 0,
-                ext: None,
-            };
+            let queue = self.queue_for(key, pair);
             // Told apart here, so that an item without notes is not asked for them at each turn.
-            let written = if now < self.access_noted_until {
-                self.write_noted(key, draft.queue, item, now)
+            if now < self.access_noted_until {
+                self.store_noted(key, pair, queue, item, now)
             } else {
-                self.write_in_line(&draft, now)
-            };
-            match written {
-                Ok(written) => {
-                    value::write(&mut self.arena, &written.placement, 0, item.value);
-                    match self.publish_in_line(key, pair, written.location) {
-                        Ok(()) => SetOutcome::Stored,
-                        Err(NoMemory) => SetOutcome::NoMemory,
+                let draft = Draft {
+                    key,
+                    queue,
+                    flags: item.flags,
+                    deadline,
+                    value_len: item.value.len(),
+                    bits: 0,
+                    unique: 0,
+                    ext: None,
+                };
+                match self.write_in_line(&draft, now) {
+                    Ok(written) => {
+                        value::write(&mut self.arena, &written.placement, 0, item.value);
+                        match self.publish_in_line(key, pair, written.location) {
+                            Ok(()) => SetOutcome::Stored,
+                            Err(NoMemory) => SetOutcome::NoMemory,
+                        }
                     }
+                    Err(NoMemory) => SetOutcome::NoMemory,
                 }
-                Err(NoMemory) => SetOutcome::NoMemory,
             }
         };
         if outcome == SetOutcome::NoMemory {
@@ -259,16 +259,17 @@ impl<M: Memory> Shard<M> {
         }
     }
 
-    /// Writes all of a new item but its value, with a place for notes.
+    /// Stores an item with a place for notes, whatever is there.
     #[cold]
     #[inline(never)]
-    fn write_noted(
+    fn store_noted(
         &mut self,
         key: Key<'_>,
+        pair: Pair,
         queue: Queue,
         item: NewItem<'_>,
         now: u32,
-    ) -> Result<Written, NoMemory> {
+    ) -> SetOutcome {
         let draft = Draft {
             key,
             queue,
@@ -279,7 +280,14 @@ impl<M: Memory> Shard<M> {
             unique: 0,
             ext: self.ext_of_new(now),
         };
-        self.write(&draft, now)
+        let Ok(written) = self.write(&draft, now) else {
+            return SetOutcome::NoMemory;
+        };
+        value::write(&mut self.arena, &written.placement, 0, item.value);
+        match self.publish(key, pair, written.location) {
+            Ok(()) => SetOutcome::Stored,
+            Err(NoMemory) => SetOutcome::NoMemory,
+        }
     }
 
     /// As `write_in_line`, for what is stored less often.
