@@ -29,9 +29,9 @@ pub struct Counters {
     pub get_flushed: u64,
     /// Items moved to another segment by merge or compaction.
     pub moved: u64,
-    /// Stores of a key that was dropped from the small queue and is still remembered; they go to the main queue.
+    /// Stores of a key that was dropped and is still remembered; they go to the main queue.
     pub ghost_hits: u64,
-    /// Items moved from the small queue to the main one because they were fetched. Part of `moved`.
+    /// Items moved from the small queue to the main one because they were fetched, or are very small. Part of `moved`.
     pub promotions: u64,
     /// Items kept in the main queue because they were fetched. Part of `moved`.
     pub reinsertions: u64,
