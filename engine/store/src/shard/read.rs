@@ -94,10 +94,17 @@ impl<M: Memory> Shard<M> {
         // An item without notes whose bits are set already, as most are, is only read.
         if header.bits & (wanted | item::EXT) != wanted {
             header.bits |= wanted;
-            header.write_bits(self.arena.bytes_mut(), location);
-            if fetched != 0 {
-                self.note_access(location, *header, now);
-            }
+            self.write_marks(location, *header, fetched, now);
+        }
+    }
+
+    // Apart, so that a fetch of an item that is only read keeps nothing in registers for it.
+    #[cold]
+    #[inline(never)]
+    fn write_marks(&mut self, location: usize, header: Header, fetched: u8, now: u32) {
+        header.write_bits(self.arena.bytes_mut(), location);
+        if fetched != 0 {
+            self.note_access(location, header, now);
         }
     }
 
