@@ -136,6 +136,22 @@ pub const MEMORY_STEP_BYTES: usize = 256 << 10;
 /// Until then it costs addresses.
 pub const MEMORY_ROOM_TIMES: usize = 16;
 
+/// What a watcher may be late with before it loses lines, unless `-o watcher_logbuf_size` says
+/// otherwise; memcached's.
+pub const WATCHER_LOG_BYTES_DEFAULT: usize = 256 << 10;
+
+/// Log lines of one worker in one tick, unless `-o worker_logbuf_size` says otherwise; memcached's.
+pub const WORKER_LOG_BYTES_DEFAULT: usize = 64 << 10;
+
+/// Between a key's prefix and the rest, unless `-D` says otherwise; memcached's.
+pub const PREFIX_DELIMITER_DEFAULT: u8 = b':';
+
+/// Size of a file of names and passwords at most.
+pub const USERS_FILE_MAX_BYTES: u64 = 1 << 20;
+
+/// The line of a name and password at most; memcached's.
+pub const USER_LINE_MAX_BYTES: usize = 256;
+
 /// Questions from the control plane that wait for one worker.
 pub const ASKS_MAX: usize = 16;
 
@@ -215,6 +231,26 @@ pub struct Settings {
     pub flush: bool,
     /// Whether `shutdown` is allowed (`-A`).
     pub shutdown: bool,
+    /// Whether items may be listed (`-X` turns it off).
+    pub dump: bool,
+    /// Whether `watch` is allowed (`-W` turns it off).
+    pub watch: bool,
+    /// What one watcher may be late with (`-o watcher_logbuf_size=`).
+    pub watcher_log_bytes: usize,
+    /// Log lines of one worker in one tick (`-o worker_logbuf_size=`).
+    pub worker_log_bytes: usize,
+    /// Whether `stats sizes` counts (`-o track_sizes`).
+    pub track_sizes: bool,
+    /// Names and passwords that clients are asked for (`-Y`).
+    pub auth_file: Option<PathBuf>,
+    /// What ends a key's prefix (`-D`).
+    pub prefix_delimiter: u8,
+    /// Whether commands are counted by prefix from the start (`-D`).
+    pub count_prefixes: bool,
+    /// Whether `debugtime` moves the clock, for tests.
+    pub debug_clock: bool,
+    /// Options that were given and have no effect.
+    pub unheeded: Vec<String>,
     /// How much is said on standard error (`-v`).
     pub verbosity: u8,
     /// Address of the admin endpoint, if any (`--admin`).
@@ -269,6 +305,16 @@ impl Settings {
             cas: true,
             flush: true,
             shutdown: false,
+            dump: true,
+            watch: true,
+            watcher_log_bytes: WATCHER_LOG_BYTES_DEFAULT,
+            worker_log_bytes: WORKER_LOG_BYTES_DEFAULT,
+            track_sizes: false,
+            auth_file: None,
+            prefix_delimiter: PREFIX_DELIMITER_DEFAULT,
+            count_prefixes: false,
+            debug_clock: false,
+            unheeded: Vec::new(),
             verbosity: 0,
             admin: None,
             lock_memory: false,

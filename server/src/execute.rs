@@ -198,6 +198,7 @@ impl Keeper {
                 self.drop_loan(loan);
                 return Outcome::Done;
             }
+            Op::Attend => return Outcome::Done,
             Op::Get { .. }
             | Op::Store { .. }
             | Op::MemoryLimit

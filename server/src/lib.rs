@@ -52,4 +52,5 @@ pub mod session;
 pub mod shared;
 pub mod stats;
 mod sync;
+pub mod users;
 pub mod worker;

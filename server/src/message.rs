@@ -87,6 +87,8 @@ pub enum Op {
     MemoryLimit,
     /// Report counters.
     Snapshot,
+    /// Nothing but an answer: whoever gives it has begun a tick after it was asked.
+    Attend,
     /// List the open connections.
     Connections,
     /// Set the counters to zero.

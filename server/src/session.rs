@@ -19,6 +19,7 @@
 use std::collections::VecDeque;
 use std::os::fd::RawFd;
 
+use strata_protocol::auth::Door;
 use strata_protocol::reply::Sink;
 use strata_protocol::{
     ClientError, GetKey, Parser, Request, Step, Store, StoreVerb, block_ends_well,
@@ -596,6 +597,16 @@ impl Replies {
     }
 }
 
+/// What a connection is for.
+#[derive(Debug, Default)]
+pub enum Role {
+    /// Requests and replies.
+    #[default]
+    Client,
+    /// It has not said yet who it is, and a password is asked for.
+    Stranger(Door),
+}
+
 /// One client connection.
 #[derive(Debug, Default)]
 pub struct Session {
@@ -637,6 +648,8 @@ pub struct Session {
     pub asked_s: u32,
     /// The number of its large value that is in the worker's list of those.
     pub listed_intake: Option<u32>,
+    /// What it is for.
+    pub role: Role,
     /// The number of its descriptor, which names it in `stats conns`.
     pub fd: RawFd,
 }

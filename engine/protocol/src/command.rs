@@ -4,6 +4,7 @@
 //! because the order decides which of two errors a client sees and whether `noreply` silences it.
 
 use crate::error::ClientError;
+use crate::manage;
 use crate::number::{c_exptime, c_flags, strict_i32, strict_u32, strict_u64};
 use crate::request::{
     ArithVerb, DetailSwitch, GetKind, Request, ShutdownMode, StatsSubject, Store, StoreVerb,
@@ -40,7 +41,7 @@ impl<'a> From<Request<'a>> for Line<'a> {
 }
 
 /// Malformed, and said so whatever the line's last word is.
-fn loud<'a>(error: ClientError) -> Line<'a> {
+pub(crate) fn loud<'a>(error: ClientError) -> Line<'a> {
     Line::Invalid {
         error: Some(error),
         skip: 0,
@@ -48,7 +49,7 @@ fn loud<'a>(error: ClientError) -> Line<'a> {
 }
 
 /// Malformed, and silent if the line ends with `noreply`.
-fn refuse<'a>(error: ClientError, noreply: bool) -> Line<'a> {
+pub(crate) fn refuse<'a>(error: ClientError, noreply: bool) -> Line<'a> {
     Line::Invalid {
         error: if noreply { None } else { Some(error) },
         skip: 0,
@@ -79,13 +80,14 @@ pub(crate) fn read(line: &[u8]) -> Line<'_> {
         b"stats" => stats(line),
         b"version" => Request::Version.into(),
         b"quit" => Request::Quit.into(),
+        b"watch" => manage::watch(line),
         b"mn" => Request::Nop.into(),
-        _ => manage(line),
+        _ => any(line),
     }
 }
 
 /// Commands that memcached looks up by the first word instead of by what stands before the first space, so that spaces before them do no harm; and everything unknown.
-fn manage(line: &[u8]) -> Line<'_> {
+fn any(line: &[u8]) -> Line<'_> {
     let tokens = Tokens::split(line);
     let noreply = tokens.noreply();
     match tokens.get(0) {
@@ -101,6 +103,11 @@ fn manage(line: &[u8]) -> Line<'_> {
             Some(megabytes) => Request::MemoryLimit { megabytes, noreply }.into(),
         },
         Some(b"shutdown") => shutdown(&tokens, noreply),
+        Some(b"lru_crawler") => manage::lru_crawler(&tokens, noreply),
+        Some(b"slabs") => manage::slabs(&tokens, noreply),
+        Some(b"lru") => manage::lru(&tokens, noreply),
+        Some(b"extstore") => manage::extstore(&tokens, noreply),
+        Some(b"debugtime") => manage::debugtime(&tokens, noreply),
         // A browser, or somebody who uses one to write into caches.
         _ if tokens.count() > 1 && tokens.last().is_some_and(|last| last.starts_with(b"HTTP/")) => {
             Line::Lost
@@ -296,6 +303,9 @@ fn stats(line: &[u8]) -> Line<'_> {
         b"settings" => StatsSubject::Settings,
         b"conns" => StatsSubject::Conns,
         b"workers" => StatsSubject::Workers,
+        b"segments" => StatsSubject::Segments,
+        b"ttl" => StatsSubject::Ttl,
+        b"extstore" => StatsSubject::Extstore,
         b"items" => StatsSubject::Items,
         b"slabs" => StatsSubject::Slabs,
         b"sizes" => StatsSubject::Sizes,

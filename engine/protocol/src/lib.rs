@@ -44,11 +44,12 @@
 //! flush_all [exptime] [noreply] verbosity level [noreply]               shutdown [graceful]
 //! cache_memlimit megabytes [noreply]
 //! stats [subject]               version               mn                quit
+//! watch [kind]*                 lru_crawler order [scope] [noreply]     slabs|lru|extstore order ... [noreply]
 //! ```
 //!
 //! Further words are ignored. `noreply` counts only as the last word, and there it also silences an unknown command and most malformed ones;
 //! it does not silence a line with too few words, a storage line whose `bytes` is not a length, a retrieval line, or `stats`.
-//! `shutdown`, `flush_all`, `cache_memlimit` and `verbosity` may be preceded by spaces, no other command may.
+//! `shutdown`, `flush_all`, `cache_memlimit`, `verbosity`, `lru_crawler`, `slabs`, `lru` and `extstore` may be preceded by spaces, no other command may.
 //! Numbers are strict decimal digits (at most 11 characters for 32 bits, 22 for 64 bits), except the flags and exptime of a storage command,
 //! which follow C's `strtoul` and `strtol`: a sign, leading white space, and truncation to 32 bits.
 //!
@@ -76,10 +77,12 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod auth;
 pub mod client;
 mod command;
 mod error;
 mod expiry;
+mod manage;
 mod number;
 mod parser;
 pub mod reply;
@@ -91,8 +94,8 @@ pub use error::{ClientError, ServerError};
 pub use expiry::{Expiry, RELATIVE_MAX_SECONDS};
 pub use parser::{Parser, Step};
 pub use request::{
-    ArithVerb, DetailSwitch, GetKey, GetKind, Request, ShutdownMode, StatsSubject, Store,
-    StoreVerb, block_ends_well,
+    ArithVerb, ClockStep, CrawlScope, CrawlerOrder, DetailSwitch, GetKey, GetKind, Request,
+    ShutdownMode, StatsSubject, Store, StoreVerb, WatchKinds, block_ends_well,
 };
 
 /// Longest key in bytes.

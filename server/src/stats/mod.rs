@@ -82,6 +82,10 @@ counters! {
     store_too_large,
     /// Values refused for want of memory.
     store_no_memory,
+    /// Clients that said who they are.
+    auth_cmds,
+    /// Of those, clients that were not let in.
+    auth_errors,
     /// Bytes received from clients.
     bytes_read,
     /// Bytes sent to clients.
@@ -402,8 +406,8 @@ pub fn general(sum: &Snapshot, shared: &Shared, now: &Now) -> Vec<(&'static str,
         ("touch_misses", Count(counters.touch_misses)),
         ("store_too_large", Count(counters.store_too_large)),
         ("store_no_memory", Count(counters.store_no_memory)),
-        ("auth_cmds", zero.clone()),
-        ("auth_errors", zero.clone()),
+        ("auth_cmds", Count(counters.auth_cmds)),
+        ("auth_errors", Count(counters.auth_errors)),
         ("bytes_read", Count(counters.bytes_read)),
         ("bytes_written", Count(counters.bytes_written)),
         ("limit_maxbytes", Count(shared.memory_limit() as u64)),

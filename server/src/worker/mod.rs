@@ -20,6 +20,8 @@
 //! credit. Then its socket is read until [`CARRY_PAUSE_BYTES`] wait, and after that TCP pushes
 //! back on that client alone.
 
+mod apart;
+mod manage;
 mod overdue;
 mod requests;
 mod sessions;
@@ -48,9 +50,10 @@ use crate::io::{ConnIndex, Event, Io};
 use crate::memory::Memory;
 use crate::mesh::{Peer, Peers};
 use crate::message::{Homecoming, Op, Ticket, Visit};
-use crate::session::{Intake, IntakeLimits, Intent, Reader, Session, Stream, Tail};
+use crate::session::{Intake, IntakeLimits, Intent, Reader, Role, Session, Stream, Tail};
 use crate::shared::Shared;
 use crate::stats::{self, Gather, Question, QueueMarks, Snapshot, WorkerFigures};
+use crate::users::Users;
 use overdue::{Half, IdleSweep};
 use spares::Spares;
 
@@ -61,6 +64,8 @@ pub enum Ask {
     Snapshot(Sender<Box<Snapshot>>),
     /// Take no more, and finish what is in flight.
     Stop,
+    /// Let these clients in from now on.
+    Users(Arc<Users>),
     /// End.
     End,
 }
@@ -79,6 +84,8 @@ pub struct Parts {
     pub peers: Peers,
     /// Questions from the control plane.
     pub asks: Receiver<Ask>,
+    /// Who may come in, where the settings have clients asked for a password.
+    pub users: Arc<Users>,
     /// How many of its listeners' connections are dealt out to all workers; those of the others,
     /// which come behind them, stay.
     pub open_listeners: usize,
@@ -92,6 +99,7 @@ pub struct Worker {
     hasher: KeyHasher,
     peers: Peers,
     asks: Receiver<Ask>,
+    users: Arc<Users>,
     sessions: Vec<Session>,
     free_sessions: Vec<ConnIndex>,
     /// Sessions to look at in this tick, each at most once.
@@ -186,6 +194,7 @@ impl Worker {
             hasher: parts.hasher,
             peers: parts.peers,
             asks: parts.asks,
+            users: parts.users,
             shared: parts.shared,
             sessions: Vec::new(),
             free_sessions: Vec::new(),
@@ -373,6 +382,7 @@ impl Worker {
                             let _ = answer.try_send(Box::new(self.snapshot()));
                         }
                         Ask::Stop => self.stop(io),
+                        Ask::Users(users) => self.users = users,
                         Ask::End => self.ended = true,
                     }
                 }

@@ -18,6 +18,12 @@ impl Worker {
     /// they used.
     pub(super) fn turn(&mut self, now: &Now, conn: ConnIndex, input: &[u8]) -> (usize, Pause) {
         let mut used = 0;
+        if !matches!(self.sessions[conn as usize].role, Role::Client) {
+            match self.turn_apart(now, conn, input) {
+                (taken, None) => used = taken,
+                (taken, Some(pause)) => return (taken, pause),
+            }
+        }
         let mut left = self.share;
         let mut credits_left = self.credit_share;
         self.furnish(conn);
@@ -222,6 +228,11 @@ impl Worker {
                     self.answer(conn, text);
                 }
             }
+            Request::Watch { .. }
+            | Request::Crawler { .. }
+            | Request::SlabsReassign { .. }
+            | Request::Moot { .. }
+            | Request::DebugTime { .. } => self.manage(now, conn, request),
             Request::Quit | Request::Get(_) | Request::Store(_) => {
                 panic!("{request:?} is planned elsewhere")
             }
@@ -246,6 +257,8 @@ impl Worker {
                     stats::settings(&shared, out);
                 });
             }
+            StatsSubject::Extstore => self.answer(conn, reply::END),
+            StatsSubject::Segments | StatsSubject::Ttl => self.answer(conn, reply::ERROR),
             StatsSubject::Sizes => self.answer(conn, b"STAT sizes_status disabled\r\nEND\r\n"),
             StatsSubject::Detail(_) | StatsSubject::Cachedump { .. } | StatsSubject::Unknown => {
                 self.answer(conn, reply::ERROR);

@@ -4,6 +4,8 @@
 //! and input bytes is what it last counted; when it ends, all that it held is given back before
 //! its index is free.
 
+use strata_protocol::auth::Door;
+
 use super::*;
 
 impl Worker {
@@ -67,6 +69,10 @@ impl Worker {
             active_s: now.seconds.0,
             asked_s: now.seconds.0,
             fd: fd.as_raw_fd(),
+            role: match self.shared.process.settings.auth_file {
+                None => Role::Client,
+                Some(_) => Role::Stranger(Door::default()),
+            },
             ..Session::default()
         };
         io.adopt(conn, fd);
