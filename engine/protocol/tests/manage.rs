@@ -51,10 +51,12 @@ fn a_watcher_names_kinds_by_their_beginning() {
 
 #[test]
 fn the_crawler_counts_its_words() {
-    let order = |line| match request(line) {
-        Request::Crawler { order, .. } => order,
-        other => panic!("{line:?} is {other:?}"),
-    };
+    fn order(line: &str) -> CrawlerOrder {
+        match request(line) {
+            Request::Crawler { order, .. } => order,
+            other => panic!("{line:?} is {other:?}"),
+        }
+    }
     assert_eq!(order("lru_crawler e\r\n"), CrawlerOrder::Enable);
     assert_eq!(order("  lru_crawler disable\r\n"), CrawlerOrder::Disable);
     let all = CrawlScope::Classes(u64::MAX);

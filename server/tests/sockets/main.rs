@@ -13,4 +13,5 @@ mod limit;
 mod server;
 mod sharing;
 mod start_stop;
+mod surface;
 mod workers;
