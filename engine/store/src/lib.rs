@@ -54,8 +54,8 @@ pub use key::{HASH_SEED_WORDS, KEY_BYTES_MAX, Key, KeyHash, KeyHasher};
 pub use loan::Loan;
 pub use segment::arena::Memory;
 pub use shard::{
-    ArithOutcome, Arithmetic, DeleteOutcome, Eviction, LimitOutOfRange, NewItem, SetOutcome, Shard,
-    ShardConfig, TooSmall, TouchOutcome, Unique,
+    ArithOutcome, Arithmetic, DeleteOutcome, Evicted, Eviction, LimitOutOfRange, NewItem, Peek,
+    ScanPlace, SetOutcome, Shard, ShardConfig, Sight, TooSmall, TouchOutcome, TtlClass, Unique,
 };
 pub use ttl::{Deadline, Seconds};
 pub use value::{Hit, ItemRef, Pieces, Value};

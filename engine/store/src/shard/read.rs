@@ -163,11 +163,12 @@ impl<M: Memory> Shard<M> {
     /// The visible item of a key. An item met after its deadline or a flush is removed on the spot.
     #[inline(always)]
     pub(crate) fn lookup(&mut self, key: Key<'_>, now: u32) -> Option<(Entry, Header)> {
-        let (entry, header, _) = self.find_visible(key, now).ok()?;
+        let (entry, header, _) = self.fetch(key, now)?;
         Some((entry, header))
     }
 
-    /// As `lookup`, for commands that fetch: tells the deadline too, and counts what made it miss.
+    /// As `lookup`, and tells the deadline too. What made it miss is counted, whatever the command was for: memcached
+    /// does so too, for all but a plain set, which does not look here.
     #[inline(always)]
     fn fetch(&mut self, key: Key<'_>, now: u32) -> Option<(Entry, Header, u32)> {
         match self.find_visible(key, now) {
