@@ -155,6 +155,12 @@ impl Now {
         }
     }
 
+    /// A time of the server's clock in unix time.
+    #[must_use]
+    pub fn unix_of(&self, at: Seconds) -> u64 {
+        (self.unix_s + u64::from(at.0)).saturating_sub(u64::from(self.seconds.0))
+    }
+
     fn at_unix(&self, unix_s: u64) -> Seconds {
         let now = u64::from(self.seconds.0);
         let at = (now + unix_s).saturating_sub(self.unix_s);

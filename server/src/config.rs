@@ -143,6 +143,30 @@ pub const WATCHER_LOG_BYTES_DEFAULT: usize = 256 << 10;
 /// Log lines of one worker in one tick, unless `-o worker_logbuf_size` says otherwise; memcached's.
 pub const WORKER_LOG_BYTES_DEFAULT: usize = 64 << 10;
 
+/// A log line at most.
+pub const LOG_LINE_MAX_BYTES: usize = 1024;
+
+/// Evictions of one worker that are noted in one tick.
+pub const EVICTIONS_NOTED_MAX: usize = 512;
+
+/// Watchers of the whole server at most; memcached's.
+pub const WATCHERS_MAX: usize = 20;
+
+/// Batches of lines that wait to be written to standard error.
+pub const STDERR_BATCHES_MAX: usize = 64;
+
+/// Hash buckets, of eight items at most, that one tick walks for one dump of all items.
+pub const DUMP_SLICE_BUCKETS: usize = 64;
+
+/// Hash buckets of one worker that `stats cachedump` looks at, in one tick.
+pub const CACHEDUMP_BUCKETS: usize = 512;
+
+/// The reply of `stats cachedump` at most; memcached's.
+pub const CACHEDUMP_MAX_BYTES: usize = 2 << 20;
+
+/// Prefixes that one worker counts commands by.
+pub const PREFIXES_MAX: usize = 4096;
+
 /// Between a key's prefix and the rest, unless `-D` says otherwise; memcached's.
 pub const PREFIX_DELIMITER_DEFAULT: u8 = b':';
 
@@ -239,8 +263,6 @@ pub struct Settings {
     pub watcher_log_bytes: usize,
     /// Log lines of one worker in one tick (`-o worker_logbuf_size=`).
     pub worker_log_bytes: usize,
-    /// Whether `stats sizes` counts (`-o track_sizes`).
-    pub track_sizes: bool,
     /// Names and passwords that clients are asked for (`-Y`).
     pub auth_file: Option<PathBuf>,
     /// What ends a key's prefix (`-D`).
@@ -309,7 +331,6 @@ impl Settings {
             watch: true,
             watcher_log_bytes: WATCHER_LOG_BYTES_DEFAULT,
             worker_log_bytes: WORKER_LOG_BYTES_DEFAULT,
-            track_sizes: false,
             auth_file: None,
             prefix_delimiter: PREFIX_DELIMITER_DEFAULT,
             count_prefixes: false,

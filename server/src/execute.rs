@@ -203,7 +203,9 @@ impl Keeper {
             | Op::Store { .. }
             | Op::MemoryLimit
             | Op::Snapshot
-            | Op::Connections
+            | Op::Tell(_)
+            | Op::Lines
+            | Op::Scan { .. }
             | Op::Adopt => {
                 panic!("{op:?} is not for the shard")
             }

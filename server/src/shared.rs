@@ -1,12 +1,13 @@
 //! What all workers share: facts that do not change, and a few small numbers that do.
 
 use std::ops::RangeInclusive;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crossbeam_channel::Sender;
 
 use crate::clock::Clock;
 use crate::stats::Process;
+use crate::watch::Watch;
 
 /// Counts the connections of the whole server against its limit.
 #[derive(Debug)]
@@ -63,7 +64,8 @@ pub struct Shared {
     pub process: Process,
     /// The connection limit.
     pub gate: Gate,
-    verbosity: AtomicU8,
+    /// Who watches what.
+    pub watch: Watch,
     /// Bytes for items and table of all shards, as last set.
     memory_limit: AtomicUsize,
     /// What all shards can be set to.
@@ -82,7 +84,12 @@ impl Shared {
     pub fn new(process: Process, notices: Sender<Notice>) -> Self {
         Self {
             gate: Gate::new(process.settings.conns_max),
-            verbosity: AtomicU8::new(process.settings.verbosity),
+            watch: Watch::new(
+                process.settings.workers,
+                process.settings.verbosity,
+                process.settings.count_prefixes,
+                None,
+            ),
             memory_limit: AtomicUsize::new(process.settings.memory_bytes),
             memory_least: AtomicUsize::new(0),
             memory_most: AtomicUsize::new(usize::MAX),
@@ -145,16 +152,5 @@ impl Shared {
     /// Allows or forbids it; what it was before.
     pub fn set_crawler(&self, allowed: bool) -> bool {
         self.crawler.swap(allowed, Ordering::Relaxed)
-    }
-
-    /// How much is said on standard error.
-    #[must_use]
-    pub fn verbosity(&self) -> u8 {
-        self.verbosity.load(Ordering::Relaxed)
-    }
-
-    /// See `verbosity`.
-    pub fn set_verbosity(&self, level: u8) {
-        self.verbosity.store(level, Ordering::Relaxed);
     }
 }

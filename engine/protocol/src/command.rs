@@ -263,19 +263,14 @@ fn flush_all<'a>(tokens: &Tokens<'a>, noreply: bool) -> Line<'a> {
     let bare_count = if noreply { 2 } else { 1 };
     if tokens.count() == bare_count {
         return Request::FlushAll {
-            exptime: 0,
+            exptime: Some(0),
             noreply,
         }
         .into();
     }
-    match tokens.get(1).and_then(strict_i32) {
-        Some(exptime) => Request::FlushAll {
-            exptime: exptime.into(),
-            noreply,
-        }
-        .into(),
-        None => refuse(ClientError::BadExptime, noreply),
-    }
+    // Where flushing is forbidden, that comes before what is wrong with the exptime.
+    let exptime = tokens.get(1).and_then(strict_i32).map(i64::from);
+    Request::FlushAll { exptime, noreply }.into()
 }
 
 fn shutdown<'a>(tokens: &Tokens<'a>, noreply: bool) -> Line<'a> {

@@ -31,6 +31,10 @@ pub enum ClientError {
     CachedumpUsage,
     /// `stats cachedump` of a class that cannot exist.
     CachedumpClass,
+    /// `stats cachedump` where it is disabled.
+    CachedumpNotAllowed,
+    /// `stats detail` where it is disabled.
+    DetailNotAllowed,
     /// `stats detail` without on, off or dump.
     DetailUsage,
     /// `watch` where it is disabled.
@@ -109,6 +113,8 @@ impl ClientError {
             ClientError::ShutdownMode => b"CLIENT_ERROR invalid shutdown mode\r\n",
             ClientError::CachedumpUsage => b"CLIENT_ERROR bad command line\r\n",
             ClientError::CachedumpClass => b"CLIENT_ERROR Illegal slab id\r\n",
+            ClientError::CachedumpNotAllowed => b"CLIENT_ERROR stats cachedump not allowed\r\n",
+            ClientError::DetailNotAllowed => b"CLIENT_ERROR stats detail not allowed\r\n",
             ClientError::DetailUsage => b"CLIENT_ERROR usage: stats detail on|off|dump\r\n",
             ClientError::WatchNotAllowed => b"CLIENT_ERROR watch commands not allowed\r\n",
             ClientError::WatchPipelined => b"ERROR cannot pipeline other commands before watch\r\n",

@@ -36,8 +36,8 @@ pub enum Request<'a> {
     },
     /// Make every item that is older than a point in time a miss.
     FlushAll {
-        /// The exptime from which on it holds. Absent is 0; 0 and less mean now.
-        exptime: i64,
+        /// The exptime from which on it holds; `None` when it is no number. Absent is 0; 0 and less mean now.
+        exptime: Option<i64>,
         /// Whether the reply is to be left out.
         noreply: bool,
     },

@@ -11,7 +11,6 @@ pub(super) struct Extended {
     pub idle_timeout_s: u32,
     pub watcher_log_bytes: usize,
     pub worker_log_bytes: usize,
-    pub track_sizes: bool,
     /// Names of valid options that have no effect here.
     pub unheeded: Vec<String>,
 }
@@ -53,6 +52,7 @@ const UNHEEDED: &[(&str, Value)] = &[
     ("slab_sizes", Something),
     ("slab_chunk_max", Whole(1, 1024)),
     ("no_chunked_items", Unread),
+    ("track_sizes", Unread),
     ("tail_repair_time", Whole(10, i32::MAX as i64)),
     ("hash_algorithm", Word(&["jenkins", "murmur3", "xxh3"])),
     ("lru_crawler", Unread),
@@ -101,7 +101,6 @@ impl Extended {
             idle_timeout_s: 0,
             watcher_log_bytes: WATCHER_LOG_BYTES_DEFAULT,
             worker_log_bytes: WORKER_LOG_BYTES_DEFAULT,
-            track_sizes: false,
             unheeded: Vec::new(),
         };
         let (mut hot_pct, mut warm_pct) = (20, 40);
@@ -122,7 +121,6 @@ impl Extended {
                 "worker_logbuf_size" => {
                     extended.worker_log_bytes = (check(Whole(1, 1 << 20))? as usize) << 10;
                 }
-                "track_sizes" => extended.track_sizes = true,
                 _ if name.starts_with("ssl_") => {
                     return Err(format!("-o {option}: TLS is not there yet"));
                 }

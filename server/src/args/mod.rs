@@ -96,7 +96,7 @@ pub struct Args {
 
     /// memcached's extended options. idle_timeout=SECONDS closes TCP connections that make no request
     /// for longer, watcher_logbuf_size=KB and worker_logbuf_size=KB bound what watchers may be late
-    /// with, track_sizes lets stats sizes count; the others have no effect
+    /// with; the others have no effect
     #[arg(
         short = 'o',
         long = "extended",
@@ -384,7 +384,6 @@ impl Args {
             watch: !self.disable_watch,
             watcher_log_bytes: extended.watcher_log_bytes,
             worker_log_bytes: extended.worker_log_bytes,
-            track_sizes: extended.track_sizes,
             auth_file: self.auth_file.clone(),
             prefix_delimiter: delimiter.unwrap_or(PREFIX_DELIMITER_DEFAULT),
             count_prefixes: delimiter.is_some(),

@@ -8,13 +8,14 @@ mod announce;
 mod host;
 mod listeners;
 
+use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use core_affinity::CoreId;
-use crossbeam_channel::{Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::mman::{MlockAllFlags, mlockall};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
@@ -22,16 +23,20 @@ use signal_hook::iterator::Signals;
 use strata_store::{HASH_SEED_WORDS, KeyHasher, Shard, ShardConfig};
 
 use crate::clock::Clock;
-use crate::config::{ASKS_MAX, DRAIN_MAX_MS, END_MAX_MS, IoChoice, STALL_MS, Settings};
+use crate::config::{
+    ASKS_MAX, DRAIN_MAX_MS, END_MAX_MS, IoChoice, STALL_MS, STDERR_BATCHES_MAX, Settings,
+};
 use crate::io::epoll::EpollIo;
 use crate::io::uring::UringIo;
 use crate::io::{EventRinger, Io};
 use crate::mailbox::Bell;
 use crate::memory::Memory;
 use crate::mesh::{Peers, Waker, mesh};
+use crate::observe::lines_of;
 use crate::shared::{Notice, Shared};
 use crate::stats::Process;
 use crate::users::Users;
+use crate::watch::Watch;
 use crate::worker::{Ask, Parts, Worker};
 
 pub use host::{allow_core_files, become_user, detach, raise_file_limit, write_pid_file};
@@ -193,8 +198,12 @@ pub fn run(settings: Settings, listeners: Listeners) -> Result<(), StartError> {
         shards_bound: listeners.shards_bound,
     };
     let mut shared = Shared::new(process, notices_sender.clone());
+    let (log, batches) = bounded(STDERR_BATCHES_MAX);
+    let (verbosity, prefixes) = (settings.verbosity, settings.count_prefixes);
+    shared.watch = Watch::new(count, verbosity, prefixes, Some(log));
     shared.clock = settings.debug_clock.then_some(clock);
     let shared = Arc::new(shared);
+    write_log(Arc::clone(&shared), batches)?;
     let signals = catch_signals(notices_sender)?;
 
     let mut eventfds = Vec::new();
@@ -288,6 +297,28 @@ pub fn run(settings: Settings, listeners: Listeners) -> Result<(), StartError> {
     if let Some(path) = &settings.unix_path {
         let _ = std::fs::remove_file(path);
     }
+    Ok(())
+}
+
+/// Writes what `-v` asks for to standard error, on a thread of its own: whoever reads that may be
+/// slow, and no worker waits for it.
+fn write_log(shared: Arc<Shared>, batches: Receiver<Vec<u8>>) -> Result<(), StartError> {
+    let write = move || {
+        for batch in &batches {
+            let wanted = shared.watch.stderr_kinds();
+            let mut text = Vec::new();
+            for (kinds, line) in lines_of(&batch) {
+                if wanted.meets(kinds) {
+                    text.extend_from_slice(line);
+                }
+            }
+            let _ = std::io::stderr().write_all(&text);
+        }
+    };
+    thread::Builder::new()
+        .name("log".into())
+        .spawn(write)
+        .map_err(|error| format!("cannot start a thread: {error}"))?;
     Ok(())
 }
 

@@ -25,8 +25,12 @@ impl Worker {
             if session.replies.room() == 0 || scarce {
                 return (used, Some(Pause::Full));
             }
-            let Role::Stranger(door) = &mut session.role else {
-                return (used, None);
+            let door = match &mut session.role {
+                Role::Client => return (used, None),
+                Role::Stranger(door) => door,
+                // What a watcher says is of no interest, as with memcached.
+                Role::Watcher(_) => return (input.len(), Some(Pause::Empty)),
+                Role::Dump(_) => return (used, Some(Pause::Full)),
             };
             let (taken, knock) = door.next(&input[used..]);
             used += taken;

@@ -3,6 +3,7 @@
 use strata_protocol::{CrawlScope, CrawlerOrder};
 
 use super::*;
+use crate::session::DumpForm;
 
 /// The one class of items there is.
 const ITEM_CLASS: i32 = 1;
@@ -28,7 +29,18 @@ impl Worker {
                 }
                 (reply::ERROR, noreply)
             }
-            Request::Crawler { order, noreply } => (self.crawler(order), noreply),
+            Request::Crawler { order, noreply } => {
+                let form = match order {
+                    CrawlerOrder::Metadump(scope) => Some((DumpForm::Meta, scope)),
+                    CrawlerOrder::Mgdump(scope) => Some((DumpForm::Mg, scope)),
+                    _ => None,
+                };
+                if let (true, Some((form, scope))) = (self.shared.crawler(), form) {
+                    return self.dump(conn, form, scope);
+                }
+                (self.crawler(order), noreply)
+            }
+            Request::Watch { kinds } => return self.watch(now, conn, kinds),
             _ => (reply::ERROR, false),
         };
         if !noreply {
@@ -51,7 +63,9 @@ impl Worker {
             CrawlerOrder::Crawl(CrawlScope::Hash) => ClientError::CrawlerUnknown.wire(),
             // Upkeep looks for what has expired all the time.
             CrawlerOrder::Crawl(CrawlScope::Classes(_)) => reply::OK,
-            CrawlerOrder::Metadump(_) | CrawlerOrder::Mgdump(_) => reply::ERROR,
+            CrawlerOrder::Metadump(_) | CrawlerOrder::Mgdump(_) => {
+                panic!("a dump that is allowed is no order to be answered at once")
+            }
         }
     }
 }

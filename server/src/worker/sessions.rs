@@ -75,6 +75,9 @@ impl Worker {
             },
             ..Session::default()
         };
+        if self.observer.watches(WatchKinds::CONNEVENTS) {
+            self.observe_connection(conn, None);
+        }
         io.adopt(conn, fd);
         if self.stopping {
             self.sessions[conn as usize].draining = true;
@@ -164,6 +167,9 @@ impl Worker {
             self.end(io, conn);
             return;
         }
+        if !matches!(self.sessions[conn as usize].role, Role::Client) {
+            self.pump_dump(now, conn);
+        }
         let session = &mut self.sessions[conn as usize];
         let has_input = !session.carry.is_empty() || session.ended;
         if has_input && !session.held_back && !session.draining && session.replies.room() > 0 {
@@ -204,6 +210,9 @@ impl Worker {
             && session.replies.settled()
             && session.replies.out.is_empty()
         {
+            if !self.stopping {
+                session.ends_for = Some("normal");
+            }
             self.end(io, conn);
             return;
         }
@@ -296,6 +305,19 @@ impl Worker {
             return;
         }
         session.closing = true;
+        let reason = match session.ends_for {
+            Some(reason) => reason,
+            None if self.stopping => "shutdown",
+            None => "error",
+        };
+        if matches!(session.role, Role::Watcher(_)) {
+            self.watcher_gone(conn);
+        }
+        if self.observer.watches(WatchKinds::CONNEVENTS) {
+            self.observe_connection(conn, Some(reason));
+        }
+        let session = &mut self.sessions[conn as usize];
+        session.role = Role::Client;
         session.generation = session.generation.wrapping_add(1);
         self.intake_bytes -= session.reader.intake_bytes();
         session.reader = Reader::default();

@@ -27,6 +27,8 @@ pub struct Sight<'a> {
     pub unique: u64,
     /// Whether it was ever fetched.
     pub fetched: bool,
+    /// When the segment was opened that it stands in: it was written then or later, or moved there.
+    pub since: Seconds,
     /// Bytes it takes in its segment, its header among them, and whole extension pages.
     pub item_bytes: usize,
 }
@@ -111,6 +113,7 @@ impl<M: Memory> Shard<M> {
                 deadline: Deadline::from_raw(deadline),
                 unique: self.unique_of(location, header),
                 fetched: header.has(item::FETCHED),
+                since: Seconds(self.arena.page(self.arena.page_of(location)).opened_at),
                 item_bytes: header.size()
                     + self.extensions_of(location, header) * self.arena.page_bytes(),
             }),
