@@ -8,8 +8,9 @@ use nix::sys::resource::{Resource, getrlimit};
 
 use crate::config::{
     BATCH_MAX, CARRY_MAX_BYTES, CARRY_PAUSE_BYTES, INTAKE_MAX_BYTES, IoChoice, LEND_MIN_BYTES,
-    MEMORY_ROOM_TIMES, RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS, REPLIES_MAX_BYTES, SPARE_MAX_BYTES,
-    SPARE_SMALL_MAX_BYTES, SPILL_KEEP_BYTES, Settings, mailbox_slots,
+    LOG_LINE_MAX_BYTES, MEMORY_ROOM_TIMES, RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS,
+    REPLIES_MAX_BYTES, SPARE_MAX_BYTES, SPARE_SMALL_MAX_BYTES, SPILL_KEEP_BYTES, Settings,
+    WATCHERS_MAX, mailbox_slots,
 };
 use crate::memory::available_bytes;
 use crate::message::{Homecoming, Visit};
@@ -111,6 +112,10 @@ fn buffers_max_bytes(settings: &Settings) -> usize {
     let replies = REPLIES_MAX_BYTES + (BATCH_MAX + slots) * LEND_MIN_BYTES;
     let spare = SPARE_MAX_BYTES + 2 * SPARE_SMALL_MAX_BYTES;
     let session = CARRY_PAUSE_BYTES + RECEIVE_BUFFER_BYTES + LEND_MIN_BYTES;
-    workers * (receive + mailboxes + intake + carry + replies + spare)
+    // What a watcher is late with, and as much again on its way.
+    let watchers = 2 * WATCHERS_MAX * settings.watcher_log_bytes;
+    let log = settings.worker_log_bytes + LOG_LINE_MAX_BYTES;
+    workers * (receive + mailboxes + intake + carry + replies + spare + log)
+        + watchers
         + settings.conns_max * session
 }

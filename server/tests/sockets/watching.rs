@@ -195,7 +195,7 @@ fn a_watcher_that_does_not_read_loses_lines_and_is_told_how_many() {
 #[test]
 fn connections_commands_and_evictions_are_told() {
     for (io, threads) in variants() {
-        let server = Server::start(&format!("--io {io} -t {threads} -m 4"));
+        let server = Server::start(&format!("--io {io} -t {threads} -m 6 -I 100k"));
         let mut watcher = watch(&server, "connevents");
         let mut client = server.client();
         client.ask(b"mn\r\n", b"MN\r\n");
@@ -242,7 +242,7 @@ fn connections_commands_and_evictions_are_told() {
         drop(watcher);
 
         let mut watcher = watch(&server, "evictions");
-        for at in 0..3000 {
+        for at in 0..6000 {
             client.ask(&set(&format!("e{at}"), &value(at, 2000)), b"STORED\r\n");
         }
         let line = told(&mut watcher);
