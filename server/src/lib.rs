@@ -49,6 +49,7 @@ pub mod memory;
 pub mod mesh;
 pub mod message;
 pub mod observe;
+pub mod route;
 pub mod session;
 pub mod shared;
 pub mod stats;

@@ -39,6 +39,8 @@ pub enum Op {
     Get {
         /// Whether the reply names the unique.
         with_cas: bool,
+        /// Whether it is the last of its command, so that the list ends behind it.
+        last: bool,
     },
     /// Read an item and give it a new deadline.
     GetAndTouch {
@@ -46,6 +48,8 @@ pub enum Op {
         with_cas: bool,
         /// The new deadline.
         deadline: Deadline,
+        /// As in `Get`.
+        last: bool,
     },
     /// Store an item.
     Store {
@@ -182,6 +186,17 @@ impl Sink for Parcel {
     }
 }
 
+/// A value too large to be copied, which a shard has lent for a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lent {
+    /// The owner's number of the loan.
+    pub loan: u32,
+    /// The value's length.
+    pub value_bytes: u32,
+    /// What follows the value in its reply.
+    pub tail: &'static [u8],
+}
+
 /// A request to another worker.
 #[derive(Debug)]
 pub struct Visit {
@@ -236,8 +251,8 @@ pub struct Homecoming {
     pub ticket: Ticket,
     /// The reply as it goes to the client, or the part of it before a lent value.
     pub parcel: Parcel,
-    /// A lent value that follows the parcel's bytes: the owner's loan and its length.
-    pub lent: Option<(u32, u32)>,
+    /// A lent value that follows the parcel's bytes.
+    pub lent: Option<Lent>,
     /// After [`Op::Scan`], where the next slice begins, if there is one.
     pub scanned: Option<Option<ScanPlace>>,
     /// The answer to [`Op::Snapshot`].

@@ -30,6 +30,7 @@ use strata_store::ScanPlace;
 use crate::config::{
     CARRY_STORE_BYTES, HELD_KEEP_BYTES, HELD_MAX_BYTES, OUT_HIGH_BYTES, SLOTS_MAX,
 };
+use crate::message::Lent;
 use crate::stats::Gather;
 
 /// What the client wants next.
@@ -106,6 +107,35 @@ pub struct Reader {
 }
 
 impl Reader {
+    /// The key of a retrieval at the front of `input`, if that is the next intent, and how many
+    /// bytes it takes. None says nothing: then [`Reader::next`] knows more.
+    #[inline(always)]
+    pub fn next_get<'a>(&mut self, input: &'a [u8]) -> Option<(usize, GetKey<'a>)> {
+        if self.swallow > 0 || self.intake.is_some() {
+            return None;
+        }
+        self.parser.next_get(input)
+    }
+
+    /// The `set` at the front of `input` with its value, if that is the next intent and all of it
+    /// has arrived, and how many bytes it takes. None says nothing.
+    #[inline(always)]
+    pub fn next_set<'a>(
+        &mut self,
+        input: &'a [u8],
+        limits: &IntakeLimits,
+    ) -> Option<(usize, Store<'a>, &'a [u8])> {
+        if self.swallow > 0 || self.intake.is_some() {
+            return None;
+        }
+        let (line_end, store) = self.parser.next_set(input)?;
+        let value_end = line_end + store.value_bytes as usize;
+        let size = item_bytes(store.key.len(), u64::from(store.value_bytes), store.flags);
+        let tail = input.get(value_end..value_end + 2)?;
+        (tail == b"\r\n" && size <= u64::from(limits.item_max_bytes))
+            .then(|| (value_end + 2, store, &input[line_end..value_end]))
+    }
+
     /// Takes the next intent from the front of `input` and says how many bytes it used.
     /// [`Intent::More`] may have used some.
     #[inline]
@@ -263,11 +293,26 @@ pub struct Stream {
     pub at: u32,
     /// The value's length.
     pub value_bytes: u32,
+    /// What follows the value in its reply.
+    pub tail: &'static [u8],
     /// Whether the owner has been asked for the piece at `at`.
     pub asked: bool,
 }
 
 impl Stream {
+    /// The way of a value that `owner` has lent, none of it sent.
+    #[must_use]
+    pub fn new(owner: usize, lent: Lent) -> Self {
+        Self {
+            owner,
+            loan: lent.loan,
+            at: 0,
+            value_bytes: lent.value_bytes,
+            tail: lent.tail,
+            asked: false,
+        }
+    }
+
     /// Whether the piece that was asked for ends the loan, so that nobody has to.
     #[must_use]
     pub fn ends_by_itself(&self) -> bool {
@@ -482,7 +527,7 @@ impl Replies {
         }
     }
 
-    /// What follows the lent value at the front, behind its line end, and is ready.
+    /// What follows the reply of the lent value at the front and is ready.
     #[must_use]
     pub fn behind_stream(&self) -> &[u8] {
         match self.slots.get(1) {
@@ -494,7 +539,7 @@ impl Replies {
     }
 
     /// Notes that `sent` bytes have gone out of `out`, then `offered` bytes of the lent value at
-    /// the front, then its line end and what is behind it. True when the value is all sent; then
+    /// the front, then its tail and what is behind it. True when the value is all sent; then
     /// the stream has ended.
     pub fn sent_parts(&mut self, sent: usize, offered: usize) -> bool {
         let from_out = sent.min(self.out.len());
@@ -517,12 +562,12 @@ impl Replies {
         self.first
     }
 
-    /// Ends the stream with the value's line end when all of it is in `out`.
+    /// Ends the stream with the value's tail when all of it is in `out`.
     pub fn end_stream_if_done(&mut self) {
         if let Some(Slot::Lent { stream, .. }) = self.slots.front()
             && stream.at >= stream.value_bytes
         {
-            self.out.extend_from_slice(b"\r\n");
+            self.out.extend_from_slice(stream.tail);
             self.streaming = false;
             self.lent -= 1;
             self.pop();
@@ -538,8 +583,7 @@ impl Replies {
         if self.out.len() >= OUT_HIGH_BYTES || self.held.len() >= HELD_MAX_BYTES || self.lent > 0 {
             return 0;
         }
-        // A retrieval's last key takes a second slot for `END`.
-        (SLOTS_MAX - self.slots.len().min(SLOTS_MAX)) / 2
+        SLOTS_MAX - self.slots.len().min(SLOTS_MAX)
     }
 
     /// Room taken by replies held here.
@@ -743,6 +787,7 @@ mod tests {
             loan: 0,
             at: 0,
             value_bytes: 4,
+            tail: b"\r\nEND\r\n",
             asked: false,
         };
         replies.fill(number, b"head ", Some(stream));
@@ -757,7 +802,7 @@ mod tests {
             stream.asked = true;
         }
         replies.fill(front, b"lu", None);
-        assert_eq!(replies.out, b"1head valu\r\n3");
+        assert_eq!(replies.out, b"1head valu\r\nEND\r\n3");
         assert!(replies.settled() && replies.room() > 0);
     }
 
@@ -769,6 +814,7 @@ mod tests {
             loan: 9,
             at: 0,
             value_bytes: 1 << 20,
+            tail: b"\r\n",
             asked: false,
         };
         replies.fill(number, b"head", Some(stream));

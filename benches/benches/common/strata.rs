@@ -59,19 +59,15 @@ impl<M: strata_store::Memory> Strata<M> {
     /// to `out`, one after the other.
     #[inline]
     pub fn get_batch<const N: usize>(&mut self, keys: &[[u8; 16]; N], out: &mut [u8]) -> usize {
-        let hashes = keys.each_ref().map(|key| self.hasher.hash(key));
-        for hash in hashes {
-            self.shard.prefetch_buckets(hash);
-        }
-        for hash in hashes {
-            self.shard.prefetch_item(hash);
+        let probes = keys
+            .each_ref()
+            .map(|key| self.shard.prefetch_buckets(self.hasher.hash(key)));
+        for probe in probes {
+            self.shard.prefetch_item(probe);
         }
         let (mut hits, mut at) = (0, 0);
-        for (hash, bytes) in hashes.into_iter().zip(keys) {
-            if let Some(hit) = self
-                .shard
-                .get(Key { hash, bytes }, self.now, Unique::Unasked)
-            {
+        for (probe, key) in probes.into_iter().zip(keys) {
+            if let Some(hit) = self.shard.get_probed(probe, key, self.now, Unique::Unasked) {
                 let value = hit.value.as_slice().expect("a small value is in one piece");
                 out[at..at + value.len()].copy_from_slice(value);
                 at += value.len();

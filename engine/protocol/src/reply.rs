@@ -53,7 +53,7 @@ pub const ERROR: &[u8] = crate::ClientError::UnknownCommand.wire();
 const VALUE_TAIL_MAX_BYTES: usize = 3 * (1 + DIGITS_MAX) + 2;
 
 /// `VALUE <key> <flags> <value_bytes>[ <cas>]`, a full line. The value and `\r\n` follow it.
-#[inline]
+#[inline(always)]
 pub fn value_head(
     out: &mut impl Sink,
     key: &[u8],

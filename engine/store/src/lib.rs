@@ -55,7 +55,8 @@ pub use loan::Loan;
 pub use segment::arena::Memory;
 pub use shard::{
     ArithOutcome, Arithmetic, DeleteOutcome, Evicted, Eviction, LimitOutOfRange, NewItem, Peek,
-    ScanPlace, SetOutcome, Shard, ShardConfig, Sight, TooSmall, TouchOutcome, TtlClass, Unique,
+    Probe, ScanPlace, SetOutcome, Shard, ShardConfig, Sight, TooSmall, TouchOutcome, TtlClass,
+    Unique,
 };
 pub use ttl::{Deadline, Seconds};
 pub use value::{Hit, ItemRef, Pieces, Value};

@@ -723,16 +723,20 @@ impl Rig {
             .map(|_| self.any_key(source))
             .collect();
         let keys = keys?;
-        let hashes: Vec<_> = keys.iter().map(|key| self.hasher.hash(key)).collect();
-        for &hash in &hashes {
-            self.shard.prefetch_buckets(hash);
+        let hashes = keys.iter().map(|key| self.hasher.hash(key));
+        let probes: Vec<_> = hashes
+            .map(|hash| self.shard.prefetch_buckets(hash))
+            .collect();
+        for &probe in &probes {
+            self.shard.prefetch_item(probe);
         }
-        for &hash in &hashes {
-            self.shard.prefetch_item(hash);
+        // What was found of the keys must hold, or be found again, whatever happens to the table meanwhile.
+        for _ in 0..source.below(4)? {
+            self.step_store(source, 0)?;
         }
         let now = Seconds(self.model.now);
-        for (bytes, hash) in keys.iter().zip(hashes) {
-            let hit = self.shard.get(Key { hash, bytes }, now, Unique::Unasked);
+        for (bytes, probe) in keys.iter().zip(probes) {
+            let hit = self.shard.get_probed(probe, bytes, now, Unique::Unasked);
             self.model
                 .check_hit(bytes, Unique::Unasked, hit, "get of a batch");
         }
@@ -755,8 +759,8 @@ impl Rig {
             Unique::Unasked
         };
         if choice < 50 {
-            self.shard.prefetch_buckets(key.hash);
-            self.shard.prefetch_item(key.hash);
+            let probe = self.shard.prefetch_buckets(key.hash);
+            self.shard.prefetch_item(probe);
         }
         if choice < 57 {
             self.model

@@ -39,9 +39,10 @@ use arrayvec::ArrayVec;
 use crossbeam_channel::{Receiver, Sender};
 use strata_protocol::reply::{self, Sink};
 use strata_protocol::{
-    ClientError, DetailSwitch, Request, ServerError, ShutdownMode, StatsSubject, WatchKinds,
+    ClientError, DetailSwitch, GetKey, Request, ServerError, ShutdownMode, StatsSubject, Store,
+    WatchKinds,
 };
-use strata_store::{Key, KeyHash, KeyHasher, ScanPlace, Shard};
+use strata_store::{Key, KeyHash, KeyHasher, Probe, ScanPlace, Shard};
 
 use crate::clock::Now;
 use crate::config::{
@@ -55,6 +56,7 @@ use crate::memory::Memory;
 use crate::mesh::{Peer, Peers};
 use crate::message::{Homecoming, Op, Ticket, Visit};
 use crate::observe::Observer;
+use crate::route::Route;
 use crate::session::{Intake, IntakeLimits, Intent, Reader, Role, Session, Stream, Tail};
 use crate::shared::Shared;
 use crate::stats::{self, Gather, Question, QueueMarks, Snapshot, Topic, WorkerFigures};
@@ -102,6 +104,7 @@ pub struct Worker {
     shared: Arc<Shared>,
     keeper: Keeper,
     hasher: KeyHasher,
+    route: Route,
     peers: Peers,
     asks: Receiver<Ask>,
     users: Arc<Users>,
@@ -207,6 +210,7 @@ impl Worker {
             index: parts.index,
             keeper: Keeper::new(parts.shard, cas),
             hasher: parts.hasher,
+            route: Route::new(parts.peers.len(), parts.shared.process.settings.shard_ports),
             peers: parts.peers,
             asks: parts.asks,
             users: parts.users,

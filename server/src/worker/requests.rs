@@ -7,10 +7,23 @@
 
 use super::*;
 
-/// A request of a batch, and the hash of its key.
-pub(super) struct Planned<'a> {
-    intent: Intent<'a>,
-    hash: KeyHash,
+/// A request of a batch.
+enum Planned<'a> {
+    /// A get of a key of ours, whose lookup has begun.
+    Get(GetKey<'a>, Probe),
+    /// A set with its value and the hash of its key, and a lookup of that if it is ours.
+    Set(Store<'a>, &'a [u8], KeyHash, Option<Probe>),
+    /// Anything else, with the same.
+    Other(Intent<'a>, KeyHash, Option<Probe>),
+}
+
+impl Planned<'_> {
+    fn probe(&self) -> Option<Probe> {
+        match self {
+            Self::Get(_, probe) => Some(*probe),
+            Self::Set(_, _, _, probe) | Self::Other(_, _, probe) => *probe,
+        }
+    }
 }
 
 impl Worker {
@@ -63,9 +76,32 @@ impl Worker {
                 item_max_bytes: self.shared.process.settings.item_max_bytes,
                 room: room.saturating_sub(self.intake_bytes),
             };
+            let (route, index) = (self.route, self.index);
             let mut plan: ArrayVec<Planned<'_>, BATCH_MAX> = ArrayVec::new();
             let mut pause = None;
             while plan.len() < batch && pause.is_none() {
+                if let Some((n, get)) = session.reader.next_get(&input[used..]) {
+                    used += n;
+                    let hash = self.hasher.hash(get.key);
+                    // Spelled out: an optional probe would be built in memory and moved.
+                    plan.push(if route.owner(hash, get.key) != index {
+                        Planned::Other(Intent::Get(get), hash, None)
+                    } else if get.kind.touches() {
+                        let probe = self.keeper.shard.prefetch_buckets(hash);
+                        Planned::Other(Intent::Get(get), hash, Some(probe))
+                    } else {
+                        Planned::Get(get, self.keeper.shard.prefetch_buckets(hash))
+                    });
+                    continue;
+                }
+                if let Some((n, store, value)) = session.reader.next_set(&input[used..], &limits) {
+                    used += n;
+                    let hash = self.hasher.hash(store.key);
+                    let probe = (route.owner(hash, store.key) == index)
+                        .then(|| self.keeper.shard.prefetch_buckets(hash));
+                    plan.push(Planned::Set(store, value, hash, probe));
+                    continue;
+                }
                 let (n, intent) = session.reader.next(&input[used..], &limits);
                 used += n;
                 match intent {
@@ -74,19 +110,16 @@ impl Worker {
                     // What stands behind it is perhaps not a client's any more.
                     Intent::Request(Request::Watch { .. } | Request::Crawler { .. }) => {
                         let hash = KeyHash::default();
-                        plan.push(Planned { intent, hash });
+                        plan.push(Planned::Other(intent, hash, None));
                         break;
                     }
                     intent => {
-                        let hash = match key_of(&intent) {
-                            Some(key) => {
-                                let hash = self.hasher.hash(key);
-                                self.keeper.shard.prefetch_buckets(hash);
-                                hash
-                            }
-                            None => KeyHash::default(),
-                        };
-                        plan.push(Planned { intent, hash });
+                        let key = key_of(&intent);
+                        let hash = key.map_or(KeyHash::default(), |key| self.hasher.hash(key));
+                        let probe = key
+                            .filter(|key| route.owner(hash, key) == index)
+                            .map(|_| self.keeper.shard.prefetch_buckets(hash));
+                        plan.push(Planned::Other(intent, hash, probe));
                     }
                 }
             }
@@ -101,8 +134,8 @@ impl Worker {
                 self.list_half(Half::new(conn, generation, intake, now));
             }
             if raw && intake_before == 0 && used > before {
-                let begins = match plan.first().map(|planned| &planned.intent) {
-                    Some(Intent::Get(get)) => get.first,
+                let begins = match plan.first() {
+                    Some(Planned::Get(get, _) | Planned::Other(Intent::Get(get), ..)) => get.first,
                     Some(_) => true,
                     None => intake.is_some() || pause == Some(Pause::End),
                 };
@@ -114,12 +147,22 @@ impl Worker {
             left -= plan.len();
             credits_left -= plan.len();
             if plan.len() > 1 {
-                for planned in &plan {
-                    self.keeper.shard.prefetch_item(planned.hash);
+                for probe in plan.iter().filter_map(Planned::probe) {
+                    self.keeper.shard.prefetch_item(probe);
                 }
             }
-            for planned in plan {
-                self.perform(now, conn, planned);
+            // By reference: what is planned is large, and a get is a small part of it.
+            for planned in &mut plan {
+                match planned {
+                    Planned::Get(get, probe) => self.get_here(now, conn, get, *probe),
+                    Planned::Set(store, value, hash, _) => {
+                        self.store(now, conn, *hash, store, value);
+                    }
+                    Planned::Other(intent, hash, _) => {
+                        let intent = std::mem::replace(intent, Intent::More);
+                        self.perform(now, conn, intent, *hash);
+                    }
+                }
             }
             self.count_replies(conn);
             if let Some(pause) = pause {
@@ -128,36 +171,76 @@ impl Worker {
         }
     }
 
+    /// Answers a get of a key of ours.
+    #[inline]
+    fn get_here(&mut self, now: &Now, conn: ConnIndex, get: &GetKey<'_>, probe: Probe) {
+        self.keeper.counters.commands_local += 1;
+        if self.observer.on {
+            self.get_observed(now, conn, get);
+            return;
+        }
+        let keeper = &mut self.keeper;
+        let replies = &mut self.sessions[conn as usize].replies;
+        let (with_cas, last) = (get.kind.wants_cas(), get.last);
+        let outcome = replies.ready(|out| keeper.get(now, probe, get.key, with_cas, last, out));
+        if let Outcome::Lent(lent) = outcome {
+            replies.lend(Stream::new(self.index, lent));
+        }
+    }
+
+    /// As `get_here`, for whoever watches.
+    #[cold]
+    fn get_observed(&mut self, now: &Now, conn: ConnIndex, get: &GetKey<'_>) {
+        let (with_cas, last) = (get.kind.wants_cas(), get.last);
+        let hash = self.hasher.hash(get.key);
+        self.command_here(
+            now,
+            conn,
+            Op::Get { with_cas, last },
+            hash,
+            get.key,
+            &[],
+            false,
+        );
+    }
+
+    /// Carries out a storage command whose value is here.
+    #[inline]
+    fn store(
+        &mut self,
+        now: &Now,
+        conn: ConnIndex,
+        hash: KeyHash,
+        store: &Store<'_>,
+        value: &[u8],
+    ) {
+        let op = Op::Store {
+            verb: store.verb,
+            flags: store.flags,
+            deadline: now.deadline(store.exptime),
+            unique: store.cas,
+        };
+        self.command(now, conn, op, hash, store.key, value, store.noreply);
+    }
+
     /// Carries out one planned intent.
     #[inline]
-    pub(super) fn perform(&mut self, now: &Now, conn: ConnIndex, planned: Planned<'_>) {
-        let Planned { intent, hash } = planned;
+    fn perform(&mut self, now: &Now, conn: ConnIndex, intent: Intent<'_>, hash: KeyHash) {
         match intent {
             Intent::Get(get) => {
+                let (with_cas, last) = (get.kind.wants_cas(), get.last);
                 let op = if get.kind.touches() {
                     Op::GetAndTouch {
-                        with_cas: get.kind.wants_cas(),
+                        with_cas,
                         deadline: now.deadline(get.exptime),
+                        last,
                     }
                 } else {
-                    Op::Get {
-                        with_cas: get.kind.wants_cas(),
-                    }
+                    Op::Get { with_cas, last }
                 };
                 self.command(now, conn, op, hash, get.key, &[], false);
-                if get.last {
-                    self.answer(conn, reply::END);
-                }
             }
-            Intent::Store(store, value) => {
-                let op = Op::Store {
-                    verb: store.verb,
-                    flags: store.flags,
-                    deadline: now.deadline(store.exptime),
-                    unique: store.cas,
-                };
-                self.command(now, conn, op, hash, store.key, value, store.noreply);
-            }
+            Intent::Store(store, value) => self.store(now, conn, hash, &store, value),
             Intent::Taken(intake) => self.store_taken(now, conn, hash, *intake),
             Intent::TooLarge(store) => {
                 let op = Op::Refuse {
@@ -344,7 +427,7 @@ impl Worker {
         value: &[u8],
         quiet: bool,
     ) {
-        let owner = self.owner(hash, key);
+        let owner = self.route.owner(hash, key);
         if owner == self.index {
             self.keeper.counters.commands_local += 1;
             self.command_here(now, conn, op, hash, key, value, quiet);
@@ -388,14 +471,8 @@ impl Worker {
         } else {
             replies.ready(|out| keeper.execute(now, op, key, value, quiet, out))
         };
-        if let Outcome::Lent(loan, value_bytes) = outcome {
-            replies.lend(Stream {
-                owner: self.index,
-                loan,
-                at: 0,
-                value_bytes,
-                asked: false,
-            });
+        if let Outcome::Lent(lent) = outcome {
+            replies.lend(Stream::new(self.index, lent));
         }
     }
 
@@ -423,7 +500,7 @@ impl Worker {
             deadline: now.deadline(exptime),
             unique,
         };
-        let owner = self.owner(hash, &bytes[..key_bytes]);
+        let owner = self.route.owner(hash, &bytes[..key_bytes]);
         if owner == self.index {
             let (key, value) = bytes.split_at(key_bytes);
             self.keeper.counters.commands_local += 1;

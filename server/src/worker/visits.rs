@@ -7,17 +7,6 @@
 use super::*;
 
 impl Worker {
-    #[inline]
-    pub(super) fn owner(&self, hash: KeyHash, key: &[u8]) -> usize {
-        if self.peers.len() == 1 {
-            return 0;
-        }
-        if self.shared.process.settings.shard_ports {
-            return public_shard(key, self.peers.len());
-        }
-        hash.shard(self.peers.len())
-    }
-
     /// A place for the reply of a command that is sent elsewhere.
     pub(super) fn ticket(&mut self, conn: ConnIndex) -> Ticket {
         let session = &mut self.sessions[conn as usize];
@@ -167,8 +156,8 @@ impl Worker {
                 } else {
                     keeper.execute(now, op, key, value, visit.quiet, out)
                 };
-                if let Outcome::Lent(loan, value_bytes) = outcome {
-                    home.lent = Some((loan, value_bytes));
+                if let Outcome::Lent(lent) = outcome {
+                    home.lent = Some(lent);
                 }
                 // A large value's buffer is not kept until the slot's next use.
                 visit.parcel.clear();
@@ -202,13 +191,7 @@ impl Worker {
             generation,
             slot,
         } = home.ticket;
-        let lent = home.lent.take().map(|(loan, value_bytes)| Stream {
-            owner,
-            loan,
-            at: 0,
-            value_bytes,
-            asked: false,
-        });
+        let lent = home.lent.take().map(|lent| Stream::new(owner, lent));
         let snapshot = home.snapshot.take();
         let scanned = home.scanned.take();
         let Some(session) = self
@@ -363,7 +346,7 @@ impl Worker {
         self.lent_left -= offered;
         let whole = stream.at as usize + offered == stream.value_bytes as usize;
         if whole {
-            parts.push(IoSlice::new(b"\r\n"));
+            parts.push(IoSlice::new(stream.tail));
             parts.push(IoSlice::new(replies.behind_stream()));
         }
         let all: usize = parts.iter().map(|part| part.len()).sum();
@@ -414,33 +397,6 @@ impl Worker {
             marks.to = marks.to.max(peer.visits_out() as u64);
             if peer.publish() {
                 self.keeper.counters.wakes += 1;
-            }
-        }
-    }
-}
-
-/// The shard of a key by a rule that clients can know: libmemcached's CRC hash, which many clients
-/// have, and its modula distribution. The table's hash is keyed with a secret and cannot be told.
-/// Whoever chooses keys by this rule can load one worker more than the others, and that is all: the
-/// table never sees it.
-fn public_shard(key: &[u8], shards: usize) -> usize {
-    let hash = (crc32fast::hash(key) >> 16) & 0x7fff;
-    hash as usize % shards
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_public_shard_is_libmemcacheds() {
-        for (key, hash) in [("", 0), ("a", 26_807), ("key", 2_704), ("memtier-1", 6_055)] {
-            for shards in [2, 3, 64] {
-                assert_eq!(
-                    public_shard(key.as_bytes(), shards),
-                    hash % shards,
-                    "{key:?}"
-                );
             }
         }
     }

@@ -91,7 +91,11 @@ impl<M: Memory> Shard<M> {
     /// What a command with this key would find now.
     #[must_use]
     pub fn peek(&self, key: Key<'_>, now: Seconds) -> Peek<'_> {
-        match self.table.find(self.arena.bytes(), key.hash, key.bytes) {
+        let pair = self.table.pair(key.hash);
+        match self
+            .table
+            .find(self.arena.bytes(), pair, key.hash, key.bytes)
+        {
             None => Peek::Absent,
             Some(entry) => self.peek_at(entry.location, now),
         }

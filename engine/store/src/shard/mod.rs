@@ -35,6 +35,7 @@ use crate::ttl::{Deadline, NEVER, TtlBuckets};
 
 pub(crate) use deadline::delta_of;
 pub use limit::LimitOutOfRange;
+pub use read::Probe;
 pub(crate) use relocate::moved_size;
 
 /// What memcached charges an item besides key, value and flags: its header, the CAS unique, the key's NUL, and CR LF.

@@ -4,9 +4,9 @@
 
 use super::{Reason, Shard, TouchOutcome, Unique};
 use crate::item::{self, Header};
-use crate::key::Key;
+use crate::key::{Key, KeyHash};
 use crate::segment::arena::Memory;
-use crate::table::{Entry, Place, bucket};
+use crate::table::{Entry, Pair, Place, bucket};
 use crate::ttl::{Deadline, Seconds};
 use crate::value::{Hit, ItemRef, Placement, Value};
 
@@ -17,24 +17,62 @@ const FREQUENCY_MAX: u8 = 127;
 
 const _: () = assert!(FREQUENCY_MAX & bucket::GHOST == 0);
 
+/// A lookup under way: a key's hash, and where its hash buckets are. Of use to the shard that made it alone; the shard
+/// may change in between.
+#[derive(Clone, Copy, Debug)]
+pub struct Probe {
+    hash: KeyHash,
+    pair: Pair,
+}
+
 impl<M: Memory> Shard<M> {
-    /// Starts loading the hash buckets of a key. First of two steps that make a batch of lookups overlap.
+    /// Starts loading the hash buckets of a key. First of three steps that make a batch of lookups overlap: each is done
+    /// for all keys before the next.
     #[inline]
-    pub fn prefetch_buckets(&self, hash: crate::KeyHash) {
-        self.table.prefetch_buckets(self.arena.bytes(), hash);
+    pub fn prefetch_buckets(&self, hash: KeyHash) -> Probe {
+        let pair = self.table.prefetch_pair(self.arena.bytes(), hash);
+        Probe { hash, pair }
     }
 
-    /// Starts loading the items a lookup of this hash would read. Second step, when the buckets have arrived.
+    /// Starts loading the items the lookup would read. Second step, when the buckets have arrived.
     #[inline]
-    pub fn prefetch_item(&self, hash: crate::KeyHash) {
+    pub fn prefetch_item(&self, probe: Probe) {
+        let memory = self.arena.bytes();
         self.table
-            .prefetch_item(self.arena.bytes(), hash, self.prefetch_bytes);
+            .prefetch_item(memory, probe.pair, probe.hash, self.prefetch_bytes);
+    }
+
+    /// As [`Shard::get`], of the key whose hash the probe was made of. Third step, when the item has arrived.
+    #[inline(always)]
+    pub fn get_probed(
+        &mut self,
+        probe: Probe,
+        key: &[u8],
+        now: Seconds,
+        unique: Unique,
+    ) -> Option<Hit<'_>> {
+        let key = Key {
+            hash: probe.hash,
+            bytes: key,
+        };
+        self.get_in(probe.pair, key, now, unique)
     }
 
     /// Looks a key up and counts the fetch.
     #[inline(always)]
     pub fn get(&mut self, key: Key<'_>, now: Seconds, unique: Unique) -> Option<Hit<'_>> {
-        let (entry, mut header, deadline) = self.fetch(key, now.0)?;
+        self.get_in(self.table.pair(key.hash), key, now, unique)
+    }
+
+    #[inline(always)]
+    fn get_in(
+        &mut self,
+        pair: Pair,
+        key: Key<'_>,
+        now: Seconds,
+        unique: Unique,
+    ) -> Option<Hit<'_>> {
+        let (entry, mut header, deadline) = self.fetch(pair, key, now.0)?;
         self.bump(entry.place);
         let first_fetch = !header.has(item::FETCHED);
         let wanted = item::FETCHED
@@ -69,7 +107,8 @@ impl<M: Memory> Shard<M> {
 
     /// Looks a key up and ends its life: the value is handed out once more, the next reader misses.
     fn get_last(&mut self, key: Key<'_>, now: Seconds, unique: Unique) -> Option<Hit<'_>> {
-        let (entry, mut header, _) = self.fetch(key, now.0)?;
+        let pair = self.table.pair(key.hash);
+        let (entry, mut header, _) = self.fetch(pair, key, now.0)?;
         if self.set_deadline(entry.location, header, now.0) {
             let first_fetch = !header.has(item::FETCHED);
             header = Header::read(self.arena.bytes(), entry.location);
@@ -163,15 +202,16 @@ impl<M: Memory> Shard<M> {
     /// The visible item of a key. An item met after its deadline or a flush is removed on the spot.
     #[inline(always)]
     pub(crate) fn lookup(&mut self, key: Key<'_>, now: u32) -> Option<(Entry, Header)> {
-        let (entry, header, _) = self.fetch(key, now)?;
+        let pair = self.table.pair(key.hash);
+        let (entry, header, _) = self.fetch(pair, key, now)?;
         Some((entry, header))
     }
 
     /// As `lookup`, and tells the deadline too. What made it miss is counted, whatever the command was for: memcached
     /// does so too, for all but a plain set, which does not look here.
     #[inline(always)]
-    fn fetch(&mut self, key: Key<'_>, now: u32) -> Option<(Entry, Header, u32)> {
-        match self.find_visible(key, now) {
+    fn fetch(&mut self, pair: Pair, key: Key<'_>, now: u32) -> Option<(Entry, Header, u32)> {
+        match self.find_visible(pair, key, now) {
             Ok(found) => Some(found),
             Err(reason) => {
                 match reason {
@@ -187,11 +227,15 @@ impl<M: Memory> Shard<M> {
     #[inline(always)]
     fn find_visible(
         &mut self,
+        pair: Pair,
         key: Key<'_>,
         now: u32,
     ) -> Result<(Entry, Header, u32), Option<Reason>> {
         self.pass_time(now);
-        let Some(entry) = self.table.find(self.arena.bytes(), key.hash, key.bytes) else {
+        let found = self
+            .table
+            .find(self.arena.bytes(), pair, key.hash, key.bytes);
+        let Some(entry) = found else {
             return Err(None);
         };
         let header = Header::read(self.arena.bytes(), entry.location);

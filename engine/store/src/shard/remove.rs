@@ -32,7 +32,11 @@ impl<M: Memory> Shard<M> {
 
     /// Removes a key without an answer and without asking the time: for a set that has failed before it got here.
     pub fn unlink(&mut self, key: Key<'_>) {
-        if let Some(entry) = self.table.find(self.arena.bytes(), key.hash, key.bytes) {
+        let pair = self.table.pair(key.hash);
+        if let Some(entry) = self
+            .table
+            .find(self.arena.bytes(), pair, key.hash, key.bytes)
+        {
             let header = Header::read(self.arena.bytes(), entry.location);
             self.bury(entry, header, Reason::Command);
         }

@@ -64,9 +64,10 @@ fn is_there(shard: &mut Shard<Vec<u8>>, hasher: &KeyHasher, bytes: &[u8]) -> boo
 
 /// Items a lookup of this key compares at most.
 fn compared(shard: &Shard<Vec<u8>>, hasher: &KeyHasher, bytes: &[u8]) -> u32 {
+    let hash = hasher.hash(bytes);
     let candidates = shard
         .table
-        .candidates(shard.arena.bytes(), hasher.hash(bytes));
+        .candidates_of(shard.arena.bytes(), shard.table.pair(hash), hash);
     candidates.slots.count_ones()
 }
 

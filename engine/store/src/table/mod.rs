@@ -110,7 +110,7 @@ impl Candidates {
 }
 
 /// The two buckets of a key, found once for several steps.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Pair {
     at: (usize, usize),
     /// The table's shape when they were found.
@@ -275,13 +275,7 @@ impl Table {
         (self.bucket_of(row, tag), self.bucket_of(other, tag))
     }
 
-    /// Where a key may be: its two buckets, and the slots of both whose tag is the key's.
-    #[inline(always)]
-    pub fn candidates(&self, memory: &[u8], hash: KeyHash) -> Candidates {
-        Self::candidates_in(memory, self.both(hash), hash.tag())
-    }
-
-    /// As `candidates`, of the two buckets of a key with this tag.
+    /// Where a key with this tag may be: its two buckets, and the slots of both that have the tag.
     #[inline(always)]
     fn candidates_in(memory: &[u8], (first, second): (usize, usize), tag: u16) -> Candidates {
         let in_first = bucket::matches(bucket::view(memory, first), tag);
@@ -293,10 +287,10 @@ impl Table {
         }
     }
 
-    /// Looks for the entry of a key.
+    /// Looks for the entry of a key with this hash, whose buckets were found before.
     #[inline(always)]
-    pub fn find(&self, memory: &[u8], hash: KeyHash, key: &[u8]) -> Option<Entry> {
-        self.find_among(memory, self.candidates(memory, hash), key)
+    pub fn find(&self, memory: &[u8], pair: Pair, hash: KeyHash, key: &[u8]) -> Option<Entry> {
+        self.find_among(memory, self.candidates_of(memory, pair, hash), key)
     }
 
     /// As `find`, of the candidates of the key's hash.
@@ -338,7 +332,16 @@ impl Table {
         (first, second)
     }
 
-    /// As `prefetch_buckets`, for a caller that may make the table grow or shrink before it asks for the candidates.
+    /// Both buckets of a key, for a caller that may make the table grow or shrink before it asks for the candidates.
+    #[inline(always)]
+    pub fn pair(&self, hash: KeyHash) -> Pair {
+        Pair {
+            at: self.both(hash),
+            shape: self.shape,
+        }
+    }
+
+    /// As `pair`, and starts loading them.
     #[inline(always)]
     pub fn prefetch_pair(&self, memory: &[u8], hash: KeyHash) -> Pair {
         Pair {
@@ -347,7 +350,7 @@ impl Table {
         }
     }
 
-    /// As `candidates`, of a key whose buckets were found before.
+    /// Where a key may be whose buckets were found before.
     #[inline(always)]
     pub fn candidates_of(&self, memory: &[u8], pair: Pair, hash: KeyHash) -> Candidates {
         let at = if pair.shape == self.shape {
@@ -360,8 +363,8 @@ impl Table {
 
     /// Starts loading the first `item_bytes` bytes of the items a lookup of this hash would compare. Reads both buckets.
     #[inline(always)]
-    pub fn prefetch_item(&self, memory: &[u8], hash: KeyHash, item_bytes: usize) {
-        self.candidates(memory, hash).find(|place| {
+    pub fn prefetch_item(&self, memory: &[u8], pair: Pair, hash: KeyHash, item_bytes: usize) {
+        self.candidates_of(memory, pair, hash).find(|place| {
             let location = bucket::location(bucket::view(memory, place.bucket_at), place.slot);
             prefetch_bytes(memory, location, item_bytes);
             None::<()>

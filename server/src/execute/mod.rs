@@ -10,14 +10,14 @@ use arrayvec::ArrayVec;
 use strata_protocol::reply::{self, Sink};
 use strata_protocol::{ArithVerb, ClientError, ServerError, StoreVerb};
 use strata_store::{
-    ArithOutcome, Arithmetic, DeleteOutcome, Hit, ItemRef, Key, Loan, NewItem, SetOutcome, Shard,
-    TouchOutcome, Unique,
+    ArithOutcome, Arithmetic, DeleteOutcome, Hit, ItemRef, Key, Loan, NewItem, Probe, SetOutcome,
+    Shard, TouchOutcome, Unique,
 };
 
 use crate::clock::Now;
 use crate::config::{LEND_MIN_BYTES, PARTS_MAX, PIECE_BYTES};
 use crate::memory::Memory;
-use crate::message::Op;
+use crate::message::{Lent, Op};
 use crate::stats::Counters;
 
 /// A shard and what its worker keeps beside it.
@@ -39,8 +39,8 @@ pub struct Keeper {
 pub enum Outcome {
     /// Nothing.
     Done,
-    /// The value and its line end follow: loan and length.
-    Lent(u32, u32),
+    /// The value and what comes behind it follow.
+    Lent(Lent),
 }
 
 impl Keeper {
@@ -68,7 +68,10 @@ impl Keeper {
         out: &mut impl Sink,
     ) -> Outcome {
         match op {
-            Op::Get { with_cas } => return self.get(now, key, with_cas, out),
+            Op::Get { with_cas, last } => {
+                let probe = self.shard.prefetch_buckets(key.hash);
+                return self.get(now, probe, key.bytes, with_cas, last, out);
+            }
             Op::Store {
                 verb,
                 flags,
@@ -100,19 +103,23 @@ impl Keeper {
     ) -> Outcome {
         let seconds = now.seconds;
         let text = match op {
-            Op::GetAndTouch { with_cas, deadline } => {
+            Op::GetAndTouch {
+                with_cas,
+                deadline,
+                last,
+            } => {
                 self.counters.cmd_touch += 1;
                 let hit = self
                     .shard
                     .get_and_touch(key, deadline, seconds, self.unique(with_cas));
                 let Some(hit) = hit else {
                     self.counters.touch_misses += 1;
-                    return Outcome::Done;
+                    return reply_miss(last, out);
                 };
                 self.counters.touch_hits += 1;
-                return match reply_hit(&hit, key, with_cas, out) {
+                return match reply_hit(&hit, key.bytes, with_cas, last, out) {
                     None => Outcome::Done,
-                    Some(large) => self.lend(key, large, out),
+                    Some(large) => self.lend(key.bytes, large, out),
                 };
             }
             Op::Delete => match self.shard.delete(key, seconds) {
@@ -225,15 +232,25 @@ impl Keeper {
         }
     }
 
+    /// [`Op::Get`], of the key whose hash the probe was made of.
     #[inline]
-    fn get(&mut self, now: &Now, key: Key<'_>, with_cas: bool, out: &mut impl Sink) -> Outcome {
+    pub fn get(
+        &mut self,
+        now: &Now,
+        probe: Probe,
+        key: &[u8],
+        with_cas: bool,
+        last: bool,
+        out: &mut impl Sink,
+    ) -> Outcome {
         self.counters.cmd_get += 1;
-        let Some(hit) = self.shard.get(key, now.seconds, self.unique(with_cas)) else {
+        let unique = self.unique(with_cas);
+        let Some(hit) = self.shard.get_probed(probe, key, now.seconds, unique) else {
             self.counters.get_misses += 1;
-            return Outcome::Done;
+            return reply_miss(last, out);
         };
         self.counters.get_hits += 1;
-        match reply_hit(&hit, key, with_cas, out) {
+        match reply_hit(&hit, key, with_cas, last, out) {
             None => Outcome::Done,
             Some(large) => self.lend(key, large, out),
         }
@@ -292,13 +309,13 @@ impl Keeper {
     /// Answers with a value too large to be copied: lends it, so that the session sends it piece
     /// by piece however slowly its client reads.
     #[cold]
-    fn lend(&mut self, key: Key<'_>, large: Large, out: &mut impl Sink) -> Outcome {
+    fn lend(&mut self, key: &[u8], large: Large, out: &mut impl Sink) -> Outcome {
         let Some(loan) = self.shard.lend(large.item) else {
             // Too much of the store is already in the hands of slow readers.
             out.put(ServerError::OutOfMemoryReplying.wire());
-            return Outcome::Done;
+            return reply_miss(large.last, out);
         };
-        reply::value_head(out, key.bytes, large.flags, large.value_bytes, large.cas);
+        reply::value_head(out, key, large.flags, large.value_bytes, large.cas);
         let entry = Some((loan, large.value_bytes as u32));
         let number = match self.free.pop() {
             Some(number) => {
@@ -310,7 +327,11 @@ impl Keeper {
                 self.lent.len() as u32 - 1
             }
         };
-        Outcome::Lent(number, large.value_bytes as u32)
+        Outcome::Lent(Lent {
+            loan: number,
+            value_bytes: large.value_bytes as u32,
+            tail: value_tail(large.last),
+        })
     }
 
     /// Writes the next piece of a lent value, at most [`PIECE_BYTES`]; with the last one the loan
@@ -378,11 +399,33 @@ struct Large {
     flags: u32,
     value_bytes: usize,
     cas: Option<u64>,
+    last: bool,
+}
+
+/// What follows a value, which may be the last of its command.
+#[inline]
+fn value_tail(last: bool) -> &'static [u8] {
+    if last { b"\r\nEND\r\n" } else { b"\r\n" }
+}
+
+/// Writes what a key without an item brings.
+#[inline]
+fn reply_miss(last: bool, out: &mut impl Sink) -> Outcome {
+    if last {
+        out.put(reply::END);
+    }
+    Outcome::Done
 }
 
 /// Writes a hit whole, or says what has to be lent.
-#[inline]
-fn reply_hit(hit: &Hit<'_>, key: Key<'_>, with_cas: bool, out: &mut impl Sink) -> Option<Large> {
+#[inline(always)]
+fn reply_hit(
+    hit: &Hit<'_>,
+    key: &[u8],
+    with_cas: bool,
+    last: bool,
+    out: &mut impl Sink,
+) -> Option<Large> {
     let cas = with_cas.then_some(hit.cas);
     let value_bytes = hit.value.len();
     if value_bytes > LEND_MIN_BYTES {
@@ -391,12 +434,14 @@ fn reply_hit(hit: &Hit<'_>, key: Key<'_>, with_cas: bool, out: &mut impl Sink) -
             flags: hit.flags,
             value_bytes,
             cas,
+            last,
         });
     }
-    reply::value_head(out, key.bytes, hit.flags, value_bytes, cas);
-    for piece in hit.value.pieces() {
-        out.put(piece);
+    reply::value_head(out, key, hit.flags, value_bytes, cas);
+    match hit.value.as_slice() {
+        Some(value) => out.put(value),
+        None => hit.value.pieces().for_each(|piece| out.put(piece)),
     }
-    out.put(b"\r\n");
+    out.put(value_tail(last));
     None
 }
