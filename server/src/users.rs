@@ -12,8 +12,13 @@ use crate::config::{USER_LINE_MAX_BYTES, USERS_FILE_MAX_BYTES};
 /// Who may come in.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Users {
-    /// Name and password of each.
-    entries: Vec<(Box<[u8]>, Box<[u8]>)>,
+    entries: Vec<User>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct User {
+    name: Box<[u8]>,
+    password: Box<[u8]>,
 }
 
 impl Users {
@@ -46,7 +51,10 @@ impl Users {
             let colon = line.iter().position(|byte| *byte == b':');
             match colon {
                 Some(colon) if line.len() <= USER_LINE_MAX_BYTES => {
-                    entries.push((line[..colon].into(), line[colon + 1..].into()));
+                    entries.push(User {
+                        name: line[..colon].into(),
+                        password: line[colon + 1..].into(),
+                    });
                 }
                 _ => return Err(at + 1),
             }
@@ -58,8 +66,8 @@ impl Users {
     #[must_use]
     pub fn know(&self, user: &[u8], password: &[u8]) -> bool {
         let mut known = false;
-        for (name, secret) in &self.entries {
-            known |= same(name, user) & same(secret, password);
+        for entry in &self.entries {
+            known |= same(&entry.name, user) & same(&entry.password, password);
         }
         black_box(known)
     }

@@ -134,9 +134,9 @@ fn meta_line(item: &Sight<'_>, now: &Now, cas: bool, text: &mut Vec<u8>) {
         Deadline::At(at) => write!(text, " exp={}", now.unix_of(at)),
     };
     let fetched = if item.fetched { "yes" } else { "no" };
-    let _ = write!(
+    let _ = writeln!(
         text,
-        " la={} cas={} fetch={fetched} cls={ITEM_CLASS} size={} flags={} \n",
+        " la={} cas={} fetch={fetched} cls={ITEM_CLASS} size={} flags={} ",
         now.unix_of(item.since),
         if cas { item.unique } else { 0 },
         item_bytes(item.key.len(), item.value_bytes as u64, item.flags),
