@@ -327,7 +327,7 @@ fn a_dump_has_every_item_once_while_others_are_served() {
                 ["key", "exp", "la", "cas", "fetch", "cls", "size", "flags"]
             );
             let number: usize = words[0]["key=key".len()..].parse().expect("a number");
-            assert_eq!(words[1] == "exp=-1", number % 2 == 0, "{line}");
+            assert_eq!(words[1] == "exp=-1", number.is_multiple_of(2), "{line}");
             assert_eq!(words[4] == "fetch=yes", number == 0, "{line}");
             let size = 48 + 8 + words[0].len() - 4 + 1 + 3 + 2 + 4;
             assert_eq!(words[6], format!("size={size}"), "{line}");
