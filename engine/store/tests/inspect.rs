@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use strata_store::{
-    Deadline, Eviction, Key, KeyHasher, NewItem, Peek, ScanPlace, Seconds, Shard, ShardConfig,
-    Unique,
+    Arithmetic, Deadline, Eviction, Key, KeyHasher, NewItem, Peek, ScanPlace, Seconds, Shard,
+    ShardConfig, Unique,
 };
 
 const MIB: usize = 1 << 20;
@@ -62,6 +62,36 @@ fn a_peek_sees_what_a_get_would_and_leaves_no_trace() {
     assert_eq!(shard.counters().get_expired, 0);
     shard.flush(Seconds(10), Seconds(6));
     assert_eq!(shard.peek(key, Seconds(10)), Peek::Flushed);
+    shard.audit().expect("in order");
+}
+
+#[test]
+fn every_command_but_a_plain_set_counts_what_it_met_expired() {
+    let (mut shard, hasher) = shard(8 * MIB);
+    let key = key(&hasher, "k");
+    let (before, after) = (Seconds(5), Seconds(20));
+    let commands: [fn(&mut Shard<Vec<u8>>, Key<'_>, Seconds); 8] = [
+        |shard, key, now| assert!(shard.get(key, now, Unique::Unasked).is_none()),
+        |shard, key, now| {
+            let hit = shard.get_and_touch(key, Deadline::Never, now, Unique::Unasked);
+            assert!(hit.is_none());
+        },
+        |shard, key, now| drop(shard.touch(key, Deadline::Never, now)),
+        |shard, key, now| drop(shard.delete(key, now)),
+        |shard, key, now| drop(shard.append(key, b"x", now)),
+        |shard, key, now| drop(shard.arith(key, Arithmetic::Incr, 1, now)),
+        |shard, key, now| drop(shard.replace(key, item(b"v", 0, Deadline::Never), now)),
+        |shard, key, now| drop(shard.add(key, item(b"v", 0, Deadline::Never), now)),
+    ];
+    for (at, command) in commands.into_iter().enumerate() {
+        shard.set(key, item(b"1", 0, Deadline::At(Seconds(10))), before);
+        command(&mut shard, key, after);
+        assert_eq!(shard.counters().get_expired, at as u64 + 1, "command {at}");
+        shard.delete(key, after);
+    }
+    shard.set(key, item(b"1", 0, Deadline::At(Seconds(10))), before);
+    shard.set(key, item(b"2", 0, Deadline::Never), after);
+    assert_eq!(shard.counters().get_expired, 8);
     shard.audit().expect("in order");
 }
 

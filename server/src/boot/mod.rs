@@ -1,8 +1,8 @@
 //! Start and stop: what the host must grant, the listeners, one thread a worker, signals.
 //!
 //! Whatever the host refuses ends the start with a [`StartError`]: one sentence that says what to
-//! do. Nothing is served before every worker has its memory and its ring. [`host`] asks the host,
-//! [`listeners`] binds, [`announce`] says what came of it.
+//! do. Nothing is served before every worker has its memory and its ring. `host` asks the host,
+//! `listeners` binds, `announce` says what came of it.
 
 mod announce;
 mod host;

@@ -4,8 +4,8 @@
 //! their [`Snapshot`]s up, and renders the sum with memcached's names in memcached's order, so
 //! that its tools and exporters read it. What Strata has no such thing of is zero.
 //!
-//! Each subject is a file: [`general`], `classes` (items and slabs), [`conns`], [`settings`],
-//! [`prefixes`] (detail), and Strata's own [`workers`] and [`held`] (segments and ttl).
+//! Each subject is a file: `general`, `classes` (items and slabs), `conns`, `settings`,
+//! `prefixes` (detail), and Strata's own `workers` and `held` (segments and ttl).
 
 mod classes;
 pub mod conns;
