@@ -76,12 +76,12 @@ fn every_command_but_a_plain_set_counts_what_it_met_expired() {
             let hit = shard.get_and_touch(key, Deadline::Never, now, Unique::Unasked);
             assert!(hit.is_none());
         },
-        |shard, key, now| drop(shard.touch(key, Deadline::Never, now)),
-        |shard, key, now| drop(shard.delete(key, now)),
-        |shard, key, now| drop(shard.append(key, b"x", now)),
-        |shard, key, now| drop(shard.arith(key, Arithmetic::Incr, 1, now)),
-        |shard, key, now| drop(shard.replace(key, item(b"v", 0, Deadline::Never), now)),
-        |shard, key, now| drop(shard.add(key, item(b"v", 0, Deadline::Never), now)),
+        |shard, key, now| _ = shard.touch(key, Deadline::Never, now),
+        |shard, key, now| _ = shard.delete(key, now),
+        |shard, key, now| _ = shard.append(key, b"x", now),
+        |shard, key, now| _ = shard.arith(key, Arithmetic::Incr, 1, now),
+        |shard, key, now| _ = shard.replace(key, item(b"v", 0, Deadline::Never), now),
+        |shard, key, now| _ = shard.add(key, item(b"v", 0, Deadline::Never), now),
     ];
     for (at, command) in commands.into_iter().enumerate() {
         shard.set(key, item(b"1", 0, Deadline::At(Seconds(10))), before);
