@@ -67,7 +67,7 @@ fn main() {
             held as f64 / peer_held as f64,
             usage.bytes as f64 / held as f64 - body_bytes as f64,
             each(usage.pages_table * usage.page_bytes),
-            usage.hash_entries as f64 / (usage.hash_buckets * 8) as f64,
+            usage.table_load(),
             each(segment_bytes - usage.bytes as usize),
             each(usage.pages_free * usage.page_bytes),
             each(usage.side_bytes),

@@ -11,6 +11,7 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::net::SocketAddrAny;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::client::{Pipeline, Terms};
@@ -20,7 +21,7 @@ use crate::live::Pulse;
 use crate::plan::{DRAIN, FILL_DEPTH, OUT_BYTES};
 use crate::schedule::Schedule;
 use crate::tally::Tally;
-use crate::transport::{Address, Events, Family, Transport, connect};
+use crate::transport::{Events, Transport, begin_connect, peer};
 use crate::workload::{Ask, Requests, Workload, mix};
 
 /// How long an idle loop looks before it sleeps, unless it is told to sleep at once. Looking costs
@@ -76,19 +77,6 @@ struct Client {
     pending: Option<Ask>,
 }
 
-/// How connections are replaced after so many requests.
-#[derive(Clone, Copy)]
-pub struct Renewal<'a> {
-    /// Requests on each.
-    pub interval: u64,
-    /// Where to.
-    pub addresses: &'a [Address],
-    /// What addresses a name may lead to.
-    pub family: Family,
-    /// How long connecting may take.
-    pub timeout: Option<Duration>,
-}
-
 /// What the threads of a run have in common.
 #[derive(Clone, Copy)]
 pub struct Common<'a> {
@@ -111,8 +99,8 @@ pub struct Common<'a> {
     pub key_keeps_client: bool,
     /// Whether an idle loop looks for a while before it sleeps.
     pub looks: bool,
-    /// Whether connections last for the whole run, or how they do not.
-    pub renewal: Option<Renewal<'a>>,
+    /// Requests after which a connection is replaced, if it is.
+    pub reconnect_interval: Option<u64>,
 }
 
 /// One thread's connections and their transport.
@@ -123,6 +111,8 @@ pub struct Driver<'a, T> {
     touched: Vec<usize>,
     /// Connections at the end of their life on which nothing is awaited.
     spent: Vec<usize>,
+    /// Where connections that are replaced lead, by server.
+    peers: Vec<SocketAddrAny>,
     common: Common<'a>,
     pulse: &'a Pulse,
     idle_since_ns: Option<u64>,
@@ -235,6 +225,12 @@ impl<'a, T: Transport> Driver<'a, T> {
         pulse: &'a Pulse,
     ) -> io::Result<Self> {
         let count = sockets.len();
+        let mut peers = Vec::new();
+        if common.reconnect_interval.is_some() {
+            for socket in &sockets[..common.server_count] {
+                peers.push(peer(socket)?);
+            }
+        }
         let transport = T::new(sockets)?;
         Ok(Self {
             transport,
@@ -249,12 +245,13 @@ impl<'a, T: Transport> Driver<'a, T> {
                     out: Vec::new(),
                     open: true,
                     touched: false,
-                    life: common.renewal.map_or(ENDLESS, |renewal| renewal.interval),
+                    life: common.reconnect_interval.unwrap_or(ENDLESS),
                 })
                 .collect(),
             clients: Vec::new(),
             touched: Vec::with_capacity(count),
             spent: Vec::new(),
+            peers,
             common,
             pulse,
             idle_since_ns: None,
@@ -541,8 +538,15 @@ impl<'a, T: Transport> Driver<'a, T> {
         // What was due and never sent counts as offered, with the age it reached.
         let now_ns = self.common.clock.now_ns();
         if !self.common.stop.load(Ordering::Relaxed) {
-            while !schedule.ended() && start_ns + schedule.due_ns() < end_ns {
-                let due_ns = start_ns + schedule.due_ns();
+            loop {
+                let due_ns = schedule.due_ns().saturating_add(start_ns);
+                if schedule.ended() || due_ns >= end_ns {
+                    break;
+                }
+                // Far beyond what can be sent this takes a while.
+                if self.common.stop.load(Ordering::Relaxed) {
+                    break;
+                }
                 let kind = match pending.take() {
                     Some(ask) => ask.kind,
                     None => requests.next_ask().kind,
@@ -584,7 +588,7 @@ impl<'a, T: Transport> Driver<'a, T> {
 
     /// Replaces connections at the end of their life.
     fn renew(&mut self, tally: &mut Tally) {
-        let Some(renewal) = self.common.renewal else {
+        let Some(interval) = self.common.reconnect_interval else {
             return;
         };
         for index in std::mem::take(&mut self.spent) {
@@ -592,17 +596,20 @@ impl<'a, T: Transport> Driver<'a, T> {
             if !self.connections[index].open || !self.connections[index].is_spent() {
                 continue;
             }
-            let address = &renewal.addresses[index % self.common.server_count];
-            let replaced = connect(address, renewal.family, renewal.timeout)
-                .and_then(|socket| self.transport.replace(index, socket));
+            if self.transport.is_sending(index) {
+                // Its last send has not been reported yet.
+                self.spent.push(index);
+                continue;
+            }
+            let peer = &self.peers[index % self.common.server_count];
+            let replaced =
+                begin_connect(peer).and_then(|socket| self.transport.replace(index, socket));
             let connection = &mut self.connections[index];
             match replaced {
-                Ok(None) => {
-                    connection.life = renewal.interval;
+                Ok(()) => {
+                    connection.life = interval;
                     touch(&mut self.connections, &mut self.touched, index);
                 }
-                // Its last send has not been reported yet.
-                Ok(Some(_)) => self.spent.push(index),
                 Err(error) => {
                     connection.open = false;
                     self.transport.close(index);
@@ -618,7 +625,8 @@ impl<'a, T: Transport> Driver<'a, T> {
     /// How long the next turn may sleep: not at all while there is something to do, or shortly
     /// after there was.
     fn wait(&mut self, now_ns: u64, idle: bool, until_ns: u64) -> Option<Duration> {
-        if !idle {
+        // A connection that was replaced this turn has something to send in the next.
+        if !idle || !self.touched.is_empty() || !self.spent.is_empty() {
             self.idle_since_ns = None;
             return None;
         }

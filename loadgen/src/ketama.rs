@@ -26,6 +26,7 @@ const USUAL_PORT: u16 = 11211;
 pub struct Ring {
     /// By place on the circle.
     points: Vec<(u32, u32)>,
+    server_count: usize,
 }
 
 impl Ring {
@@ -46,7 +47,15 @@ impl Ring {
             }
         }
         points.sort_unstable();
-        Self { points }
+        Self {
+            points,
+            server_count: servers.len(),
+        }
+    }
+
+    /// How many servers there are.
+    pub fn server_count(&self) -> usize {
+        self.server_count
     }
 
     /// The server that has the key, by its place in the list.

@@ -4,7 +4,8 @@
 //! be carried out.
 
 use std::cell::RefCell;
-use std::path::Path;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -21,13 +22,17 @@ fn main() -> ExitCode {
     let words: Vec<String> = std::env::args_os()
         .map(|word| word.to_string_lossy().into_owned())
         .collect();
-    if let Some(sentence) = refused::sentence(words.iter().skip(1).cloned()) {
-        return usage(&sentence);
-    }
-    let args = Args::parse();
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => match refused::of(&error) {
+            Some(sentence) => return usage(&sentence),
+            None => error.exit(),
+        },
+    };
     let checked = args
         .plan()
-        .and_then(|plan| Ok((plan, args.percentiles()?, args.trials()?)));
+        .and_then(|plan| Ok((plan, args.percentiles()?, args.trials()?)))
+        .and_then(|checked| outputs_can_be_written(&args).map(|()| checked));
     let (plan, percentiles, trials) = match checked {
         Ok(checked) => checked,
         Err(sentence) => return usage(&sentence),
@@ -86,30 +91,68 @@ fn usage(sentence: &str) -> ExitCode {
     ExitCode::from(2)
 }
 
-/// Writes the report in every form asked for.
-fn write_all(args: &Args, report: &Report) -> Result<(), String> {
-    let text = text::render(report);
-    match &args.out_file {
-        Some(path) => put("--out-file", path, text)?,
-        None => print!("{text}"),
-    }
-    if let Some(path) = &args.json_out_file {
-        put(
-            "--json-out-file",
-            path,
-            format!("{:#}\n", json::render(report)),
-        )?;
-    }
-    if let Some(path) = &args.report {
-        put("--report", path, page::render(report))?;
-    }
-    if let Some(path) = &args.interval_log {
-        files::write_intervals(report, path)?;
-    }
-    if let Some(prefix) = &args.hdr_file_prefix {
-        files::write_percentiles(report, prefix)?;
+/// The files asked for, each with its option.
+fn outputs(args: &Args) -> Vec<(&'static str, PathBuf)> {
+    let percentiles = args
+        .hdr_file_prefix
+        .as_ref()
+        .map(|prefix| PathBuf::from(format!("{prefix}_FULL_RUN_1.txt")));
+    let all = [
+        ("--out-file", args.out_file.clone()),
+        ("--json-out-file", args.json_out_file.clone()),
+        ("--report", args.report.clone()),
+        ("--interval-log", args.interval_log.clone()),
+        ("--hdr-file-prefix", percentiles),
+    ];
+    let asked = all.into_iter();
+    asked
+        .filter_map(|(option, path)| Some((option, path?)))
+        .collect()
+}
+
+/// A long run whose results cannot be kept is better not begun. What is in the files stays there.
+fn outputs_can_be_written(args: &Args) -> Result<(), String> {
+    for (option, path) in outputs(args) {
+        let is_new = !path.exists();
+        std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(|error| format!("{option}: {}: {error}", path.display()))?;
+        if is_new {
+            // A run that fails leaves no empty file; one that cannot be removed harms nobody.
+            let _ = std::fs::remove_file(&path);
+        }
     }
     Ok(())
+}
+
+/// Writes the report in every form asked for; one that cannot be written does not keep the others
+/// from it. The error is the sentences about those.
+fn write_all(args: &Args, report: &Report) -> Result<(), String> {
+    let mut failed = Vec::new();
+    for (option, path) in outputs(args) {
+        let written = match option {
+            "--out-file" => put(option, &path, text::render(report)),
+            "--json-out-file" => put(option, &path, format!("{:#}\n", json::render(report))),
+            "--report" => put(option, &path, page::render(report)),
+            "--interval-log" => files::write_intervals(report, &path),
+            _ => match &args.hdr_file_prefix {
+                Some(prefix) => files::write_percentiles(report, prefix),
+                None => Ok(()),
+            },
+        };
+        failed.extend(written.err());
+    }
+    if args.out_file.is_none() {
+        // Whoever reads it may have gone, as `head` does; the verdict is in the exit code too.
+        let _ = std::io::stdout().write_all(text::render(report).as_bytes());
+    }
+    match failed.is_empty() {
+        true => Ok(()),
+        false => Err(failed.join("\nstrata-load: ")),
+    }
 }
 
 fn put(option: &str, path: &Path, text: String) -> Result<(), String> {

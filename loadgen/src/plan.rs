@@ -18,6 +18,16 @@ pub const OPEN_DEPTH: usize = 1024;
 /// Requests outstanding on one connection while filling.
 pub const FILL_DEPTH: usize = 32;
 
+/// Threads of a run, at most.
+pub const THREADS_MAX: usize = 1024;
+
+/// Connections of a run, at most: what one address has ports for, sixteen times.
+pub const CONNECTIONS_MAX: usize = 1 << 20;
+
+/// Keys outstanding on all connections together, at most: room for them is taken before the run,
+/// about 50 bytes each.
+pub const OUTSTANDING_MAX: usize = 1 << 24;
+
 /// Bytes of requests a connection renders ahead of its socket; one request may exceed it.
 pub const OUT_BYTES: usize = 64 * 1024;
 

@@ -7,12 +7,12 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Barrier, Mutex, mpsc};
+use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
 use crate::client::Terms;
-use crate::drive::{Clock, Common, Driver, Renewal};
+use crate::drive::{Clock, Common, Driver};
 use crate::ketama::Ring;
 use crate::live::{BEAT, Progress, Pulse};
 use crate::plan::{Io, Length, Pace, Plan};
@@ -130,28 +130,24 @@ fn run_on<T: Transport>(
     let terms = Terms::new(workload, plan.dialect, plan.verify);
     let clock = Clock::start();
     let pulses: Vec<Pulse> = (0..plan.threads).map(|_| Pulse::default()).collect();
-    let ring = (plan.addresses.len() > 1).then(|| Ring::new(&plan.addresses));
+    let ring = (plan.addresses.len() > 1).then(|| Arc::new(Ring::new(&plan.addresses)));
     let shared = Shared {
         plan,
         common: Common {
             terms: &terms,
             clock,
             stop,
-            ring: ring.as_ref(),
+            ring: ring.as_deref(),
             server_count: plan.addresses.len(),
             keys_per_get: workload.mix.keys_per_get() as usize,
             set_on_miss: workload.set_on_miss,
             looks: plan.looks,
-            renewal: plan.reconnect_interval.map(|interval| Renewal {
-                interval,
-                addresses: &plan.addresses,
-                family: plan.family,
-                timeout: plan.connect_timeout,
-            }),
+            reconnect_interval: plan.reconnect_interval,
             key_keeps_client: matches!(workload.mix, Mix::Recorded(_)),
         },
         failure: Mutex::new(None),
         failed: AtomicBool::new(false),
+        ring: ring.clone(),
         barrier: Barrier::new(plan.threads),
         start_ns: Mutex::new(None),
     };
@@ -235,7 +231,9 @@ fn run_on<T: Transport>(
     Ok(Outcome {
         tally,
         measured,
-        started: SystemTime::now() - measured,
+        // By what has passed since, waiting for the last replies included.
+        started: SystemTime::now()
+            - Duration::from_nanos(clock.now_ns().saturating_sub(window_ns.start)),
         filled,
         fill_time: Duration::from_nanos(fill_ns),
         interrupted: stop.load(Ordering::Relaxed),
@@ -261,6 +259,7 @@ struct Shared<'a> {
     common: Common<'a>,
     failure: Mutex<Option<String>>,
     failed: AtomicBool,
+    ring: Option<Arc<Ring>>,
     barrier: Barrier,
     start_ns: Mutex<Option<u64>>,
 }
@@ -349,7 +348,12 @@ fn thread_main<T: Transport>(
         std::hint::spin_loop();
     }
     let stream_of = |stream: u64, count: u64| {
-        Requests::new(&plan.workload, stream_seed(plan, stream), stream, count)
+        let seed = stream_seed(plan, stream);
+        let requests = Requests::new(&plan.workload, seed, stream, count);
+        match &shared.ring {
+            Some(ring) => requests.parted(&plan.workload, ring),
+            None => requests,
+        }
     };
     let outcome = match plan.pace {
         Pace::Closed { depth } => {
@@ -410,8 +414,9 @@ fn open_connections(plan: &Plan) -> Result<Vec<OwnedFd>, String> {
     let clients = (0..plan.connections).flat_map(|_| &plan.addresses);
     clients
         .map(|address| {
-            connect(address, plan.family, plan.connect_timeout)
-                .map_err(|error| format!("cannot connect to {address}: {error}"))
+            connect(address, plan.family, plan.connect_timeout).map_err(|error| {
+                format!("{}: cannot connect to {address}: {error}", address.option())
+            })
         })
         .collect()
 }

@@ -8,6 +8,12 @@ use rand_core::SeedableRng;
 use rand_distr::{Distribution, Exp1};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
+/// Least and most requests a second of an open loop. Beyond either, due times differ by more or
+/// less than a clock of nanoseconds can tell within a run.
+pub const RATE_MIN: f64 = 1e-6;
+/// See [`RATE_MIN`].
+pub const RATE_MAX: f64 = 1e8;
+
 /// How arrivals are spaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arrival {

@@ -8,6 +8,7 @@ use std::ops::Range;
 use hdrhistogram::Histogram;
 
 use crate::kind::{KIND_COUNT, Kind};
+use crate::plan::DRAIN;
 use crate::timeline::Timeline;
 
 /// Longest latency told apart from longer ones, in nanoseconds.
@@ -233,7 +234,11 @@ impl Tally {
 
     /// Reserves the time series of the kinds that can occur, so that recording does not allocate.
     pub fn reserve_timelines(&mut self, occurs: impl Fn(Kind) -> bool) {
-        let window_ns = self.window_ns.end.saturating_sub(self.window_ns.start);
+        let mut window_ns = self.window_ns.end.saturating_sub(self.window_ns.start);
+        if self.open {
+            // What was due inside the window is done until the drain ends.
+            window_ns = window_ns.saturating_add(DRAIN.as_nanos() as u64);
+        }
         for kind in Kind::ALL {
             if occurs(kind) {
                 self.of_mut(kind).timeline = Timeline::new(window_ns);
@@ -393,6 +398,21 @@ mod tests {
         tally.done(&done(190, 190, 210));
         assert_eq!(tally.of_mut(Kind::Get).count, 1);
         assert_eq!(tally.of_mut(Kind::Get).latency.sum_ns(), 20);
+    }
+
+    #[test]
+    fn a_reply_after_the_end_leaves_the_intervals_as_they_are() {
+        const SECOND_NS: u64 = 1_000_000_000;
+        let mut tally = Tally::new(0..2 * SECOND_NS, true);
+        tally.reserve_timelines(|kind| kind == Kind::Get);
+        for due_ns in [0, SECOND_NS, 2 * SECOND_NS - 1] {
+            tally.done(&done(due_ns, due_ns, due_ns + 10));
+        }
+        tally.trim_timelines();
+        let timeline = &tally.of(Kind::Get).timeline;
+        assert_eq!(timeline.interval_ns(), SECOND_NS);
+        let counts: Vec<u64> = timeline.intervals().iter().map(|one| one.count).collect();
+        assert_eq!(counts, [1, 1, 1]);
     }
 
     #[test]

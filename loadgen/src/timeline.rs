@@ -10,8 +10,8 @@ use hdrhistogram::Histogram;
 
 use crate::tally::Done;
 
-/// Most intervals of a run.
-pub const INTERVALS_MAX: usize = 600;
+/// Most intervals of a run: ten minutes of seconds, and what comes after its end.
+pub const INTERVALS_MAX: usize = 602;
 
 /// Length of an interval of a run that fits.
 const INTERVAL_NS: u64 = 1_000_000_000;

@@ -7,6 +7,7 @@
 
 use crate::plan::{Pace, Plan};
 use crate::run::Outcome;
+use crate::schedule::RATE_MAX;
 use crate::verdict;
 
 /// Most rates of a search.
@@ -111,12 +112,15 @@ impl Point {
 
 /// All that was made of a plan.
 pub struct Session {
-    /// Repetitions; of a sweep the valid run at the highest rate, of a search the one that held.
+    /// Repetitions; of a sweep the valid run at the highest rate, of a search the one that held at
+    /// the highest, or if none did the last at the lowest.
     pub runs: Vec<Run>,
     /// The points of a sweep or search, in the order made.
     pub points: Vec<Point>,
     /// What a search held.
     pub objective: Option<Objective>,
+    /// Why a search found nothing.
+    pub failure: Option<String>,
     /// The plan of the runs kept.
     pub plan: Plan,
 }
@@ -137,6 +141,7 @@ pub fn carry_out(
         runs: Vec::new(),
         points: Vec::new(),
         objective: None,
+        failure: None,
         plan: plan.clone(),
     };
     match trials {
@@ -174,6 +179,7 @@ pub fn carry_out(
         Trials::Search(objective) => {
             session.objective = Some(*objective);
             let mut search = Search::default();
+            let mut any_held = false;
             'rates: while let Some(rate) = search.next_rate() {
                 let mut trial = at_rate(&plan, rate);
                 let mut held = false;
@@ -186,12 +192,14 @@ pub fn carry_out(
                     let mut point = Point::new(rate, &run);
                     point.held = Some(held);
                     session.points.push(point);
-                    if interrupted {
-                        break 'rates;
-                    }
-                    if held {
+                    let lowest = session.points.iter().all(|earlier| rate <= earlier.rate);
+                    if held || (!any_held && lowest) {
                         session.runs = vec![run];
                         session.plan = trial.clone();
+                    }
+                    any_held |= held;
+                    if interrupted {
+                        break 'rates;
                     }
                     if valid {
                         break;
@@ -199,8 +207,8 @@ pub fn carry_out(
                 }
                 search.tell(held);
             }
-            if session.runs.is_empty() {
-                return Err(nothing_held(*objective, &session.points));
+            if !any_held {
+                session.failure = Some(nothing_held(*objective, &session.points));
             }
         }
     }
@@ -222,7 +230,8 @@ fn nothing_held(objective: Objective, points: &[Point]) -> String {
             ),
         },
     };
-    format!("--search: no rate held {objective}; {why}")
+    let why = why.trim_end_matches('.');
+    format!("--search: no rate held {objective}; {why}.")
 }
 
 /// The plan as an open loop of this rate.
@@ -250,7 +259,8 @@ impl Search {
         }
         let rate = match (self.held, self.failed) {
             (None, None) => SEARCH_START,
-            (Some(held), None) => held * 2.0,
+            (Some(held), None) if held == RATE_MAX => return None,
+            (Some(held), None) => (held * 2.0).min(RATE_MAX),
             (None, Some(failed)) => failed / 2.0,
             // Rates are whole numbers.
             (Some(held), Some(failed))
@@ -307,7 +317,7 @@ mod tests {
     fn a_search_ends_when_nothing_holds_and_when_everything_does() {
         assert_eq!(found(0.0).0, None);
         let (held, runs) = found(f64::INFINITY);
-        assert!(held.is_some());
-        assert_eq!(runs, SEARCH_RUNS_MAX);
+        assert_eq!(held, Some(RATE_MAX));
+        assert!(runs < SEARCH_RUNS_MAX, "{runs}");
     }
 }

@@ -78,12 +78,12 @@ pub fn reasons(plan: &Plan, outcome: &mut Outcome) -> Vec<String> {
         }
     }
     if let Pace::Open { rate, .. } = plan.pace {
-        open_loop(rate, outcome, &mut reasons);
+        open_loop(rate, plan.threads, outcome, &mut reasons);
     }
     reasons
 }
 
-fn open_loop(rate: f64, outcome: &mut Outcome, reasons: &mut Vec<String>) {
+fn open_loop(rate: f64, threads: usize, outcome: &mut Outcome, reasons: &mut Vec<String>) {
     let tally = &mut outcome.tally;
     let offered = tally.offered;
     let share = tally.answered_in_time as f64 / offered.max(1) as f64;
@@ -98,10 +98,24 @@ fn open_loop(rate: f64, outcome: &mut Outcome, reasons: &mut Vec<String>) {
     if lag_ns as f64 > latency_ns as f64 * LAG_SHARE_MAX {
         reasons.push(format!(
             "The generator lagged: it sent {:.3} ms late at the 99th percentile, \
-             more than a tenth of the {:.3} ms reported there.",
+             more than a tenth of the {:.3} ms reported there.{}",
             lag_ns as f64 / 1e6,
-            latency_ns as f64 / 1e6
+            latency_ns as f64 / 1e6,
+            crowding(threads)
         ));
+    }
+}
+
+/// What to do about a generator whose threads are in each other's way, or the server's.
+fn crowding(threads: usize) -> String {
+    match std::thread::available_parallelism() {
+        Ok(cores) if threads >= cores.get() => format!(
+            " Its {threads} {} want a core each and leave one to the server, and there {} \
+             {cores}: see --threads.",
+            plural(threads as u64, "thread", "threads"),
+            plural(cores.get() as u64, "is", "are"),
+        ),
+        _ => String::new(),
     }
 }
 

@@ -31,7 +31,7 @@ fn a_right_server_gives_a_valid_run_on_both_transports() {
 
 /// How often a claim about time is tried before it counts as wrong: a machine that does something
 /// else for a while can spoil one run.
-const ATTEMPTS: usize = 4;
+const ATTEMPTS: usize = 8;
 
 #[test]
 fn a_stall_shows_from_due_to_done_and_not_from_sent_to_done() {
@@ -39,17 +39,23 @@ fn a_stall_shows_from_due_to_done_and_not_from_sent_to_done() {
     for _ in 0..ATTEMPTS {
         let server = Server::start(Fault::Stall);
         let arguments =
-            "-c 4 --ratio 0:1 --rate 1000 --arrival constant --pipeline 1 --test-time 2";
+            "-c 4 --ratio 0:1 --rate 1000 --arrival constant --pipeline 1 --test-time 1.7";
         let (mut outcome, _) = measure(&server, arguments);
+        if outcome.tally.unsent > 0 {
+            // It began so late that it ended in a stall. What was never sent counts with its age,
+            // whatever the latency of the others runs from, and would prove nothing.
+            seen.push((0.0, 0.0));
+            continue;
+        }
         let gets = outcome.tally.of_mut(Kind::Get);
         let p99_ms = |latencies: &hdrhistogram::Histogram<u64>| {
             latencies.value_at_quantile(0.99) as f64 / 1e6
         };
         let due_ms = p99_ms(gets.latency.histogram());
         let sent_ms = p99_ms(gets.service.histogram());
-        // A tenth of all requests are due during a stall of 100 ms, so one in a hundred waits
-        // for 90 ms of it: noise can only add to that.
-        assert!(due_ms >= 88.0, "due to done: {due_ms} ms");
+        // Of 1700 requests 100 are due during the stall in the midst of the run, so one in a
+        // hundred of all waits for more than 80 of its 100 ms: noise can only add to that.
+        assert!(due_ms >= 80.0, "due to done: {due_ms} ms");
         // Sent are only 4 of 1000 each stall, one per connection.
         if sent_ms < due_ms / 3.0 {
             return;

@@ -220,7 +220,7 @@ fn a_search_ends_below_what_the_server_can_do() {
     ));
     if output.status.code() != Some(0) {
         // The machine was too busy for any rate to hold; the sentence then says so.
-        let said = String::from_utf8(output.stderr).unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
         assert!(
             said.contains("--search: no rate held p50 below 40 ms"),
             "{said}"
@@ -232,6 +232,110 @@ fn a_search_ends_below_what_the_server_can_do() {
     assert!(found < 550.0, "{found}");
     let points = json["Strata"]["points"].as_array().unwrap();
     assert!(points.iter().any(|point| point["held"] == false));
+}
+
+#[test]
+fn a_search_that_finds_nothing_still_reports_what_it_saw() {
+    let server = Server::start(Fault::None);
+    let folder = Folder::new("nothing");
+    let output = binary(&format!(
+        "{} -c 1 --ratio 0:1 --search p50<1ns --test-time 0.01 --json-out-file {} --report {}",
+        base(&server),
+        folder.path("a.json"),
+        folder.path("a.html"),
+    ));
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let sentence = "INVALID: --search: no rate held p50 below 0.000001 ms";
+    assert!(text.contains(sentence), "{text}");
+    assert!(text.contains("SEARCH") && text.contains("Totals"), "{text}");
+    let json: serde_json::Value = serde_json::from_str(&folder.read("a.json")).unwrap();
+    assert_eq!(json["Strata"]["valid"], false);
+    let points = json["Strata"]["points"].as_array().unwrap();
+    let lowest = points.iter().map(|point| point["rate"].as_f64().unwrap());
+    let lowest = lowest.fold(f64::INFINITY, f64::min);
+    assert_eq!(json["Strata"]["open"]["rate"], lowest);
+    assert!(folder.read("a.html").contains("<strong>INVALID</strong>"));
+}
+
+/// The names of a value's members, those of its members, and what kind of value each has.
+fn layout(value: &serde_json::Value, path: &str, found: &mut Vec<String>) {
+    use serde_json::Value;
+    match value {
+        Value::Object(members) => {
+            for (name, member) in members {
+                layout(member, &format!("{path}/{name}"), found);
+            }
+        }
+        Value::Array(members) => {
+            if let Some(member) = members.first() {
+                layout(member, &format!("{path}[]"), found);
+            }
+        }
+        Value::Null => found.push(format!("{path} nothing")),
+        Value::String(_) => found.push(format!("{path} text")),
+        Value::Bool(_) => found.push(format!("{path} truth")),
+        Value::Number(number) if number.is_f64() => found.push(format!("{path} fraction")),
+        Value::Number(_) => found.push(format!("{path} number")),
+    }
+}
+
+#[test]
+fn a_reader_of_memtiers_json_finds_everything_it_knows() {
+    /// What memtier_benchmark 2.2 writes for such a run, as lines of `layout`.
+    const MEMTIERS: &str = include_str!("memtier_layout.txt");
+    let server = Server::start(Fault::None);
+    let folder = Folder::new("layout");
+    binary(&format!(
+        "{} -c 2 --ratio 1:3 --test-time 0.2 --key-minimum 1 --json-out-file {}",
+        base(&server),
+        folder.path("a.json"),
+    ));
+    let json: serde_json::Value = serde_json::from_str(&folder.read("a.json")).unwrap();
+    let mut found = Vec::new();
+    layout(&json, "", &mut found);
+    // This run takes part of a second.
+    let found: Vec<String> = found
+        .iter()
+        .map(|line| line.replace("/Seconds fraction", "/Seconds number"))
+        .map(|line| line.replace("/test_time fraction", "/test_time number"))
+        .collect();
+    let missing: Vec<&str> = MEMTIERS
+        .lines()
+        .filter(|line| !line.starts_with('#') && !found.iter().any(|own| own == line))
+        .collect();
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
+#[test]
+fn a_result_that_could_not_be_kept_is_refused_before_the_run() {
+    let server = Server::start(Fault::None);
+    let folder = Folder::new("unkept");
+    for option in [
+        "--out-file",
+        "--json-out-file",
+        "--report",
+        "--interval-log",
+        "--hdr-file-prefix",
+    ] {
+        let path = folder.path("no-such-folder/a");
+        let output = binary(&format!("{} -c 1 -n 5 {option} {path}", base(&server)));
+        assert_eq!(output.status.code(), Some(2), "{option}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains(&format!("{option}: ")), "{said}");
+    }
+    assert!(server.log().is_empty());
+    // A run that fails leaves what was there, and nothing new.
+    std::fs::write(folder.0.join("old.json"), "old").unwrap();
+    for name in ["old.json", "new.json"] {
+        let path = folder.path(name);
+        let output = binary(&format!(
+            "-s 127.0.0.1 -p 1 -t 1 -c 1 --json-out-file {path}"
+        ));
+        assert_eq!(output.status.code(), Some(1));
+    }
+    assert_eq!(folder.read("old.json"), "old");
+    assert!(!folder.0.join("new.json").exists());
 }
 
 #[test]
@@ -268,17 +372,17 @@ fn bad_input_is_refused_with_the_name_of_its_option_or_line() {
         (file.as_str(), 2, "line 3"),
         ("--select-db 1", 2, "--select-db: is for Redis alone"),
         ("--wait-ratio=1:1", 2, "--wait-ratio"),
-        ("--pipelin 4", 2, "--pipeline"),
+        ("--piepline 4", 2, "--pipeline"),
         ("-P memcache_binary", 2, "memcache_meta"),
         (
             "-s no-such-host.invalid -c 1 -t 1 -n 1",
             1,
-            "cannot connect to no-such-host.invalid:11211",
+            "--server: cannot connect to no-such-host.invalid:11211",
         ),
         (
             "-S /no/such/socket -c 1 -t 1 -n 1",
             1,
-            "cannot connect to /no/such/socket",
+            "--unix-socket: cannot connect to /no/such/socket",
         ),
     ] {
         let output = binary(arguments);

@@ -105,6 +105,51 @@ fn each_key_goes_to_its_server_and_is_found_there() {
 }
 
 #[test]
+fn a_get_of_many_keys_asks_each_server_for_those_it_has() {
+    let servers = [(); 3].map(|()| Server::start(Fault::None));
+    let ports: Vec<String> = servers
+        .iter()
+        .map(|server| format!("127.0.0.1:{}", server.port))
+        .collect();
+    for (protocol, pace) in [
+        ("memcache_text", "-n 300 --pipeline 8"),
+        ("memcache_meta", "-n 300 --pipeline 3"),
+        ("memcache_text", "--rate 2000 --test-time 0.3"),
+    ] {
+        let arguments = format!(
+            "-s {} -P {protocol} -c 2 --fill --ops mget10:4,set:1 --data-verify --expect-hits 1 \
+             --data-size-range 1-200 {pace}",
+            ports.join(",")
+        );
+        let (outcome, reasons) = measure(&servers[0], &arguments);
+        // A busy machine may make an open loop late, which is not the claim.
+        assert!(outcome.tally.faults.none(), "{reasons:#?}");
+        assert_eq!(outcome.tally.hits_and_misses().1, 0);
+        let gets = outcome.tally.of(Kind::Get);
+        // Ten keys lie on two or three of the servers, three to five on each.
+        let keys_per_get = gets.key_count as f64 / gets.count as f64;
+        assert!((3.0..5.0).contains(&keys_per_get), "{keys_per_get}");
+    }
+    let mut seen = std::collections::HashMap::new();
+    for (index, server) in servers.iter().enumerate() {
+        for line in server.log() {
+            let keys = match line.strip_prefix("get ") {
+                Some(keys) => keys.split(' ').collect(),
+                None => vec![line.split(' ').nth(1).unwrap()],
+            };
+            for key in keys {
+                assert_eq!(
+                    *seen.entry(key.to_string()).or_insert(index),
+                    index,
+                    "{line}"
+                );
+            }
+        }
+    }
+    assert_eq!(seen.len(), 100);
+}
+
+#[test]
 fn a_trace_is_replayed_to_its_end_key_by_key_in_order() {
     let path = std::env::temp_dir().join(format!("strata-load-replay-{}", std::process::id()));
     let lines: String = (0..900)
@@ -152,6 +197,24 @@ fn presets_run() {
         let (outcome, reasons) = measure(&server, &arguments);
         assert!(reasons.is_empty(), "{preset}: {reasons:#?}");
         assert!(outcome.tally.count() >= 1000, "{preset}");
+    }
+}
+
+#[test]
+fn a_replaced_connection_is_used_at_once() {
+    for io in ["auto", "epoll"] {
+        let server = Server::start(Fault::None);
+        let arguments =
+            format!("--io {io} --wait sleep -c 1 -n 500 --ratio 0:1 --reconnect-interval 5");
+        let (outcome, reasons) = measure(&server, &arguments);
+        assert!(reasons.is_empty(), "{reasons:#?}");
+        // Of a hundred connections each that had to wait for the longest sleep would take a tenth
+        // of a second.
+        assert!(
+            outcome.measured.as_secs_f64() < 5.0,
+            "{io}: {:?}",
+            outcome.measured
+        );
     }
 }
 

@@ -155,7 +155,7 @@ pub const WATCHERS_MAX: usize = 20;
 /// Batches of lines that wait to be written to standard error.
 pub const STDERR_BATCHES_MAX: usize = 64;
 
-/// Hash buckets, of eight items at most, that one tick walks for one dump of all items.
+/// Hash buckets, of nine items at most, that one tick walks for one dump of all items.
 pub const DUMP_SLICE_BUCKETS: usize = 64;
 
 /// Hash buckets of one worker that `stats cachedump` looks at, in one tick.
@@ -281,6 +281,8 @@ pub struct Settings {
     pub lock_memory: bool,
     /// Which back end carries the connections.
     pub io: IoChoice,
+    /// What clients may speak (`-B`).
+    pub protocol: Protocol,
     /// Whether each worker also listens on a port of its own (`--shard-ports`).
     pub shard_ports: bool,
     /// A worker that stands still for [`STALL_MS`] once a second, for tests.
@@ -296,6 +298,30 @@ pub enum IoChoice {
     Uring,
     /// epoll.
     Epoll,
+}
+
+/// What clients may speak (`-B`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Protocol {
+    /// Each connection's first byte decides.
+    #[default]
+    Auto,
+    /// The text protocol.
+    Ascii,
+    /// The binary protocol.
+    Binary,
+}
+
+impl Protocol {
+    /// As `stats settings` has it, which is memcached's.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Protocol::Auto => "auto-negotiate",
+            Protocol::Ascii => "ascii",
+            Protocol::Binary => "binary",
+        }
+    }
 }
 
 impl Settings {
@@ -340,6 +366,7 @@ impl Settings {
             admin: None,
             lock_memory: false,
             io: IoChoice::Auto,
+            protocol: Protocol::Auto,
             shard_ports: false,
             stalled_worker: None,
         }

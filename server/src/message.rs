@@ -3,8 +3,9 @@
 
 use std::os::fd::{OwnedFd, RawFd};
 
+use strata_protocol::binary::Head;
 use strata_protocol::reply::Sink;
-use strata_protocol::{ArithVerb, StoreVerb};
+use strata_protocol::{ArithVerb, MetaVerb, StoreVerb};
 use strata_store::{Deadline, KeyHash, ScanPlace, Seconds};
 
 use crate::config::{INLINE_BYTES, SPILL_KEEP_BYTES};
@@ -82,6 +83,33 @@ pub enum Op {
     Touch {
         /// The new deadline.
         deadline: Deadline,
+    },
+    /// What a packet of the binary protocol asks. Of an Increment or Decrement the extras stand where another's value does.
+    Packet {
+        /// What the reply repeats.
+        head: Head,
+        /// What the unique must be; 0 for any.
+        cas: u64,
+        /// The client's flags.
+        flags: u32,
+        /// The deadline of what is stored or touched.
+        deadline: Deadline,
+    },
+    /// A meta command. Its flags stand before the value.
+    Meta {
+        /// Which one.
+        verb: MetaVerb,
+        /// Whether the request had the key in base64.
+        base64: bool,
+        /// How many bytes the flags are.
+        words_bytes: u16,
+    },
+    /// A packet of the binary protocol whose value is not taken.
+    RefusePacket {
+        /// What the reply repeats.
+        head: Head,
+        /// Whether the value is larger than an item may be; else memory for it was lacking.
+        too_large: bool,
     },
     /// Forget everything written before a time.
     Flush {

@@ -20,7 +20,7 @@ use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use strata_protocol::reply::Sink;
-use strata_protocol::{StoreVerb, WatchKinds};
+use strata_protocol::{MetaVerb, StoreVerb, WatchKinds};
 use strata_store::{Deadline, Evicted, Key, Peek, Seconds};
 
 use crate::clock::Now;
@@ -250,6 +250,13 @@ impl Observer {
             Op::Get { .. } | Op::GetAndTouch { .. } => Some(Counted::Miss),
             Op::Store { .. } | Op::Refuse { .. } => Some(Counted::Set),
             Op::Delete => Some(Counted::Delete),
+            Op::Meta { verb, .. } => match verb {
+                MetaVerb::Get if value_bytes.is_some() => Some(Counted::Hit),
+                MetaVerb::Get => Some(Counted::Miss),
+                MetaVerb::Set => Some(Counted::Set),
+                MetaVerb::Delete => Some(Counted::Delete),
+                _ => None,
+            },
             _ => None,
         };
         if let (true, Some(what)) = (self.count_prefixes, counted) {
@@ -265,17 +272,47 @@ impl Observer {
             Op::Refuse { verb, .. } if self.watches(WatchKinds::MUTATIONS) => {
                 self.mutation(now, fd, key.bytes, verb, said, Deadline::Never, 0);
             }
+            // A mode and a deadline stand among the flags, and are not told.
+            Op::Meta {
+                verb: MetaVerb::Set,
+                words_bytes,
+                ..
+            } if self.watches(WatchKinds::MUTATIONS) => {
+                let size = value.len() - usize::from(words_bytes);
+                self.mutation(
+                    now,
+                    fd,
+                    key.bytes,
+                    StoreVerb::Set,
+                    said,
+                    Deadline::Never,
+                    size,
+                );
+            }
+            Op::Meta {
+                verb: MetaVerb::Delete,
+                ..
+            } if value_bytes.is_some()
+                && (said.is_empty() || said.starts_with(b"HD"))
+                && self.watches(WatchKinds::DELETIONS) =>
+            {
+                self.deletion(now, key.bytes, "md", value_bytes.unwrap_or(0));
+            }
             Op::Delete if said.starts_with(b"DELETED") && self.watches(WatchKinds::DELETIONS) => {
                 let size = value_bytes.unwrap_or(0);
-                self.log.line(now, WatchKinds::DELETIONS, |line| {
-                    line.extend_from_slice(b"type=deleted key=");
-                    uri_encode(key.bytes, line);
-                    let _ = write!(line, " cmd=delete clsid=1 size={size}");
-                });
+                self.deletion(now, key.bytes, "delete", size);
             }
             _ => {}
         }
         outcome
+    }
+
+    fn deletion(&mut self, now: &Now, key: &[u8], command: &str, size: usize) {
+        self.log.line(now, WatchKinds::DELETIONS, |line| {
+            line.extend_from_slice(b"type=deleted key=");
+            uri_encode(key, line);
+            let _ = write!(line, " cmd={command} clsid=1 size={size}");
+        });
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -294,6 +331,11 @@ impl Observer {
             b"NOT_STORED\r\n" => "not_stored",
             b"EXISTS\r\n" => "exists",
             b"NOT_FOUND\r\n" => "not_found",
+            // Of the meta commands; a quiet one says nothing when it has stored.
+            [] | [b'H', b'D', ..] => "stored",
+            [b'N', b'S', ..] => "not_stored",
+            [b'E', b'X', ..] => "exists",
+            [b'N', b'F', ..] => "not_found",
             _ if said.starts_with(b"SERVER_ERROR ob") => "too_large",
             _ => "no_memory",
         };

@@ -1,7 +1,7 @@
 //! `cargo xtask clients`: do real clients, unchanged, get on with the real binary?
 //!
-//! Two Python libraries drive every command with random data, and `memccapable` of libmemcached checks the text
-//! protocol its own way. Each client gets a server of its own, so that one cannot spoil the other's counters.
+//! Python libraries drive every command with random data, one of them in both protocols and one by meta commands alone, and `memccapable` of
+//! libmemcached checks each protocol its own way. Each client gets a server of its own, so that one cannot spoil the other's counters.
 
 use std::path::Path;
 use std::process::Command;
@@ -26,7 +26,8 @@ pub struct Options {
     /// `strata`, `memcached`, or a command line that starts a server; Strata when it is not given.
     #[arg(long)]
     server: Option<String>,
-    /// Only clients whose name contains this: pymemcache, pylibmc, memccapable.
+    /// Only clients whose name contains this: pymemcache, pylibmc, bmemcached, meta-memcache, memccapable;
+    /// those that speak the binary protocol have `binary` in it.
     #[arg(long)]
     filter: Option<String>,
     /// The seed of the random data; every run prints its own.
@@ -106,25 +107,43 @@ const CLIENTS: &[Client] = &[
         command: |workspace, port, seed| script(workspace, "pylibmc_client.py", port, seed),
     },
     Client {
-        name: "memccapable",
-        is_there: |_| find_program("memccapable").is_some(),
-        command: |_, port, _| {
-            let mut command = Command::new("memccapable");
-            // -v says which expectation failed, -t is its patience with one answer.
-            command.args([
-                "-v",
-                "-t",
-                "10",
-                "-a",
-                "-h",
-                "127.0.0.1",
-                "-p",
-                &port.to_string(),
-            ]);
+        name: "meta-memcache",
+        is_there: setup::has_python_clients,
+        command: |workspace, port, seed| script(workspace, "meta_memcache_client.py", port, seed),
+    },
+    Client {
+        name: "pylibmc binary",
+        is_there: setup::has_python_clients,
+        command: |workspace, port, seed| {
+            let mut command = script(workspace, "pylibmc_client.py", port, seed);
+            command.arg("--binary");
             command
         },
     },
+    Client {
+        name: "bmemcached binary",
+        is_there: setup::has_python_clients,
+        command: |workspace, port, seed| script(workspace, "bmemcached_client.py", port, seed),
+    },
+    Client {
+        name: "memccapable",
+        is_there: |_| find_program("memccapable").is_some(),
+        command: |_, port, _| memccapable("-a", port),
+    },
+    Client {
+        name: "memccapable binary",
+        is_there: |_| find_program("memccapable").is_some(),
+        command: |_, port, _| memccapable("-b", port),
+    },
 ];
+
+fn memccapable(protocol: &str, port: u16) -> Command {
+    let mut command = Command::new("memccapable");
+    // -v says which expectation failed, -t is its patience with one answer.
+    command.args(["-v", "-t", "10", protocol, "-h", "127.0.0.1"]);
+    command.args(["-p", &port.to_string()]);
+    command
+}
 
 fn script(workspace: &Workspace, name: &str, port: u16, seed: u32) -> Command {
     let mut command = Command::new(workspace.python());

@@ -5,6 +5,7 @@
 //! of the two satisfies is an error in the other or in the line. Each transcript is played to a fresh server, once
 //! as it stands and once cut into pieces, because where a request is cut must not matter.
 
+mod packet;
 mod pattern;
 mod player;
 mod target;

@@ -37,6 +37,9 @@ const FILL: &[&str] = &[
     "--hide-histogram",
 ];
 
+/// Rounds of a comparison of both tools, unless told otherwise.
+const ROUNDS_OF_BOTH: u32 = 5;
+
 const THOUSAND: &[&str] = &["--key-minimum=1", "--key-maximum=1000"];
 const MILLION: &[&str] = &["--key-minimum=1", "--key-maximum=1000000"];
 const ZIPF: &[&str] = &[
@@ -206,7 +209,7 @@ enum Tool {
     Strata,
     /// memtier_benchmark from the PATH
     Memtier,
-    /// One after the other, and then the comparison
+    /// In turn, and then the comparison
     Both,
 }
 
@@ -227,10 +230,13 @@ pub struct Options {
     /// Port
     #[arg(long, default_value_t = 11211)]
     port: u16,
-    /// Measured seconds
+    /// Measured seconds of each run
     #[arg(long, default_value_t = 30)]
     seconds: u32,
-    /// Folder of the result files NAME.TOOL.json [default: load in the target folder]
+    /// Runs of each tool; with both they take turns, and the medians are compared [default: 1, with both 5]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: Option<u32>,
+    /// Folder of the result files NAME.TOOL.ROUND.json [default: load in the target folder]
     #[arg(long, value_name = "FOLDER")]
     folder: Option<PathBuf>,
     /// Print the command lines and run nothing
@@ -266,36 +272,74 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
         None => workspace.target.join("load"),
     };
     std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-    let tools = match options.tool {
-        Tool::Both => vec![Tool::Memtier, Tool::Strata],
-        one => vec![one],
+    let (tools, rounds) = match options.tool {
+        Tool::Both => (vec![Tool::Memtier, Tool::Strata], ROUNDS_OF_BOTH),
+        one => (vec![one], 1),
     };
-    let mut files = Vec::new();
-    for tool in tools {
-        files.push(script.run(workspace, tool, options, &folder)?);
+    let programs = tools
+        .iter()
+        .map(|tool| Ok((*tool, tool.program(workspace, options.dry)?)))
+        .collect::<Result<Vec<_>>>()?;
+    let mut files = vec![Vec::new(); tools.len()];
+    for round in 0..options.rounds.unwrap_or(rounds) {
+        for place in in_turn(round, programs.len()) {
+            let (tool, program) = &programs[place];
+            files[place].push(script.run(*tool, program, round, options, &folder)?);
+        }
     }
     if let [one, other] = &files[..]
         && !options.dry
     {
-        print!("{}", compare::files(one, other)?);
+        print!(
+            "{}",
+            compare::rounds(tools[0].word(), one, tools[1].word(), other)?
+        );
     }
     Ok(())
+}
+
+/// In which order the tools run in a round: who was first in one is last in the next, so that a
+/// machine that gets slower or faster favours neither.
+fn in_turn(round: u32, tool_count: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..tool_count).collect();
+    if !round.is_multiple_of(2) {
+        order.reverse();
+    }
+    order
+}
+
+impl Tool {
+    fn word(self) -> &'static str {
+        match self {
+            Tool::Memtier => "memtier",
+            _ => "strata",
+        }
+    }
+
+    fn program(self, workspace: &Workspace, dry: bool) -> Result<PathBuf> {
+        match self {
+            Tool::Memtier => memtier(dry),
+            _ => strata(workspace, dry),
+        }
+    }
 }
 
 impl Script {
     /// Runs it with one tool and gives the result file.
     fn run(
         &self,
-        workspace: &Workspace,
         tool: Tool,
+        program: &Path,
+        round: u32,
         options: &Options,
         folder: &Path,
     ) -> Result<PathBuf> {
-        let (word, program) = match tool {
-            Tool::Memtier => ("memtier", memtier(options.dry)?),
-            _ => ("strata", strata(workspace, options.dry)?),
-        };
-        let file = folder.join(format!("{}.{word}.json", self.name));
+        let name = format!("{}.{}.{}.json", self.name, tool.word(), round + 1);
+        let file = folder.join(name);
+        if !options.dry && file.exists() {
+            // What is there afterwards is this run's.
+            std::fs::remove_file(&file).with_context(|| file.display().to_string())?;
+        }
         let mut lines = Vec::new();
         lines.extend(self.fill_arguments(options));
         lines.push(self.load_arguments(tool, options, &file));
@@ -304,7 +348,7 @@ impl Script {
             if options.dry {
                 continue;
             }
-            let status = Command::new(&program)
+            let status = Command::new(program)
                 .args(&line)
                 .status()
                 .with_context(|| format!("cannot start {}", program.display()))?;
@@ -384,6 +428,13 @@ mod tests {
             let others = &SCRIPTS[index + 1..];
             assert!(others.iter().all(|other| other.name != script.name));
         }
+    }
+
+    #[test]
+    fn tools_take_turns_in_being_first() {
+        assert_eq!(in_turn(0, 2), [0, 1]);
+        assert_eq!(in_turn(1, 2), [1, 0]);
+        assert_eq!(in_turn(5, 1), [0]);
     }
 
     #[test]

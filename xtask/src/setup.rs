@@ -19,7 +19,12 @@ const PACKAGES: &[&str] = &[
     "python3-venv",
 ];
 /// The Python clients, from PyPI, at versions whose behaviour the scripts know.
-const PYTHON_CLIENTS: &[&str] = &["pymemcache==4.0.0", "pylibmc==1.6.3"];
+const PYTHON_CLIENTS: &[&str] = &[
+    "pymemcache==4.0.0",
+    "pylibmc==1.6.3",
+    "python-binary-memcached==0.33.0",
+    "meta-memcache==4.3.0",
+];
 
 /// Installs what is missing.
 pub fn run(workspace: &Workspace) -> Result<()> {
@@ -77,9 +82,10 @@ fn install_python_clients(workspace: &Workspace) -> Result<()> {
     )
 }
 
-/// Whether both Python clients can be imported.
+/// Whether the Python clients can all be imported.
 pub fn has_python_clients(workspace: &Workspace) -> bool {
-    quiet(Command::new(workspace.python()).args(["-c", "import pymemcache, pylibmc"]))
+    let imports = "import pymemcache, pylibmc, bmemcached, meta_memcache";
+    quiet(Command::new(workspace.python()).args(["-c", imports]))
 }
 
 fn is_installed(package: &str) -> bool {

@@ -5,6 +5,7 @@
 
 use crate::error::ClientError;
 use crate::manage;
+use crate::meta::{self, MetaVerb};
 use crate::number::{c_exptime, c_flags, strict_i32, strict_u32, strict_u64};
 use crate::request::{
     ArithVerb, DetailSwitch, GetKind, Request, ShutdownMode, StatsSubject, Store, StoreVerb,
@@ -64,6 +65,11 @@ pub(crate) fn read(line: &[u8]) -> Line<'_> {
         .unwrap_or(line.len());
     match &line[..word_bytes] {
         b"get" => keys(GetKind::Get, line),
+        b"mg" => meta::read(MetaVerb::Get, line),
+        b"ms" => meta::read(MetaVerb::Set, line),
+        b"md" => meta::read(MetaVerb::Delete, line),
+        b"ma" => meta::read(MetaVerb::Arith, line),
+        b"me" => meta::read(MetaVerb::Debug, line),
         b"gets" => keys(GetKind::Gets, line),
         b"gat" => keys(GetKind::Gat, line),
         b"gats" => keys(GetKind::Gats, line),

@@ -85,6 +85,28 @@ pub enum ClientError {
     AuthFormat,
     /// A name and password that are nobody's.
     AuthFailure,
+    /// More words than a meta line may have.
+    OptionsTooLong,
+    /// A flag stands twice in a meta line.
+    DuplicateFlag,
+    /// A flag that no meta command has.
+    InvalidFlag,
+    /// The number behind a meta flag is none.
+    BadToken,
+    /// The key of a meta command is not base64 although it should be.
+    KeyEncoding,
+    /// An opaque of more than 32 characters.
+    OpaqueTooLong,
+    /// The `J` of a meta command is not an unsigned 64-bit number.
+    BadInitial,
+    /// The `D` of a meta command is not an unsigned 64-bit number.
+    BadMetaDelta,
+    /// An `ms` in an unknown mode.
+    StoreMode,
+    /// An `ma` in an unknown mode.
+    ArithMode,
+    /// Anything wrong with the flags of an `ma`.
+    ArithFlag,
 }
 
 impl ClientError {
@@ -115,6 +137,17 @@ impl ClientError {
             ClientError::CachedumpClass => b"CLIENT_ERROR Illegal slab id\r\n",
             ClientError::CachedumpNotAllowed => b"CLIENT_ERROR stats cachedump not allowed\r\n",
             ClientError::DetailNotAllowed => b"CLIENT_ERROR stats detail not allowed\r\n",
+            ClientError::OptionsTooLong => b"CLIENT_ERROR options flags are too long\r\n",
+            ClientError::DuplicateFlag => b"CLIENT_ERROR duplicate flag\r\n",
+            ClientError::InvalidFlag => b"CLIENT_ERROR invalid flag\r\n",
+            ClientError::BadToken => b"CLIENT_ERROR bad token in command line format\r\n",
+            ClientError::KeyEncoding => b"CLIENT_ERROR error decoding key\r\n",
+            ClientError::OpaqueTooLong => b"CLIENT_ERROR opaque token too long\r\n",
+            ClientError::BadInitial => b"CLIENT_ERROR invalid numeric initial value\r\n",
+            ClientError::BadMetaDelta => b"CLIENT_ERROR invalid numeric delta value\r\n",
+            ClientError::StoreMode => b"CLIENT_ERROR invalid mode for ms M token\r\n",
+            ClientError::ArithMode => b"CLIENT_ERROR invalid mode for ma M token\r\n",
+            ClientError::ArithFlag => b"CLIENT_ERROR invalid or duplicate flag\r\n",
             ClientError::DetailUsage => b"CLIENT_ERROR usage: stats detail on|off|dump\r\n",
             ClientError::WatchNotAllowed => b"CLIENT_ERROR watch commands not allowed\r\n",
             ClientError::WatchPipelined => b"ERROR cannot pipeline other commands before watch\r\n",

@@ -1,7 +1,9 @@
-//! memcached's text protocol as pure functions: bytes to [`Request`]s, replies to bytes, and for clients the other direction.
+//! memcached's protocols as pure functions: bytes to [`Request`]s, replies to bytes, and for clients of the text protocol the other direction.
 //!
 //! The crate never sees an item, a socket or a clock. It does not allocate, needs nothing but `core`, and borrows every key from the caller's buffer.
 //! Its reference is memcached 1.6.45: where that server's documentation and its binary disagree, the binary is followed.
+//!
+//! This page is about the text protocol; [`binary`] has the other.
 //!
 //! # Reading requests
 //!
@@ -45,7 +47,11 @@
 //! cache_memlimit megabytes [noreply]
 //! stats [subject]               version               mn                quit
 //! watch [kind]*                 lru_crawler order [scope] [noreply]     slabs|lru|extstore order ... [noreply]
+//! mg|md|ma key flag*            me key [b word]
+//! ms key bytes flag*                                                    then bytes of data and \r\n
 //! ```
+//!
+//! The flags of the meta commands are explained in [`meta`]; `noreply` is no flag.
 //!
 //! Further words are ignored. `noreply` counts only as the last word, and there it also silences an unknown command and most malformed ones;
 //! it does not silence a line with too few words, a storage line whose `bytes` is not a length, a retrieval line, or `stats`.
@@ -78,11 +84,13 @@
 #![forbid(unsafe_code)]
 
 pub mod auth;
+pub mod binary;
 pub mod client;
 mod command;
 mod error;
 mod expiry;
 mod manage;
+pub mod meta;
 mod number;
 mod parser;
 pub mod reply;
@@ -92,6 +100,7 @@ mod token;
 
 pub use error::{ClientError, ServerError};
 pub use expiry::{Expiry, RELATIVE_MAX_SECONDS};
+pub use meta::{Meta, MetaVerb};
 pub use parser::{Parser, Step};
 pub use request::{
     ArithVerb, ClockStep, CrawlScope, CrawlerOrder, DetailSwitch, GetKey, GetKind, Request,

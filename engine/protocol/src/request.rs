@@ -1,5 +1,7 @@
 //! The shapes of requests. A request borrows its key from the input it was parsed from and is otherwise plain numbers.
 
+use crate::meta::Meta;
+
 /// One request, as far as the protocol can tell; whether it succeeds is for whoever holds the items.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request<'a> {
@@ -68,6 +70,8 @@ pub enum Request<'a> {
         /// Whether a refusal is to be left out.
         noreply: bool,
     },
+    /// A meta command about a key. The data block of an `ms` follows in the input and is the caller's to take.
+    Meta(Meta<'a>),
     /// `mn`: does nothing, is answered with `MN`, and asks for earlier replies to be sent at once.
     Nop,
     /// Become a stream of what happens. Has a reply even when `noreply` is given.

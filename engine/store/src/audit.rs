@@ -1,10 +1,11 @@
 //! Recounts everything from the bytes and compares it with what is noted.
 
-use crate::item::{self, Header};
+use crate::item::{self, Header, LARGE_UNIT_BYTES};
 use crate::segment::arena::{Kind, Memory, NO_PAGE, Queue};
 use crate::segment::chains::Chains;
 use crate::shard::{Eviction, Shard};
 use crate::table::bucket::{self, SLOTS};
+use crate::table::{Place, ghosts::ghosts_in};
 
 macro_rules! ensure {
     ($condition:expr, $($message:tt)+) => {
@@ -140,12 +141,17 @@ impl<M: Memory> Shard<M> {
                 let header = Header::read(self.arena.bytes(), at);
                 if !header.has(item::DEAD) {
                     live_items += 1;
-                    live_bytes += header.size() as u32;
+                    live_bytes += self.arena.pages.padded(header.size()) as u32;
                     bytes += header.size() as u64;
                     self.audit_item(at, header, notes.max_deadline)?;
                     if header.has(item::LARGE) {
                         let large = header.large(self.arena.bytes(), at);
-                        let (mut page, mut len) = (large.first_page, header.value_len as usize);
+                        let (mut page, mut len) = (large.first_page, large.head_len as usize);
+                        ensure!(
+                            header.head_room() == len.next_multiple_of(LARGE_UNIT_BYTES),
+                            "item {at}: room for {} bytes of a value, {len} stand there",
+                            header.head_room()
+                        );
                         while page != NO_PAGE {
                             let extension = self.arena.page(page);
                             ensure!(
@@ -170,7 +176,7 @@ impl<M: Memory> Shard<M> {
                         );
                     }
                 }
-                at += header.size();
+                at += self.arena.pages.padded(header.size());
             }
             ensure!(
                 at == start + notes.used as usize,
@@ -216,6 +222,17 @@ impl<M: Memory> Shard<M> {
             deadline <= max_deadline,
             "item {at} dies at {deadline}, its segment at {max_deadline}"
         );
+        ensure!(
+            !header.has(item::CAS) || header.has(item::SEEN) && self.unique_of(at, header) != 0,
+            "item {at} has a unique of its own that nobody knows, or none"
+        );
+        let state = header
+            .ext(self.arena.bytes(), at)
+            .map_or(0, |ext| ext.state);
+        ensure!(
+            state & !(item::STALE | item::SENT) == 0,
+            "item {at} is in state {state:#x}"
+        );
         Ok(())
     }
 
@@ -228,12 +245,13 @@ impl<M: Memory> Shard<M> {
         );
         for index in self.table.buckets() {
             let bucket = bucket::view(self.arena.bytes(), index);
-            ghosts += (0..SLOTS)
-                .filter(|&slot| bucket::ghost(bucket, slot).is_some())
-                .count();
+            ghosts += ghosts_in(bucket);
             for slot in (0..SLOTS).filter(|&slot| bucket::tag(bucket, slot) != 0) {
                 entries += 1;
-                let location = bucket::location(bucket, slot);
+                let bucket_at = index;
+                let location = self
+                    .table
+                    .location_at(self.arena.bytes(), Place { bucket_at, slot });
                 locations.push(location);
                 let page = self.arena.page(self.arena.page_of(location));
                 ensure!(

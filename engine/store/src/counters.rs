@@ -2,6 +2,8 @@
 //!
 //! Always true: `items` and `bytes` are what a recount of all segments gives; the others only grow.
 
+use crate::table::bucket::SLOTS;
+
 /// Plain totals since the start, except `items` and `bytes`, which are the present state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -70,9 +72,9 @@ pub struct Usage {
     pub items: u64,
     /// Bytes of those items.
     pub bytes: u64,
-    /// Hash buckets of 64 bytes and eight entries.
+    /// Hash buckets of 64 bytes.
     pub hash_buckets: usize,
-    /// Entries of the table, of eight to a hash bucket.
+    /// Entries of the table.
     pub hash_entries: usize,
     /// Ghosts in empty slots of the table.
     pub ghosts: usize,
@@ -138,6 +140,12 @@ impl Counters {
 }
 
 impl Usage {
+    /// Entries of the table for each that there is room for.
+    #[must_use]
+    pub fn table_load(&self) -> f64 {
+        self.hash_entries as f64 / (self.hash_buckets * SLOTS).max(1) as f64
+    }
+
     /// Adds another shard's; the page size stays that of the larger.
     pub fn add(&mut self, other: &Usage) {
         self.page_bytes = self.page_bytes.max(other.page_bytes);

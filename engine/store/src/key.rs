@@ -91,9 +91,15 @@ impl KeyHash {
 /// Odd, so that the rows differ.
 #[inline]
 pub(crate) fn row_step(tag: u16) -> u32 {
-    let product = u32::from(tag).wrapping_mul(MIX);
+    let product = tag_product(tag);
     // The low bits of the product know nothing of the upper bits of the tag.
     (product ^ product >> 15) | 1
+}
+
+/// A tag times a constant that spreads it over all bits; the upper ones know most of it.
+#[inline(always)]
+pub(crate) fn tag_product(tag: u16) -> u32 {
+    u32::from(tag).wrapping_mul(MIX)
 }
 
 /// A key together with its hash. `bytes` is 1 to [`KEY_BYTES_MAX`] long; a store of any other length panics.

@@ -1,7 +1,7 @@
 //! One shard of the cache: a hash table over append-only segments, both in memory the caller brings.
 //!
 //! ```text
-//!   key --hash--> hash bucket (64 B, 8 entries) --location--> item in a segment
+//!   key --hash--> hash bucket (64 B, 9 entries) --location--> item in a segment
 //!                                                              segments of like ttl form a chain
 //! ```
 //!
@@ -15,7 +15,8 @@
 //!   flush that has come due;
 //! - in [`Eviction::None`] an item goes away only by a command, its deadline or a flush; in the other policies also by
 //!   an eviction, which is counted;
-//! - the CAS unique of a key never repeats with another value.
+//! - the CAS unique of a key never repeats with another value, unless a client chooses it, or takes the value alone away;
+//! - of several clients that ask for an item which is to be made anew, one is told to do it.
 //!
 //! ```
 //! use strata_store::{Deadline, Eviction, Key, KeyHasher, NewItem, Seconds, SetOutcome, Shard, ShardConfig, Unique};
@@ -54,9 +55,10 @@ pub use key::{HASH_SEED_WORDS, KEY_BYTES_MAX, Key, KeyHash, KeyHasher};
 pub use loan::Loan;
 pub use segment::arena::Memory;
 pub use shard::{
-    ArithOutcome, Arithmetic, DeleteOutcome, Evicted, Eviction, LimitOutOfRange, NewItem, Peek,
-    Probe, ScanPlace, SetOutcome, Shard, ShardConfig, Sight, TooSmall, TouchOutcome, TtlClass,
-    Unique,
+    ArithOutcome, Arithmetic, CountOutcome, Counted, Counting, DeleteOutcome, Evicted, Eviction,
+    Fetch, Fetched, Inspected, Invalidation, InvalidationOutcome, LimitOutOfRange, MetaSet,
+    MetaSetOutcome, NewItem, Peek, Probe, ScanPlace, SetMode, SetOutcome, Shard, ShardConfig,
+    Sight, TooSmall, TouchOutcome, TtlClass, Unique, Vivify,
 };
 pub use ttl::{Deadline, Seconds};
 pub use value::{Hit, ItemRef, Pieces, Value};

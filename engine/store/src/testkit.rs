@@ -12,8 +12,9 @@ mod model;
 use std::collections::HashMap;
 
 use crate::{
-    ArithOutcome, Arithmetic, Deadline, DeleteOutcome, Eviction, HASH_SEED_WORDS, Hit, Key,
-    KeyHasher, Loan, NewItem, Seconds, SetOutcome, Shard, ShardConfig, TouchOutcome, Unique,
+    ArithOutcome, Arithmetic, CountOutcome, Counted, Counting, Deadline, DeleteOutcome, Eviction,
+    Fetch, HASH_SEED_WORDS, Hit, Invalidation, InvalidationOutcome, Key, KeyHasher, Loan, MetaSet,
+    NewItem, Seconds, SetMode, SetOutcome, Shard, ShardConfig, TouchOutcome, Unique, Vivify,
 };
 
 /// Lookups of one batch at most.
@@ -93,6 +94,8 @@ pub struct Rules {
     pub flushes: bool,
     /// The shard is given so many times its memory, and its limit is changed now and then; 1 for neither.
     pub grow_times: u32,
+    /// Items begin at multiples of `1 << granule_shift` bytes, as in a shard of more than 16 GiB.
+    pub granule_shift: u32,
 }
 
 impl Rules {
@@ -118,6 +121,7 @@ impl Rules {
             lasting_of_four: source.below(5)?,
             flushes: source.below(2)? == 0,
             grow_times: source.below(4)? + 1,
+            granule_shift: [0, 0, 1, 6][source.below(4)? as usize],
         })
     }
 }
@@ -130,6 +134,12 @@ struct Expected {
     /// Grows with every change of a value, over all keys.
     version: u64,
     fetched: bool,
+    stale: bool,
+    sent: bool,
+    /// When it was last fetched, or else written.
+    accessed: u32,
+    /// Whether the shard must know that.
+    noted: bool,
 }
 
 /// What a shard should hold.
@@ -144,6 +154,12 @@ struct Model {
     may_forget: bool,
     forgotten: u64,
     hits: u64,
+    /// Until when new items note when they are fetched.
+    noted_until: u32,
+    /// Uniques chosen so far.
+    chosen: u64,
+    /// Fetches that were told to make an item anew.
+    won: u64,
 }
 
 impl Model {
@@ -186,8 +202,59 @@ impl Model {
             deadline,
             version: self.version,
             fetched,
+            stale: false,
+            sent: false,
+            accessed: self.now,
+            noted: self.now < self.noted_until,
         };
         self.items.insert(key.to_vec(), expected);
+    }
+
+    /// The item of a key counts as fetched, if it is there.
+    fn fetched(&mut self, key: &[u8]) {
+        let now = self.now;
+        if let Some(expected) = self.items.get_mut(key) {
+            expected.fetched = true;
+            expected.accessed = now;
+        }
+    }
+
+    /// The item of a key counts as used although it is not fetched.
+    fn looked_at(&mut self, key: &[u8]) {
+        let now = self.now;
+        if let Some(expected) = self.items.get_mut(key) {
+            expected.accessed = now;
+        }
+    }
+
+    /// A unique was told for the present value of a key.
+    fn told(&mut self, key: &[u8], unique: u64, doing: &str) {
+        assert_ne!(unique, 0, "a unique is never zero");
+        let present = self.items[key].version;
+        let version = *self
+            .uniques
+            .entry((key.to_vec(), unique))
+            .or_insert(present);
+        assert_eq!(
+            version,
+            present,
+            "{doing}: unique {unique} of {} returns",
+            key.escape_ascii()
+        );
+        if let Some(last) = self.last_unique.insert(key.to_vec(), unique)
+            && self.uniques.get(&(key.to_vec(), last)) == Some(&present)
+        {
+            assert_eq!(
+                last, unique,
+                "{doing}: the unique changed although the value did not"
+            );
+        }
+    }
+
+    /// A unique that a client chooses.
+    fn choose_unique(&mut self) -> u64 {
+        self.chosen += 1;
+        1 << 63 | self.chosen
     }
 
     /// Compares a lookup with what should be there.
@@ -226,31 +293,12 @@ impl Model {
             "{doing} {}: first fetch",
             key.escape_ascii()
         );
-        expected.fetched = true;
+        self.fetched(key);
         if wanted == Unique::Unasked {
             assert_eq!(hit.cas, 0);
             return;
         }
-        assert_ne!(hit.cas, 0, "a unique is never zero");
-        let version = *self
-            .uniques
-            .entry((key.to_vec(), hit.cas))
-            .or_insert(expected.version);
-        assert_eq!(
-            version,
-            expected.version,
-            "{doing}: unique {} of {} returns",
-            hit.cas,
-            key.escape_ascii()
-        );
-        if let Some(last) = self.last_unique.insert(key.to_vec(), hit.cas)
-            && self.uniques.get(&(key.to_vec(), last)) == Some(&expected.version)
-        {
-            assert_eq!(
-                last, hit.cas,
-                "{doing}: the unique changed although the value did not"
-            );
-        }
+        self.told(key, hit.cas, doing);
     }
 }
 
@@ -286,7 +334,7 @@ fn any_ttl(source: &mut impl Source) -> Option<u64> {
                 .saturating_sub(1)
                 .max(1)
         }
-        14 => (1 << 24) - 4 + u64::from(source.below(8)?),
+        14 => (1 << 16) - 6 + u64::from(source.below(8)?),
         _ => u64::from(source.below(1 << 31)?) + 1,
     })
 }
@@ -336,7 +384,8 @@ impl Rig {
         };
         // Memory that is not zero at the start, as nothing promises that it is.
         let memory = vec![UNUSED; rules.memory_bytes * rules.grow_times as usize];
-        let shard = Shard::with_limit(memory, rules.memory_bytes, hasher.clone(), config)
+        let (limit, granule_shift) = (rules.memory_bytes, rules.granule_shift);
+        let shard = Shard::with_granule(memory, limit, hasher.clone(), config, granule_shift)
             .expect("the rules give enough memory");
         let usage = shard.usage();
         let mut unused = vec![false; usage.pages_total];
@@ -358,6 +407,9 @@ impl Rig {
                 may_forget: rules.may_forget,
                 forgotten: 0,
                 hits: 0,
+                noted_until: 0,
+                chosen: 0,
+                won: 0,
             },
             loans: Vec::new(),
             operations: 0,
@@ -387,6 +439,12 @@ impl Rig {
     #[must_use]
     pub fn forgotten(&self) -> u64 {
         self.model.forgotten
+    }
+
+    /// Fetches that were told to make an item anew.
+    #[must_use]
+    pub fn won(&self) -> u64 {
+        self.model.won
     }
 
     /// Times the memory limit was changed.
@@ -478,8 +536,12 @@ impl Rig {
     /// Does one operation and compares. `None` when the source has run dry.
     pub fn step(&mut self, source: &mut impl Source) -> Option<()> {
         self.operations += 1;
-        let choice = source.below(100)?;
+        let choice = source.below(120)?;
         match choice {
+            100..108 => self.step_fetch_meta(source)?,
+            108..113 => self.step_set_meta(source)?,
+            113..117 => self.step_invalidate(source)?,
+            117..120 => self.step_inspect(source)?,
             0..35 => self.step_store(source, choice)?,
             35..40 => self.step_extend(source)?,
             40..62 => self.step_read(source, choice)?,
@@ -652,7 +714,10 @@ impl Rig {
                 }
             }
             SetOutcome::NotStored => match doing {
-                "add" => assert!(had.is_some(), "add finds something where nothing is"),
+                "add" => {
+                    assert!(had.is_some(), "add finds something where nothing is");
+                    self.model.looked_at(&key_bytes);
+                }
                 "replace" => self.model.missed(&key_bytes, doing),
                 _ => panic!("{doing} ends with {outcome:?}"),
             },
@@ -695,7 +760,7 @@ impl Rig {
                 };
                 assert!(value.len() <= self.shard.item_max_value(key_bytes.len(), had.flags));
                 self.model
-                    .store(&key_bytes, value, had.flags, had.deadline, had.fetched);
+                    .store(&key_bytes, value, had.flags, had.deadline, false);
             }
             SetOutcome::NotStored if self.shard.counters().no_memory > before => {
                 self.refuse("append")
@@ -743,9 +808,34 @@ impl Rig {
         Some(())
     }
 
+    fn step_unique(&mut self, source: &mut impl Source) -> Option<()> {
+        let key_bytes = self.any_key(source)?;
+        let key = Key {
+            hash: self.hasher.hash(&key_bytes),
+            bytes: &key_bytes,
+        };
+        let now = Seconds(self.model.now);
+        match self.shard.unique(key, now) {
+            None => self.model.missed(&key_bytes, "unique"),
+            Some(unique) => {
+                assert!(
+                    self.model.items.contains_key(&key_bytes),
+                    "{} has a unique at {}, where nothing should be",
+                    key_bytes.escape_ascii(),
+                    self.model.now
+                );
+                self.model.told(&key_bytes, unique, "unique");
+            }
+        }
+        Some(())
+    }
+
     fn step_read(&mut self, source: &mut impl Source, choice: u32) -> Option<()> {
         if choice == 40 {
             return self.step_batch(source);
+        }
+        if choice == 41 {
+            return self.step_unique(source);
         }
         let key_bytes = self.any_key(source)?;
         let key = Key {
@@ -862,24 +952,90 @@ impl Rig {
         } else {
             Arithmetic::Decr
         };
-        let outcome = self
-            .shard
-            .arith(key, arithmetic, delta, Seconds(self.model.now));
+        let now = Seconds(self.model.now);
+        let mut how = Counting {
+            arithmetic,
+            delta,
+            ..Counting::default()
+        };
+        let plain = source.below(2)? == 0;
+        if !plain {
+            how.compare = match source.below(3)? {
+                0 => self.any_unique(source, &key_bytes)?,
+                _ => 0,
+            };
+            if source.below(3)? == 0 {
+                how.unique = self.model.choose_unique();
+            }
+            if source.below(3)? == 0 {
+                how.deadline = Some(self.any_deadline(source)?);
+            }
+            if source.below(3)? == 0 {
+                how.vivify = Some((u64::from(source.below(30)?), self.any_deadline(source)?));
+            }
+            if source.below(2)? == 0 {
+                how.wanted = Unique::Wanted;
+            }
+        }
+        let outcome = if plain {
+            match self.shard.arith(key, arithmetic, delta, now) {
+                ArithOutcome::Value(value) => CountOutcome::Counted(Counted {
+                    value,
+                    unique: 0,
+                    deadline_before: self.model.items[&key_bytes].deadline,
+                    made: false,
+                }),
+                ArithOutcome::NotFound => CountOutcome::NotFound,
+                ArithOutcome::NonNumeric => CountOutcome::NonNumeric,
+                ArithOutcome::NoMemory => CountOutcome::NoMemory,
+            }
+        } else {
+            self.shard.count(key, &how, now)
+        };
         let had = self.model.items.get(&key_bytes).cloned();
+        let version_of_compare = self.model.uniques.get(&(key_bytes.clone(), how.compare));
         match outcome {
-            ArithOutcome::Value(new) => {
+            CountOutcome::Counted(counted) if counted.made => {
+                self.model.missed(&key_bytes, "arith");
+                let (initial, deadline) = how.vivify.expect("makes a number unasked");
+                assert_eq!(counted.value, initial);
+                let value = initial.to_string().into_bytes();
+                self.model.store(&key_bytes, value, 0, deadline, false);
+                self.end_counting(&key_bytes, &how, &counted, deadline);
+            }
+            CountOutcome::Counted(counted) => {
                 let had = had.expect("counts where nothing is");
+                assert!(
+                    how.compare == 0 || version_of_compare == Some(&had.version),
+                    "counts in spite of the unique"
+                );
                 let old = model_number(&had.value).expect("counts what is no number");
                 let wanted = match arithmetic {
                     Arithmetic::Incr => old.wrapping_add(delta),
                     Arithmetic::Decr => old.saturating_sub(delta),
                 };
-                assert_eq!(new, wanted);
-                let value = format!("{new:<width$}", width = had.value.len()).into_bytes();
-                self.model
-                    .store(&key_bytes, value, had.flags, had.deadline, had.fetched);
+                assert_eq!(counted.value, wanted);
+                assert_eq!(counted.deadline_before, had.deadline);
+                let value = format!("{wanted:<width$}", width = had.value.len()).into_bytes();
+                let grown = value.len() > had.value.len();
+                let deadline = how.deadline.unwrap_or(had.deadline);
+                self.model.store(
+                    &key_bytes,
+                    value,
+                    had.flags,
+                    deadline,
+                    had.fetched && !grown,
+                );
+                if !grown {
+                    let expected = self.model.items.get_mut(&key_bytes).expect("just stored");
+                    (expected.stale, expected.sent) = (had.stale, had.sent);
+                    expected.noted |= had.noted;
+                    // Counted where it stands, it gets no place for notes.
+                    expected.noted &= had.noted;
+                }
+                self.end_counting(&key_bytes, &how, &counted, deadline);
             }
-            ArithOutcome::NonNumeric => {
+            CountOutcome::NonNumeric => {
                 let had = had.expect("something is there that is no number");
                 // Large values are not read as numbers at all.
                 assert!(
@@ -887,9 +1043,393 @@ impl Rig {
                         || had.value.len() + 300 > self.page_bytes as usize
                 );
             }
-            ArithOutcome::NotFound => self.model.missed(&key_bytes, "arith"),
-            ArithOutcome::NoMemory => self.refuse("arith"),
+            CountOutcome::Exists => {
+                let had = had.expect("something is there that has a unique");
+                assert_ne!(version_of_compare, Some(&had.version));
+            }
+            CountOutcome::NotFound => self.model.missed(&key_bytes, "arith"),
+            CountOutcome::NoMemory => self.refuse("arith"),
         }
+        Some(())
+    }
+
+    /// Takes note of what a count tells of the unique, and whether anything is left.
+    fn end_counting(&mut self, key: &[u8], how: &Counting, counted: &Counted, deadline: Deadline) {
+        if how.wanted == Unique::Wanted {
+            if how.unique != 0 {
+                assert_eq!(counted.unique, how.unique);
+            }
+            self.model.told(key, counted.unique, "arith");
+        }
+        if matches!(deadline, Deadline::At(at) if at.0 <= self.model.now) {
+            self.model.items.remove(key);
+        }
+    }
+
+    /// A unique for a condition: the last one told, or one that nobody has.
+    fn any_unique(&self, source: &mut impl Source, key: &[u8]) -> Option<u64> {
+        let last = self.model.last_unique.get(key).copied();
+        Some(if source.below(4)? == 0 {
+            u64::MAX
+        } else {
+            last.unwrap_or(u64::MAX)
+        })
+    }
+
+    fn step_fetch_meta(&mut self, source: &mut impl Source) -> Option<()> {
+        let key_bytes = self.any_key(source)?;
+        let key = Key {
+            hash: self.hasher.hash(&key_bytes),
+            bytes: &key_bytes,
+        };
+        let now = Seconds(self.model.now);
+        let mut how = Fetch {
+            counts: source.below(4)? > 0,
+            idle: source.below(4)? == 0,
+            recache_after: source.below(2)? == 0,
+            ..Fetch::default()
+        };
+        if source.below(2)? == 0 {
+            how.unique = Unique::Wanted;
+        }
+        if source.below(4)? == 0 {
+            how.deadline = Some(self.any_deadline(source)?);
+        }
+        if source.below(3)? == 0 {
+            how.recache = Some(self.any_deadline(source)?);
+        }
+        if source.below(3)? == 0 {
+            how.vivify = Some(Vivify {
+                deadline: self.any_deadline(source)?,
+                unique: if source.below(2)? == 0 {
+                    self.model.choose_unique()
+                } else {
+                    0
+                },
+            });
+        }
+        if how.idle {
+            self.model.noted_until = now.0.saturating_add(3600);
+        }
+        let is_past = |deadline| matches!(deadline, Deadline::At(at) if at <= now);
+        let found = self.shard.fetch_meta(key, &how, now);
+        let Some(found) = found else {
+            self.model.missed(&key_bytes, "mg");
+            if how.vivify.is_some() {
+                self.refuse("vivify");
+            }
+            return Some(());
+        };
+        self.model.won += u64::from(found.won);
+        if found.made {
+            let vivify = how.vivify.expect("makes an item unasked");
+            assert!(found.won && !found.sent && !found.stale);
+            self.model.missed(&key_bytes, "mg");
+            self.model
+                .store(&key_bytes, Vec::new(), 0, vivify.deadline, false);
+            let expected = self.model.items.get_mut(&key_bytes).expect("just stored");
+            let past = is_past(vivify.deadline);
+            expected.sent = true;
+            expected.noted = true;
+            if past {
+                expected.deadline = Deadline::At(now);
+            }
+            self.model
+                .check_hit(&key_bytes, how.unique, Some(found.hit), "vivify");
+            let expected = self.model.items.get_mut(&key_bytes).expect("just stored");
+            expected.fetched = how.counts;
+            if past {
+                self.model.items.remove(&key_bytes);
+            }
+            return Some(());
+        }
+        let Some(had) = self.model.items.get(&key_bytes).cloned() else {
+            panic!("mg finds {} where nothing is", key_bytes.escape_ascii());
+        };
+        assert_eq!((found.stale, found.sent), (had.stale, had.sent));
+        assert_eq!(found.deadline_before, had.deadline);
+        let wanted = how.deadline.unwrap_or(had.deadline);
+        let compared = if how.recache_after {
+            wanted
+        } else {
+            had.deadline
+        };
+        let late = match (compared, how.recache) {
+            (Deadline::At(at), Some(Deadline::At(limit))) => at < limit,
+            (Deadline::At(_), Some(Deadline::Never)) => true,
+            _ => false,
+        };
+        let wins = (had.stale || late) && !had.sent;
+        // Without room to note it nobody wins.
+        assert!(
+            found.won == wins || wins && self.rules.may_refuse,
+            "{found:?}"
+        );
+        if how.idle && had.noted {
+            assert_eq!(found.idle_seconds, now.0 - had.accessed, "{had:?}");
+        }
+        let past = is_past(wanted);
+        let (won, noted) = (found.won, how.counts && (how.idle || found.won));
+        let may_refuse = self.rules.may_refuse;
+        let expected = self.model.items.get_mut(&key_bytes).expect("just seen");
+        if !(may_refuse && found.hit.deadline == had.deadline) {
+            expected.deadline = if past { Deadline::At(now) } else { wanted };
+        }
+        self.model
+            .check_hit(&key_bytes, how.unique, Some(found.hit), "mg");
+        let expected = self.model.items.get_mut(&key_bytes).expect("just seen");
+        if !how.counts {
+            (expected.fetched, expected.accessed) = (had.fetched, had.accessed);
+        }
+        expected.sent |= won;
+        expected.noted |= noted && !may_refuse;
+        if past {
+            self.model.items.remove(&key_bytes);
+        }
+        Some(())
+    }
+
+    fn step_set_meta(&mut self, source: &mut impl Source) -> Option<()> {
+        let key_bytes = self.any_key(source)?;
+        let key = Key {
+            hash: self.hasher.hash(&key_bytes),
+            bytes: &key_bytes,
+        };
+        let now = Seconds(self.model.now);
+        let value = self.any_value(source)?;
+        let deadline = self.any_deadline(source)?;
+        let flags = source.below(3)?;
+        let item = NewItem {
+            flags,
+            deadline,
+            value: &value,
+        };
+        let modes = [
+            SetMode::Set,
+            SetMode::Add,
+            SetMode::Replace,
+            SetMode::Append,
+            SetMode::Prepend,
+        ];
+        let mode = modes[source.below(5)? as usize];
+        let had = self.model.items.get(&key_bytes).cloned();
+        let mut how = MetaSet {
+            mode,
+            compare: None,
+            stale: source.below(2)? == 0,
+            unique: 0,
+            vivify: None,
+            wanted: Unique::Unasked,
+        };
+        if source.below(2)? == 0 {
+            how.compare = Some(self.any_unique(source, &key_bytes)?);
+        }
+        if source.below(3)? == 0 {
+            how.unique = self.model.choose_unique();
+        }
+        if source.below(2)? == 0 {
+            how.wanted = Unique::Wanted;
+        }
+        // With nothing before it, what is joined could not be told from what is made.
+        if source.below(2)? == 0 && had.as_ref().is_none_or(|had| !had.value.is_empty()) {
+            how.vivify = Some(self.any_deadline(source)?);
+        }
+        let known = how
+            .compare
+            .and_then(|unique| self.model.uniques.get(&(key_bytes.clone(), unique)))
+            .copied();
+        let present = had.as_ref().map(|had| had.version);
+        let too_large = value.len() > self.shard.item_max_value(key_bytes.len(), flags);
+        let no_memory = self.shard.counters().no_memory;
+        let stored = self.shard.set_meta(key, item, &how, now);
+        let joins = matches!(mode, SetMode::Append | SetMode::Prepend);
+        assert_eq!(
+            stored.outcome == SetOutcome::TooLarge,
+            too_large,
+            "{stored:?}"
+        );
+        match stored.outcome {
+            SetOutcome::Stored => {}
+            outcome => {
+                assert_eq!((stored.unique, stored.value_bytes), (0, value.len()));
+                match outcome {
+                    SetOutcome::TooLarge => {
+                        self.model.items.remove(&key_bytes);
+                    }
+                    SetOutcome::NoMemory => {
+                        self.refuse("ms");
+                        if mode == SetMode::Set && how.compare.is_none() {
+                            self.model.items.remove(&key_bytes);
+                        }
+                    }
+                    SetOutcome::Exists => assert!(had.is_some() && known != present),
+                    SetOutcome::NotFound => self.model.missed(&key_bytes, "ms"),
+                    SetOutcome::NotStored if mode == SetMode::Add => {
+                        assert!(had.is_some());
+                        self.model.looked_at(&key_bytes);
+                    }
+                    SetOutcome::NotStored if self.shard.counters().no_memory > no_memory => {
+                        self.refuse("ms");
+                    }
+                    _ => {
+                        let fits = had.is_some_and(|had| {
+                            !joins
+                                || had.value.len() + value.len()
+                                    <= self.shard.item_max_value(key_bytes.len(), had.flags)
+                        });
+                        if fits {
+                            self.model.forget(&key_bytes, "ms");
+                        }
+                    }
+                }
+                return Some(());
+            }
+        }
+        let joined = match (&had, mode) {
+            (Some(had), SetMode::Append) => Some([&had.value[..], &value].concat()),
+            (Some(had), SetMode::Prepend) => Some([&value, &had.value[..]].concat()),
+            _ => None,
+        };
+        let joined = joined.filter(|joined| joined.len() == stored.value_bytes);
+        let mut deadline = deadline;
+        let mut stale = None;
+        if let Some(joined) = joined {
+            let had = had.expect("what was joined");
+            assert!(how.compare.is_none() || known == present);
+            deadline = had.deadline;
+            self.model
+                .store(&key_bytes, joined, had.flags, deadline, false);
+        } else {
+            assert_eq!(stored.value_bytes, value.len());
+            match mode {
+                SetMode::Set | SetMode::Replace if how.compare.is_some() => {
+                    let had = had.expect("a unique where nothing is");
+                    if known != present {
+                        assert!(
+                            how.stale && known < present,
+                            "takes a unique that is not it"
+                        );
+                        deadline = had.deadline;
+                        stale = Some(had.sent);
+                    }
+                }
+                SetMode::Set => {}
+                SetMode::Replace => assert!(had.is_some()),
+                SetMode::Add => self.model.missed(&key_bytes, "ms"),
+                SetMode::Append | SetMode::Prepend => {
+                    self.model.missed(&key_bytes, "ms");
+                    deadline = how.vivify.expect("joined to nothing");
+                }
+            }
+            self.model.store(&key_bytes, value, flags, deadline, false);
+        }
+        if let Some(sent) = stale {
+            let expected = self.model.items.get_mut(&key_bytes).expect("just stored");
+            (expected.stale, expected.sent, expected.noted) = (true, sent, true);
+        }
+        if how.wanted == Unique::Wanted {
+            if how.unique != 0 {
+                assert_eq!(stored.unique, how.unique);
+            }
+            self.model.told(&key_bytes, stored.unique, "ms");
+        }
+        if matches!(deadline, Deadline::At(at) if at <= now) {
+            self.model.items.remove(&key_bytes);
+        }
+        Some(())
+    }
+
+    fn step_invalidate(&mut self, source: &mut impl Source) -> Option<()> {
+        let key_bytes = self.any_key(source)?;
+        let key = Key {
+            hash: self.hasher.hash(&key_bytes),
+            bytes: &key_bytes,
+        };
+        let now = Seconds(self.model.now);
+        let mut how = Invalidation {
+            stale: source.below(4)? > 0,
+            ..Invalidation::default()
+        };
+        if source.below(3)? == 0 {
+            how.compare = Some(self.any_unique(source, &key_bytes)?);
+        }
+        if source.below(3)? == 0 {
+            how.clear = Some(source.below(3)?);
+        }
+        if source.below(3)? == 0 {
+            how.deadline = Some(self.any_deadline(source)?);
+        }
+        if source.below(3)? == 0 {
+            how.unique = self.model.choose_unique();
+        }
+        let had = self.model.items.get(&key_bytes).cloned();
+        let known = how
+            .compare
+            .and_then(|unique| self.model.uniques.get(&(key_bytes.clone(), unique)))
+            .copied();
+        match self.shard.invalidate(key, &how, now) {
+            InvalidationOutcome::NotFound => self.model.missed(&key_bytes, "md"),
+            InvalidationOutcome::NoMemory => self.refuse("md"),
+            InvalidationOutcome::Exists => {
+                assert!(how.compare.is_some());
+                assert_ne!(known, Some(had.expect("something is there").version));
+            }
+            InvalidationOutcome::Done => {
+                let had = had.expect("invalidates where nothing is");
+                assert!(how.compare.is_none() || known == Some(had.version));
+                let mut expected = Expected {
+                    stale: how.stale,
+                    sent: false,
+                    ..had
+                };
+                if how.stale || how.unique != 0 {
+                    self.model.version += 1;
+                    expected.version = self.model.version;
+                }
+                if let Some(flags) = how.clear {
+                    expected = Expected {
+                        value: Vec::new(),
+                        flags,
+                        deadline: Deadline::Never,
+                        fetched: false,
+                        accessed: now.0,
+                        noted: how.stale || now.0 < self.model.noted_until,
+                        ..expected
+                    };
+                }
+                expected.deadline = how.deadline.unwrap_or(expected.deadline);
+                let past = matches!(expected.deadline, Deadline::At(at) if at <= now);
+                if past || !how.stale && how.clear.is_none() {
+                    self.model.items.remove(&key_bytes);
+                } else {
+                    self.model.items.insert(key_bytes, expected);
+                }
+            }
+        }
+        Some(())
+    }
+
+    fn step_inspect(&mut self, source: &mut impl Source) -> Option<()> {
+        let key_bytes = self.any_key(source)?;
+        let key = Key {
+            hash: self.hasher.hash(&key_bytes),
+            bytes: &key_bytes,
+        };
+        let now = Seconds(self.model.now);
+        let Some(inspected) = self.shard.inspect(key, now) else {
+            self.model.missed(&key_bytes, "me");
+            return Some(());
+        };
+        let Some(had) = self.model.items.get(&key_bytes).cloned() else {
+            panic!("me finds {} where nothing is", key_bytes.escape_ascii());
+        };
+        assert_eq!(inspected.deadline, had.deadline);
+        assert_eq!(inspected.fetched, had.fetched);
+        assert!(inspected.item_bytes > key_bytes.len() + had.value.len());
+        if had.noted {
+            assert_eq!(inspected.idle_seconds, now.0 - had.accessed);
+        }
+        self.model.told(&key_bytes, inspected.unique, "me");
         Some(())
     }
 
@@ -909,12 +1449,16 @@ impl Rig {
                     .get_mut(&key_bytes)
                     .expect("touches where nothing is");
                 expected.deadline = deadline;
+                self.model.fetched(&key_bytes);
                 if matches!(deadline, Deadline::At(at) if at <= now) {
                     self.model.items.remove(&key_bytes);
                 }
             }
             TouchOutcome::NotFound => self.model.missed(&key_bytes, "touch"),
-            TouchOutcome::NoMemory => self.refuse("touch"),
+            TouchOutcome::NoMemory => {
+                self.model.fetched(&key_bytes);
+                self.refuse("touch");
+            }
         }
         Some(())
     }

@@ -3,8 +3,7 @@
 //! TTL buckets are logarithmic: each doubling of the ttl is cut into equal widths. They only place items; that an
 //! item dies in its exact second is the item's own business, so few and wide TTL buckets cost no exactness.
 //!
-//! Always true: the ttls of one TTL bucket differ by less than its width. Ttls of months share one TTL bucket, whose
-//! items have their deadline written out; the others fit an item's delta as long as their segment takes new items.
+//! Always true: the ttls of one TTL bucket differ by less than its width, but for those of months, which share one.
 
 /// Seconds since a start the caller chose. Below `u32::MAX`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,16 +40,14 @@ impl Deadline {
     }
 }
 
-/// A ttl beyond this is far: 97 days.
+/// Ttls beyond this share a TTL bucket: 97 days.
 const TTL_NEAR_MAX: u32 = 1 << 23;
 
 /// An open segment is sealed at this age at the earliest. Sparse short ttls would otherwise open one every second.
 const SEAL_AGE_MIN_SECONDS: u32 = 16;
 
-/// And at this age at the latest, so that a near ttl counted from its opening fits the delta.
+/// And at this age at the latest.
 const SEAL_AGE_MAX_SECONDS: u32 = 1 << 22;
-
-const _: () = assert!(TTL_NEAR_MAX + SEAL_AGE_MAX_SECONDS < crate::item::DELTA_MAX);
 
 /// So many groups of TTL buckets there are at most.
 pub(crate) const GROUP_COUNT: usize = 8;
@@ -79,12 +76,6 @@ impl TtlBuckets {
     /// How many there are. The last two are the one of far ttls and the one of items that never expire.
     pub fn count(self) -> usize {
         self.of_ttl(TTL_NEAR_MAX) + 3
-    }
-
-    /// Whether a deadline is so far that it is written out.
-    #[inline]
-    pub fn is_far(deadline: u32, now: u32) -> bool {
-        deadline != NEVER && deadline - now > TTL_NEAR_MAX
     }
 
     /// The TTL bucket for a deadline still to come.

@@ -30,21 +30,21 @@ impl Placement {
     #[inline(always)]
     pub fn of(memory: &[u8], at: usize, header: Header) -> Self {
         let head_at = header.value_at(at);
-        let head_len = header.value_len as usize;
         if header.has(item::LARGE) {
             let large = header.large(memory, at);
             Self {
                 head_at,
-                head_len,
+                head_len: large.head_len as usize,
                 first_page: large.first_page,
                 len: large.value_len as usize,
             }
         } else {
+            let len = usize::from(header.value_len);
             Self {
                 head_at,
-                head_len,
+                head_len: len,
                 first_page: NO_PAGE,
-                len: head_len,
+                len,
             }
         }
     }
@@ -73,19 +73,55 @@ impl Placement {
     }
 }
 
-/// How a value is cut: bytes beside the item, and extension pages. `fixed` is what the item needs besides the value.
-///
-/// Room for a CAS unique and a far deadline is left in the page, so that every item can be moved and take them along.
-pub(crate) fn cut(page_bytes: usize, fixed: usize, value_len: usize) -> (usize, usize) {
-    let fixed = fixed + item::UNIQUE_BYTES + item::FAR_BYTES;
-    if fixed + value_len <= page_bytes {
-        return (value_len, 0);
+/// How a value is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cut {
+    /// Bytes beside the item.
+    pub head_len: usize,
+    /// Bytes they take there.
+    pub head_room: usize,
+    /// Extension pages for the others.
+    pub extensions: usize,
+    /// Whether the item has to describe it.
+    pub large: bool,
+}
+
+impl Cut {
+    /// Cuts a value. `fixed` is what the item needs besides the value, without a deadline written out.
+    ///
+    /// Room for that, for a CAS unique and for what the meta commands note is left in the page, so that every item can be
+    /// moved and take them along.
+    #[inline(always)]
+    pub fn new(page_bytes: usize, fixed: usize, value_len: usize) -> Self {
+        let fixed = fixed + item::UNIQUE_BYTES + item::FAR_BYTES + item::EXT_BYTES;
+        if value_len <= item::PLAIN_VALUE_MAX && fixed + value_len <= page_bytes {
+            return Self {
+                head_len: value_len,
+                head_room: value_len,
+                extensions: 0,
+                large: false,
+            };
+        }
+        let (pages, rest) = (value_len / page_bytes, value_len % page_bytes);
+        let padded = rest.next_multiple_of(item::LARGE_UNIT_BYTES);
+        let fits = fixed + item::LARGE_BYTES + padded <= page_bytes;
+        Self {
+            head_len: if fits { rest } else { 0 },
+            head_room: if fits { padded } else { 0 },
+            extensions: pages + usize::from(!fits),
+            large: true,
+        }
     }
-    let (pages, rest) = (value_len / page_bytes, value_len % page_bytes);
-    if fixed + item::LARGE_BYTES + rest <= page_bytes {
-        (rest, pages)
-    } else {
-        (0, pages + 1)
+
+    /// What the header of the item says of the length of its value.
+    #[inline(always)]
+    pub fn header_value_len(self) -> u16 {
+        let unit = if self.large {
+            item::LARGE_UNIT_BYTES
+        } else {
+            1
+        };
+        (self.head_room / unit) as u16
     }
 }
 
@@ -249,26 +285,36 @@ mod tests {
 
     #[test]
     fn every_length_is_cut_so_that_it_fits() {
-        let page = 16 << 10;
-        for fixed in [9usize, 100, 282] {
-            for value_len in (0..3 * page + 600).step_by(7) {
-                let (head, pages) = cut(page, fixed, value_len);
-                let extra = if pages > 0 { item::LARGE_BYTES } else { 0 };
-                assert!(
-                    fixed + extra + head + item::UNIQUE_BYTES + item::FAR_BYTES <= page,
-                    "{fixed} {value_len}"
-                );
-                assert!(
-                    head + pages * page >= value_len
-                        && (pages == 0 || head + (pages - 1) * page < value_len)
-                );
+        for (page, step) in [(16 << 10, 7), (1 << 20, 997)] {
+            let around_plain = item::PLAIN_VALUE_MAX - 40..item::PLAIN_VALUE_MAX + 40;
+            for fixed in [7usize, 100, 260] {
+                for value_len in (0..3 * page + 600)
+                    .step_by(step)
+                    .chain(around_plain.clone())
+                {
+                    let cut = Cut::new(page, fixed, value_len);
+                    let (head, pages) = (cut.head_len, cut.extensions);
+                    let most = item::UNIQUE_BYTES
+                        + item::FAR_BYTES
+                        + item::EXT_BYTES
+                        + if cut.large { item::LARGE_BYTES } else { 0 };
+                    assert!(fixed + most + cut.head_room <= page, "{fixed} {value_len}");
+                    let unit = if cut.large { item::LARGE_UNIT_BYTES } else { 1 };
+                    assert_eq!(usize::from(cut.header_value_len()) * unit, cut.head_room);
+                    let padding = cut.head_room - head;
+                    assert!(padding < if cut.large { item::LARGE_UNIT_BYTES } else { 1 });
+                    assert!(
+                        head + pages * page >= value_len
+                            && (pages == 0 || head + (pages - 1) * page < value_len)
+                    );
+                }
             }
         }
     }
 
     #[test]
     fn a_value_in_pages_reads_back() {
-        let mut arena = Arena::new(vec![0u8; 128 << 10], 128 << 10);
+        let mut arena = Arena::new(vec![0u8; 128 << 10], 128 << 10, 0);
         let pages: Vec<u32> = (0..3)
             .map(|_| arena.take(Kind::Extension).expect("free"))
             .collect();

@@ -309,6 +309,23 @@ fn every_change_gives_a_new_unique_and_touch_does_not() {
 }
 
 #[test]
+fn asking_for_the_unique_alone_binds_it_and_is_no_fetch() {
+    let mut bench = Bench::roomy();
+    assert_eq!(bench.shard.unique(bench.key("n"), Seconds(0)), None);
+    bench.set("n", b"10", at(9), 0);
+    let unique = bench.shard.unique(bench.key("n"), Seconds(0));
+    // The number would fit in place, but somebody knows the unique.
+    bench.arith("n", Arithmetic::Incr, 1);
+    let changed = bench.shard.unique(bench.key("n"), Seconds(0));
+    assert!(changed.is_some() && changed != unique);
+    let key = bench.key("n");
+    let hit = bench.shard.get(key, Seconds(8), Unique::Wanted);
+    let hit = hit.expect("stored");
+    assert!(Some(hit.cas) == changed && hit.first_fetch);
+    assert_eq!(bench.shard.unique(bench.key("n"), Seconds(9)), None);
+}
+
+#[test]
 fn a_unique_survives_being_moved() {
     let mut bench = Bench::new(MIB, 10 << 10, Eviction::None);
     // One item in ten stays, so compaction moves it about.
@@ -495,6 +512,8 @@ fn what_is_fetched_outlives_a_scan_in_the_main_queue() {
     for i in 0..2000 {
         bench.set(&format!("hot{i}"), &[1; 40], at(10_000), 0);
         bench.get(&format!("hot{i}"), 0);
+        // Where all was fetched, some of it may go when the table takes a page meanwhile.
+        bench.set(&format!("cold{i}"), &[1; 40], at(10_000), 0);
     }
     // Ten times the memory passes by and nobody asks for them.
     for i in 0..150_000 {
@@ -540,10 +559,10 @@ fn a_key_that_comes_back_soon_is_known_and_one_that_comes_late_is_not() {
     let gone = |bench: &mut Bench, i: u32| bench.get(&format!("once{i}"), 0).is_none();
     // Nothing was fetched, so the first stored were the first dropped.
     let youngest = bench.counters().evictions as u32;
-    // Two keys of one tag in one pair of hash buckets are taken for each other.
+    // Two keys of one mark in one pair of hash buckets are taken for each other.
     let before = bench.counters().ghost_hits;
     assert!(
-        before < 50,
+        before < 150,
         "{before} of 50000 new keys were taken for known"
     );
     for i in youngest - 500..youngest {
@@ -563,7 +582,7 @@ fn a_key_that_comes_back_soon_is_known_and_one_that_comes_late_is_not() {
         .count();
     let unknown = (0..500).filter(|&i| !gone(&mut bench, i)).count();
     assert!(
-        known > 400 && unknown == 0,
+        known > 400 && unknown <= 5,
         "{known} known, {unknown} unknown are left"
     );
 }
@@ -691,6 +710,41 @@ fn large_values_come_back_in_pieces_and_give_their_pages_back() {
         bench.shard.usage().pages_free >= free - 1,
         "only the open segment is left"
     );
+}
+
+#[test]
+fn a_value_too_long_for_its_header_stands_beside_the_item_whole() {
+    let mut bench = Bench::new(64 * MIB, MIB as u32, Eviction::S3Fifo);
+    let page_bytes = bench.shard.usage().page_bytes;
+    assert_eq!(page_bytes, 128 << 10);
+    let value: Vec<u8> = (0..page_bytes as u32).map(|i| (i >> 5) as u8).collect();
+    for len in [65_534, 65_535, 65_536, 65_537, 100_001, page_bytes - 60] {
+        let free = bench.shard.usage().pages_free;
+        let stored = bench.set("long", &value[..len], at(90_000), 0);
+        assert_eq!(stored, SetOutcome::Stored);
+        let key = bench.key("long");
+        for deadline in [at(50), Deadline::Never] {
+            let touched = bench.shard.touch(key, deadline, Seconds(0));
+            assert_eq!(touched, TouchOutcome::Touched);
+            let hit = bench.shard.get(key, Seconds(0), Unique::Wanted);
+            let hit = hit.expect("there");
+            assert_eq!(hit.value.as_slice(), Some(&value[..len]), "{len} bytes");
+            assert_eq!(hit.deadline, deadline);
+        }
+        let hit = bench.shard.get(key, Seconds(0), Unique::Unasked);
+        let item = hit.expect("there").item;
+        let loan = bench.shard.lend(item).expect("nothing is lent");
+        assert_eq!(bench.shard.loan_bytes(&loan, 3), &value[3..len]);
+        bench.shard.give_back(loan);
+        assert_eq!(bench.shard.usage().pages_extension, 0);
+        bench.shard.audit().expect("audit");
+        bench.shard.append(key, b"tail", Seconds(0));
+        let longer = bench.get("long", 0).expect("there");
+        assert!(longer[..len] == value[..len] && &longer[len..] == b"tail");
+        bench.shard.audit().expect("audit");
+        bench.shard.delete(key, Seconds(0));
+        assert!(bench.shard.usage().pages_free + 4 >= free, "{len} bytes");
+    }
 }
 
 #[test]
@@ -869,12 +923,10 @@ fn no_row_of_the_table_stops_growing() {
             };
             assert_eq!(shard.set(key, item, Seconds(0)), SetOutcome::Stored);
             let usage = shard.usage();
-            // The table grows above a load of 109 in 128; some insertions may pass while it lacks a page.
+            // The table grows above a load of 131 in 144; some insertions may pass while it lacks a page.
             assert!(
-                usage.hash_entries * 128 <= usage.hash_buckets * 8 * 114,
-                "seed {seed}, item {i}: {} entries in {} buckets",
-                usage.hash_entries,
-                usage.hash_buckets
+                usage.table_load() <= 0.94,
+                "seed {seed}, item {i}: {usage:?}"
             );
         }
         shard.audit().expect("an audit");

@@ -2,34 +2,20 @@
 //!
 //! Always true: whatever cannot be carried out is refused here, in a sentence that names the
 //! option, before anything is sent; and an option that was given wins over a preset.
+//!
+//! Here stand the options. `planned` makes a plan of them, `asked` the workload in it, with
+//! `words` for the single words; `refused` has the options of memtier's that mean nothing here.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{ArgAction, Parser, ValueEnum};
-use strata_protocol::KEY_MAX_BYTES;
 
+mod asked;
+mod planned;
 pub mod refused;
 pub mod words;
 
-use crate::client::{Dialect, Verify};
-use crate::plan::{Io, Length, OPEN_DEPTH, Pace, Plan};
-use crate::schedule::Arrival;
-use crate::transport::{Address, Family};
 use crate::trial::Trials;
-use crate::workload::preset::{self, Preset};
-use crate::workload::{Amount, FRESH_DIGITS, KeySpace, Mix, Pattern, Spread, Trace, Workload};
-use words::{above_zero, range, seconds};
-
-/// Largest value a memcached can be told to take.
-const VALUE_BYTES_MAX: u32 = 1 << 30;
-
-/// Requests of each client when neither a number nor a time is given, as memtier does.
-const REQUESTS_DEFAULT: u64 = 10_000;
-
-/// Most keys on one get.
-const KEYS_PER_GET_MAX: u32 = 1 << 16;
 
 /// Most times a run is repeated.
 const RUN_COUNT_MAX: u32 = 1000;
@@ -42,6 +28,7 @@ const OURS: &str = "Beyond memtier";
     name = "strata-load",
     version,
     args_override_self = true,
+    infer_long_args = true,
     disable_help_flag = true,
     disable_version_flag = true
 )]
@@ -152,6 +139,9 @@ pub struct Args {
     /// Exponent of Zipf, between 0 and 5 [default: 1]
     #[arg(long, value_name = "E")]
     key_zipf_exp: Option<f64>,
+    /// Accepted: there is nothing more to print
+    #[arg(short = 'D', long)]
+    debug: bool,
     /// Give each connection a seed of its own
     #[arg(long)]
     distinct_client_seed: bool,
@@ -279,9 +269,9 @@ impl Args {
         self.print_percentiles
             .split(',')
             .map(|word| match word.trim().parse() {
-                Ok(percent) if percent > 0.0 && percent < 100.0 => Ok(percent),
+                Ok(percent) if percent > 0.0 && percent <= 100.0 => Ok(percent),
                 _ => Err(format!(
-                    "--print-percentiles: {word:?} is not a number between 0 and 100"
+                    "--print-percentiles: {word:?} is not a number above 0 and up to 100"
                 )),
             })
             .collect()
@@ -311,438 +301,16 @@ impl Args {
             _ => Ok(Trials::Runs(self.run_count)),
         }
     }
-
-    /// Checks everything and makes the plan; the error is a sentence naming the option.
-    pub fn plan(&self) -> Result<Plan, String> {
-        let preset = self.preset()?;
-        let dialect = match self.protocol.as_str() {
-            "memcache_text" => Dialect::Classic,
-            "memcache_meta" => Dialect::Meta,
-            other => {
-                return Err(format!(
-                    "--protocol: {other} is not spoken here; there are memcache_text and memcache_meta"
-                ));
-            }
-        };
-        let addresses = match &self.unix_socket {
-            Some(path) => vec![Address::Unix(path.clone())],
-            None => words::servers(&self.server, self.port)?,
-        };
-        let threads = self.threads.or(preset.threads).unwrap_or(4);
-        let connections = self.clients.or(preset.clients).unwrap_or(50);
-        above_zero("--threads", threads)?;
-        above_zero("--clients", connections)?;
-        let trace = match &self.trace {
-            None => None,
-            Some(path) => {
-                let trace = Trace::open(path).map_err(|sentence| format!("--trace: {sentence}"))?;
-                Some(Arc::new(trace))
-            }
-        };
-        let workload = self.workload(&preset, trace.as_ref())?;
-        if addresses.len() > 1 && workload.mix.keys_per_get() > 1 {
-            return Err(
-                "--server: with several servers a get has one key, because each key has its own server"
-                    .into(),
-            );
-        }
-        let (length, pace) =
-            self.length_and_pace(&preset, &workload, trace.as_ref(), threads * connections)?;
-        let warmup = seconds("--warmup", self.warmup)?;
-        if !warmup.is_zero() && !matches!(length, Length::Time(_)) {
-            return Err(
-                "--warmup: needs --test-time, because a number of requests has no warm part".into(),
-            );
-        }
-        let expect_hits = self.expect_hits.or(preset.expect_hits);
-        if let Some(ratio) = expect_hits
-            && !(0.0..=1.0).contains(&ratio)
-        {
-            return Err(format!("--expect-hits: {ratio} is not between 0 and 1"));
-        }
-        let verify = match (self.data_verify, self.verify) {
-            (true, VerifyArg::Nothing) => {
-                return Err("--data-verify: contradicts --verify nothing".into());
-            }
-            (true, _) | (_, VerifyArg::All) => Verify::Everything,
-            (_, VerifyArg::Sampled) => Verify::Sampled,
-            (_, VerifyArg::Nothing) => Verify::Nothing,
-        };
-        let connect_timeout = match self.connection_timeout {
-            None => None,
-            Some(time) => Some(seconds("--connection-timeout", time)?),
-        };
-        if connect_timeout.is_some_and(|time| time.is_zero()) {
-            return Err("--connection-timeout: must be above 0".into());
-        }
-        Ok(Plan {
-            addresses,
-            family: match (self.ipv4, self.ipv6) {
-                (true, _) => Family::V4,
-                (_, true) => Family::V6,
-                _ => Family::Any,
-            },
-            connect_timeout,
-            // As memtier has it, 0 is never.
-            reconnect_interval: self.reconnect_interval.filter(|&interval| interval > 0),
-            dialect,
-            threads,
-            connections,
-            pace,
-            length,
-            warmup,
-            workload,
-            trace_speed: self.trace_speed.unwrap_or(1.0),
-            seed: if self.randomize {
-                let since = SystemTime::now().duration_since(UNIX_EPOCH);
-                since.unwrap_or(Duration::ZERO).as_nanos() as u64
-            } else {
-                self.seed
-            },
-            distinct_seeds: self.distinct_client_seed,
-            fill: self.fill,
-            expect_hits,
-            verify,
-            pin: self.pin,
-            io: match self.io {
-                IoArg::Auto => Io::Auto,
-                IoArg::Uring => Io::Uring,
-                IoArg::Epoll => Io::Epoll,
-            },
-            looks: matches!(self.wait, WaitArg::Look),
-        })
-    }
-
-    fn preset(&self) -> Result<Preset, String> {
-        if let Some(name) = &self.preset {
-            return preset::named(name).ok_or_else(|| {
-                format!(
-                    "--preset: there is no {name:?}; there are {}",
-                    preset::names()
-                )
-            });
-        }
-        if let Some(path) = &self.workload {
-            let name = path.display();
-            let text = std::fs::read_to_string(path)
-                .map_err(|error| format!("--workload: {name}: {error}"))?;
-            return preset::file(&text).map_err(|error| format!("--workload: {name}: {error}"));
-        }
-        Ok(Preset::default())
-    }
-
-    fn length_and_pace(
-        &self,
-        preset: &Preset,
-        workload: &Workload,
-        trace: Option<&Arc<Trace>>,
-        client_count: usize,
-    ) -> Result<(Length, Pace), String> {
-        let length = self.length(workload, trace.is_some())?;
-        let searched = self.sweep.is_some() || self.search.is_some();
-        let open = self.rate.is_some()
-            || self.rate_limiting.is_some()
-            || self.trace_speed.is_some()
-            || searched;
-        let depth = match (self.pipeline, open) {
-            (Some(depth), _) => depth,
-            (None, true) => OPEN_DEPTH,
-            (None, false) => preset.depth.unwrap_or(1),
-        };
-        above_zero("--pipeline", depth)?;
-        if !open {
-            if self.arrival.is_some() {
-                return Err(
-                    "--arrival: a closed loop sends when it has a reply; see --rate".into(),
-                );
-            }
-            return Ok((length, Pace::Closed { depth }));
-        }
-        let positive = |option: &str, number: f64| {
-            if number.is_finite() && number > 0.0 {
-                Ok(number)
-            } else {
-                Err(format!("{option}: {number} is not above 0"))
-            }
-        };
-        if let (Some(speed), Some(trace)) = (self.trace_speed, trace) {
-            let speed = positive("--trace-speed", speed)?;
-            return Ok((
-                length,
-                Pace::Open {
-                    rate: trace.rate() * speed,
-                    depth,
-                    arrival: Arrival::Recorded,
-                },
-            ));
-        }
-        let arrival = match (self.arrival, self.rate_limiting) {
-            (Some(ArrivalArg::Constant), _) | (None, Some(_)) => Arrival::Constant,
-            _ => Arrival::Poisson,
-        };
-        let rate = match (self.rate, self.rate_limiting) {
-            (Some(_), Some(_)) => {
-                return Err("--rate: contradicts --rate-limiting, which is per connection".into());
-            }
-            (Some(rate), None) => positive("--rate", rate)?,
-            (None, Some(each)) => positive("--rate-limiting", each)? * client_count as f64,
-            // A sweep or a search sets the rate of each of its runs.
-            (None, None) => 1.0,
-        };
-        let length = match length {
-            // As long as that many requests of each client take at their rate.
-            Length::Requests(requests) if self.rate_limiting.is_some() => {
-                let time = requests as f64 * client_count as f64 / rate;
-                Length::Time(seconds("--rate-limiting", time)?)
-            }
-            Length::Requests(_) => return Err("--rate: needs --test-time".into()),
-            length => length,
-        };
-        Ok((
-            length,
-            Pace::Open {
-                rate,
-                depth,
-                arrival,
-            },
-        ))
-    }
-
-    fn length(&self, workload: &Workload, traced: bool) -> Result<Length, String> {
-        if let Some(time) = self.test_time {
-            let time = seconds("--test-time", time)?;
-            if time.is_zero() {
-                return Err("--test-time: must be above 0".into());
-            }
-            return Ok(Length::Time(time));
-        }
-        let requests = match self.requests.as_deref() {
-            None if traced => return Ok(Length::Trace),
-            None => REQUESTS_DEFAULT,
-            Some("allkeys") => workload.keys.count(),
-            Some(number) => number
-                .parse()
-                .map_err(|_| format!("--requests: {number:?} is neither a number nor allkeys"))?,
-        };
-        if requests == 0 {
-            return Err("--requests: must be above 0".into());
-        }
-        Ok(Length::Requests(requests))
-    }
-
-    fn workload(&self, preset: &Preset, trace: Option<&Arc<Trace>>) -> Result<Workload, String> {
-        if let Some(trace) = trace {
-            return Ok(Workload {
-                keys: KeySpace::listed(trace.texts()),
-                set_pattern: Pattern::Uniform,
-                get_pattern: Pattern::Uniform,
-                mix: Mix::Recorded(Arc::clone(trace)),
-                sizes: Amount::Fixed(0),
-                lives: Amount::Fixed(0),
-                fresh_share: 0.0,
-                set_on_miss: self.set_on_miss,
-            });
-        }
-        let keys = self.keys(preset)?;
-        let sizes = self.sizes(preset, &keys)?;
-        let (set_pattern, get_pattern) = self.patterns(preset, &keys)?;
-        let lives = match &self.expiry_range {
-            Some(text) => {
-                let (least, most) = range("--expiry-range", text)?;
-                if least == most {
-                    Amount::Fixed(least)
-                } else {
-                    Amount::Drawn(Spread::Range(least, most))
-                }
-            }
-            None => preset.lives.clone().unwrap_or(Amount::Fixed(0)),
-        };
-        Ok(Workload {
-            keys,
-            set_pattern,
-            get_pattern,
-            mix: self.mix(preset)?,
-            sizes,
-            lives,
-            fresh_share: preset.fresh_share,
-            set_on_miss: self.set_on_miss || preset.set_on_miss,
-        })
-    }
-
-    fn keys(&self, preset: &Preset) -> Result<KeySpace, String> {
-        let prefix = self
-            .key_prefix
-            .clone()
-            .or_else(|| preset.key_prefix.clone());
-        let prefix = prefix.unwrap_or_else(|| "memtier-".into());
-        let minimum = self.key_minimum.or(preset.key_minimum).unwrap_or(0);
-        let maximum = match (self.key_maximum, preset.key_maximum) {
-            (Some(maximum), _) => maximum,
-            (None, Some(maximum)) => maximum.max(minimum),
-            (None, None) => 10_000_000,
-        };
-        if minimum > maximum {
-            return Err(format!(
-                "--key-minimum: {minimum} is above --key-maximum {maximum}"
-            ));
-        }
-        let digits = maximum.to_string().len();
-        let digits = if preset.fresh_share > 0.0 {
-            digits.max(FRESH_DIGITS)
-        } else {
-            digits
-        };
-        let key_bytes = prefix.len() + digits;
-        if key_bytes > KEY_MAX_BYTES {
-            return Err(format!(
-                "--key-prefix: keys would have up to {key_bytes} bytes and memcached takes {KEY_MAX_BYTES}"
-            ));
-        }
-        if prefix.bytes().any(|byte| byte <= b' ' || byte == 0x7f) {
-            return Err(
-                "--key-prefix: spaces and control characters cannot be part of a key".into(),
-            );
-        }
-        Ok(KeySpace::new(&prefix, minimum, maximum))
-    }
-
-    fn sizes(&self, preset: &Preset, keys: &KeySpace) -> Result<Amount, String> {
-        let spread = match (&self.data_size_range, &self.data_size_list) {
-            (Some(text), _) => {
-                let (least, most) = range("--data-size-range", text)?;
-                Some(Spread::Range(least, most))
-            }
-            (_, Some(text)) => Some(words::weighted_list("--data-size-list", text)?),
-            _ => None,
-        };
-        let sizes = match (spread, self.data_size_pattern.as_str()) {
-            (None, "R" | "S") => match self.data_size {
-                Some(bytes) => Amount::Fixed(bytes),
-                None => preset.sizes.clone().unwrap_or(Amount::Fixed(32)),
-            },
-            (Some(spread), "R") => Amount::Drawn(spread),
-            (Some(spread), "S") => Amount::Growing(spread, keys.minimum(), keys.count()),
-            (_, other) => {
-                return Err(format!("--data-size-pattern: {other:?} is neither R nor S"));
-            }
-        };
-        if sizes.most() > VALUE_BYTES_MAX {
-            return Err(format!(
-                "--data-size: {} is above the {VALUE_BYTES_MAX} any memcached takes",
-                sizes.most()
-            ));
-        }
-        Ok(sizes)
-    }
-
-    fn mix(&self, preset: &Preset) -> Result<Mix, String> {
-        if let Some(text) = &self.ops {
-            return words::ops(text);
-        }
-        let keys_per_get = match self.multi_key_get {
-            Some(count) if count > KEYS_PER_GET_MAX => {
-                return Err(format!(
-                    "--multi-key-get: {count} is above {KEYS_PER_GET_MAX}"
-                ));
-            }
-            // As memtier has it, 0 is one key.
-            Some(count) => Some(count.max(1)),
-            None => None,
-        };
-        match (&self.ratio, &preset.mix) {
-            (None, Some(mix)) => match (mix.clone(), keys_per_get) {
-                (Mix::Ratio { sets, gets, .. }, Some(keys_per_get)) => Ok(Mix::Ratio {
-                    sets,
-                    gets,
-                    keys_per_get,
-                }),
-                (_, Some(_)) => {
-                    Err("--multi-key-get: the preset has verbs of its own; see --ops".into())
-                }
-                (mix, None) => Ok(mix),
-            },
-            (ratio, _) => {
-                let text = ratio.as_deref().unwrap_or("1:10");
-                let (sets, gets) = words::pair("--ratio", text, ':')?;
-                if sets == 0 && gets == 0 {
-                    return Err("--ratio: 0:0 asks for nothing".into());
-                }
-                Ok(Mix::Ratio {
-                    sets,
-                    gets,
-                    keys_per_get: keys_per_get.unwrap_or(1),
-                })
-            }
-        }
-    }
-
-    fn patterns(&self, preset: &Preset, keys: &KeySpace) -> Result<(Pattern, Pattern), String> {
-        let text = self
-            .key_pattern
-            .as_deref()
-            .or(preset.key_pattern.as_deref());
-        let text = text.unwrap_or("R:R");
-        let bad = || {
-            format!(
-                "--key-pattern: {text:?} is not two letters of R, S, G, Z, P, Y, L with a colon between"
-            )
-        };
-        let (set, get) = text.split_once(':').ok_or_else(bad)?;
-        if get == "L" {
-            if set != "P" {
-                return Err("--key-pattern: L reads what P writes, as in P:L".into());
-            }
-        } else if set == "L" {
-            return Err("--key-pattern: L is for reads, as in P:L".into());
-        } else if (set == "P") != (get == "P") {
-            return Err("--key-pattern: P must stand on both sides".into());
-        }
-        let exponent = || match (self.key_zipf_exp, preset.zipf_exponent) {
-            (Some(exponent), _) if exponent > 0.0 && exponent < 5.0 => Ok(exponent),
-            (Some(exponent), _) => {
-                Err(format!("--key-zipf-exp: {exponent} is not between 0 and 5"))
-            }
-            (None, exponent) => Ok(exponent.unwrap_or(1.0)),
-        };
-        let pattern = |letter: &str| match letter {
-            "R" => Ok(Pattern::Uniform),
-            "S" => Ok(Pattern::Sequential),
-            "P" => Ok(Pattern::Parallel),
-            "G" => self.gauss(keys),
-            "Z" => Ok(Pattern::Zipf {
-                exponent: exponent()?,
-            }),
-            "Y" => Ok(Pattern::Scrambled {
-                exponent: exponent()?,
-            }),
-            "L" => Ok(Pattern::Latest {
-                exponent: exponent()?,
-            }),
-            _ => Err(bad()),
-        };
-        Ok((pattern(set)?, pattern(get)?))
-    }
-
-    fn gauss(&self, keys: &KeySpace) -> Result<Pattern, String> {
-        let (minimum, maximum) = (keys.minimum() as f64, keys.maximum() as f64);
-        let median = self.key_median.unwrap_or((minimum + maximum) / 2.0);
-        let deviation = self
-            .key_stddev
-            .unwrap_or(((maximum - minimum) / 6.0).max(1.0));
-        // A centre outside the range would have every draw drawn again.
-        if !(minimum..=maximum).contains(&median) {
-            return Err(format!("--key-median: {median} is not one of the keys"));
-        }
-        if !deviation.is_finite() || deviation <= 0.0 {
-            return Err(format!("--key-stddev: {deviation} is not above 0"));
-        }
-        Ok(Pattern::Gauss { median, deviation })
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::plan::{Length, Pace, Plan};
+    use crate::schedule::Arrival;
+    use crate::workload::{Amount, Mix, Pattern};
 
     fn plan(arguments: &str) -> Result<Plan, String> {
         let words = std::iter::once("strata-load").chain(arguments.split_whitespace());
@@ -822,7 +390,24 @@ mod tests {
             ("--rate-limiting 0", "--rate-limiting"),
             ("--rate 5 --rate-limiting 5 --test-time 1", "--rate"),
             ("--arrival constant", "--arrival"),
-            ("-s a,b --multi-key-get 4", "--server"),
+            ("--rate 1e-300 --test-time 1", "--rate"),
+            ("--rate 1e12 --test-time 1", "--rate"),
+            ("--rate-limiting 1e8 --test-time 1", "--rate-limiting"),
+            ("--test-time 1e15", "--test-time"),
+            ("--test-time 1 --warmup 1e15", "--warmup"),
+            ("-t 1025", "--threads"),
+            ("-t 1024 -c 1000000000000000000", "--clients"),
+            ("-c 1 -t 1 --pipeline 100000000", "--pipeline"),
+            (
+                "-c 1000 -t 1 --ratio 0:9000 --multi-key-get 9000 --pipeline 2",
+                "--pipeline",
+            ),
+            (
+                "-c 1000 -t 1 --ratio 0:65536 --multi-key-get 65536",
+                "--multi-key-get",
+            ),
+            ("--key-maximum 18446744073709551615", "--key-maximum"),
+            ("--preset ycsb-b --key-maximum 1000", "--key-maximum"),
             ("--connection-timeout 0", "--connection-timeout"),
             ("--key-pattern G:G --key-median 20000000", "--key-median"),
             ("--piepline 4", "--pipeline"),
@@ -883,10 +468,54 @@ mod tests {
         use clap::CommandFactory;
         for option in Args::command().get_arguments() {
             let name = format!("--{}", option.get_long().unwrap_or_default());
-            assert_eq!(refused::sentence([name]), None);
+            assert_eq!(refused::sentence(&name), None);
             if let Some(letter) = option.get_short() {
-                assert_eq!(refused::sentence([format!("-{letter}")]), None);
+                assert_eq!(refused::sentence(&format!("-{letter}")), None);
             }
         }
+    }
+
+    #[test]
+    fn a_refused_option_is_told_from_a_value_that_looks_like_it() {
+        let said = |arguments: &str| {
+            let words = std::iter::once("strata-load").chain(arguments.split(' '));
+            match Args::try_parse_from(words) {
+                Ok(_) => None,
+                Err(error) => Some(refused::of(&error).unwrap_or_default()),
+            }
+        };
+        for (arguments, part) in [
+            ("-t 1 --select-db=3 -c 2", "--select-db: is for Redis"),
+            ("-auser:word", "-a: "),
+            ("-a user:word", "-a: "),
+            ("--tls --cert x", "--tls: there is no TLS"),
+            ("--key x", "--key: there is no TLS"),
+            ("--command GET", "--ops"),
+        ] {
+            let sentence = said(arguments).unwrap();
+            assert!(sentence.contains(part), "{arguments}: {sentence}");
+        }
+        assert_eq!(said("-n 1 --key-prefix=--tls --out-file=-u"), None);
+        assert_eq!(said("-t 1 --ratio=1:1 --key-prefix u -D --debug"), None);
+        // Unknown, but not memtier's: the usual words with the nearest name.
+        assert_eq!(said("--piepline 4"), Some(String::new()));
+    }
+
+    #[test]
+    fn a_long_option_may_be_shortened_as_getopt_allows() {
+        let shortened = plan("--thr 2 --cli 3 --pipe 4 --test 1").unwrap();
+        assert_eq!((shortened.threads, shortened.connections), (2, 3));
+        assert_eq!(shortened.pace, Pace::Closed { depth: 4 });
+        let sentence = plan("--key-m 4").unwrap_err();
+        assert!(sentence.contains("--key-m"), "{sentence}");
+    }
+
+    #[test]
+    fn an_open_loop_over_many_connections_keeps_to_its_bound() {
+        let plan = plan("-t 1 -c 100000 --rate 1000 --test-time 1").unwrap();
+        let Pace::Open { depth, .. } = plan.pace else {
+            panic!()
+        };
+        assert_eq!(depth, crate::plan::OUTSTANDING_MAX / 100_000);
     }
 }

@@ -2,10 +2,15 @@
 //!
 //! Always true: a script that uses one of them learns so before anything is sent.
 
+use clap::error::{ContextKind, ContextValue};
+
 /// What only Redis has.
 const REDIS: &str = "is for Redis alone, and memcached has nothing like it";
 /// What has not been built.
-const ABSENT: &str = "is not in this tool";
+const STATSD: &str =
+    "is not in this tool; --json-out-file and --interval-log have the results by the second";
+/// Neither has this.
+const JITTER: &str = "is not in this tool: connections are all there before anything is measured";
 /// What waits for the server.
 const TLS: &str = "there is no TLS in this tool";
 
@@ -70,11 +75,11 @@ const REFUSED: &[(&str, &str)] = &[
         "--client-stats",
         "is not in this tool; --json-out-file has results by the second",
     ),
-    ("--statsd-host", ABSENT),
-    ("--statsd-port", ABSENT),
-    ("--statsd-prefix", ABSENT),
-    ("--statsd-run-label", ABSENT),
-    ("--graphite-port", ABSENT),
+    ("--statsd-host", STATSD),
+    ("--statsd-port", STATSD),
+    ("--statsd-prefix", STATSD),
+    ("--statsd-run-label", STATSD),
+    ("--graphite-port", STATSD),
     (
         "--clients-start",
         "is not in this tool; --sweep goes through several loads",
@@ -99,10 +104,8 @@ const REFUSED: &[(&str, &str)] = &[
         "--reconnect-backoff-factor",
         "a lost connection makes a run invalid and is not replaced",
     ),
-    ("--thread-conn-start-min-jitter-micros", ABSENT),
-    ("--thread-conn-start-max-jitter-micros", ABSENT),
-    ("--debug", "there is nothing more to print"),
-    ("-D", "there is nothing more to print"),
+    ("--thread-conn-start-min-jitter-micros", JITTER),
+    ("--thread-conn-start-max-jitter-micros", JITTER),
     ("--tls", TLS),
     ("--cert", TLS),
     ("--key", TLS),
@@ -112,28 +115,17 @@ const REFUSED: &[(&str, &str)] = &[
     ("--sni", TLS),
 ];
 
-/// The sentence about the first such option among `arguments`.
-pub fn sentence(arguments: impl IntoIterator<Item = String>) -> Option<String> {
-    arguments.into_iter().find_map(|argument| {
-        let name = argument
-            .split_once('=')
-            .map_or(&*argument, |(name, _)| name);
-        let (name, reason) = REFUSED.iter().find(|(refused, _)| *refused == name)?;
-        Some(format!("{name}: {reason}"))
-    })
+/// The sentence about one option, by its name.
+pub fn sentence(name: &str) -> Option<String> {
+    let (name, reason) = REFUSED.iter().find(|(refused, _)| *refused == name)?;
+    Some(format!("{name}: {reason}"))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_redis_option_is_refused_with_its_name_and_a_reason() {
-        let said = |text: &str| sentence(text.split(' ').map(String::from));
-        let refused = said("-t 1 --select-db=3 -c 2").unwrap();
-        assert!(refused.starts_with("--select-db: "), "{refused}");
-        assert!(refused.contains("Redis"), "{refused}");
-        assert!(said("--command GET").unwrap().contains("--ops"));
-        assert_eq!(said("-t 1 --ratio=1:1 --key-prefix u"), None);
-    }
+/// The sentence about the option that a command line was refused for, if it is one of these.
+pub fn of(error: &clap::Error) -> Option<String> {
+    let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else {
+        return None;
+    };
+    let name = argument.split(['=', ' ']).next()?;
+    sentence(name)
 }

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use crate::kind::Kind;
+use crate::schedule::{RATE_MAX, RATE_MIN};
 use crate::transport::Address;
 use crate::trial::Objective;
 use crate::workload::{Mix, Spread, Weighted};
@@ -15,6 +16,9 @@ const KEYS_PER_GET_MAX: u32 = 1 << 16;
 /// Most steps of a sweep.
 const SWEEP_STEPS_MAX: usize = 1000;
 
+/// Longest time an option may give, about three years: far below what nanoseconds can count.
+const SECONDS_MAX: f64 = 1e8;
+
 /// Fails for 0.
 pub fn above_zero(option: &str, value: usize) -> Result<(), String> {
     if value == 0 {
@@ -23,10 +27,31 @@ pub fn above_zero(option: &str, value: usize) -> Result<(), String> {
     Ok(())
 }
 
+/// Fails for what is above `most`.
+pub fn at_most(option: &str, value: usize, most: usize) -> Result<(), String> {
+    if value > most {
+        return Err(format!("{option}: {value} in all are above {most}"));
+    }
+    Ok(())
+}
+
 /// A number of seconds.
 pub fn seconds(option: &str, value: f64) -> Result<Duration, String> {
-    Duration::try_from_secs_f64(value)
-        .map_err(|_| format!("{option}: {value} is not a number of seconds"))
+    match Duration::try_from_secs_f64(value) {
+        Ok(time) if value <= SECONDS_MAX => Ok(time),
+        Ok(_) => Err(format!("{option}: {value} is above {SECONDS_MAX} seconds")),
+        Err(_) => Err(format!("{option}: {value} is not a number of seconds")),
+    }
+}
+
+/// A number above 0 of requests a second.
+pub fn rate(option: &str, value: f64) -> Result<f64, String> {
+    if !(RATE_MIN..=RATE_MAX).contains(&value) {
+        return Err(format!(
+            "{option}: {value} requests a second are not between {RATE_MIN} and {RATE_MAX}"
+        ));
+    }
+    Ok(value)
 }
 
 /// Two numbers, `a:b` or `a-b`.
@@ -139,7 +164,7 @@ pub fn servers(text: &str, port: u16) -> Result<Vec<Address>, String> {
 pub fn sweep(text: &str) -> Result<Vec<f64>, String> {
     let bad = || format!("--sweep: {text:?} is neither from:to:step nor a list of rates");
     let number = |word: &str| match word.trim().parse::<f64>() {
-        Ok(rate) if rate.is_finite() && rate > 0.0 => Ok(rate),
+        Ok(value) if value.is_finite() && value > 0.0 => rate("--sweep", value),
         _ => Err(bad()),
     };
     let words: Vec<&str> = text.split(':').collect();

@@ -1,7 +1,7 @@
 //! Replies of all kinds, right and wrong, cut into all kinds of pieces.
 
 use super::*;
-use crate::workload::{Amount, KeySpace, Mix, Pattern, Weighted, Workload};
+use crate::workload::{Amount, KeySpace, Mix, Pattern, Requests, Weighted, Workload};
 
 fn workload(mix: Mix) -> Workload {
     Workload {

@@ -19,7 +19,27 @@ fn flag(value: bool) -> &'static str {
     if value { "true" } else { "false" }
 }
 
-/// The configuration of a plan, in memtier's order and with what memtier has not behind it.
+/// What memtier writes for a range that was not given.
+const NO_RANGE: &str = "0:0";
+
+fn or(value: Value, otherwise: &str) -> Value {
+    match value {
+        Value::Null => json!(otherwise),
+        value => value,
+    }
+}
+
+/// A number as memtier writes those that it counts in whole ones, as long as this is one.
+pub fn whole_if_it_is(number: f64) -> Value {
+    if number.fract() == 0.0 && number.abs() < 1e15 {
+        json!(number as i64)
+    } else {
+        json!(number)
+    }
+}
+
+/// The configuration of a plan, in memtier's order and with what memtier has not behind it. What
+/// only memtier has is as it writes that when it is not used, so that its readers find it.
 pub fn of_plan(plan: &Plan, trials: &Trials) -> Value {
     let workload = &plan.workload;
     let (server, port, socket) = match &plan.addresses[..] {
@@ -50,9 +70,14 @@ pub fn of_plan(plan: &Plan, trials: &Trials) -> Value {
             name(spread).map_or(Value::Null, Value::from)
         }
     };
-    json!({
+    let of_gauss = |one: fn(f64, f64) -> f64| match workload.get_pattern {
+        Pattern::Gauss { median, deviation } => one(median, deviation),
+        _ => 0.0,
+    };
+    let place_and_length = json!({
         "server": server,
         "port": port,
+        "uri": "",
         "unix socket": socket,
         "address family": match plan.family {
             Family::Any => "Unspecified",
@@ -63,10 +88,19 @@ pub fn of_plan(plan: &Plan, trials: &Trials) -> Value {
             Dialect::Classic => "memcache_text",
             Dialect::Meta => "memcache_meta",
         },
+        "out_file": null,
+        "tls": "false",
+        "cert": null,
+        "key": null,
+        "cacert": null,
+        "tls_skip_verify": "false",
+        "sni": null,
+        "client_stats": null,
         "run_count": match trials {
             Trials::Runs(count) => *count,
             _ => 1,
         },
+        "debug": 0,
         "requests": match plan.length {
             Length::Requests(count) => count,
             _ => 0,
@@ -75,17 +109,24 @@ pub fn of_plan(plan: &Plan, trials: &Trials) -> Value {
         "clients": plan.connections,
         "threads": plan.threads,
         "test_time": match plan.length {
-            Length::Time(time) => time.as_secs_f64(),
-            _ => 0.0,
+            Length::Time(time) => whole_if_it_is(time.as_secs_f64()),
+            _ => json!(0),
         },
+    });
+    let load = json!({
         "ratio": ratio,
         "pipeline": pipeline,
         "data_size": size(true, |_| None),
-        "data_size_range": size(false, range),
-        "data_size_list": size(false, list),
+        "data_offset": 0,
+        "random_data": "true",
+        "data_size_range": or(size(false, range), NO_RANGE),
+        "data_size_list": or(size(false, list), ""),
         "data_size_pattern": if matches!(workload.sizes, Amount::Growing(..)) { "S" } else { "R" },
-        "expiry_range": amount(&workload.lives),
+        "expiry_range": or(amount(&workload.lives), NO_RANGE),
+        "data_import": null,
         "data_verify": flag(plan.verify == Verify::Everything),
+        "verify_only": "false",
+        "generate_keys": "false",
         "key_prefix": workload.keys.prefix(),
         "key_minimum": workload.keys.minimum(),
         "key_maximum": workload.keys.maximum(),
@@ -94,14 +135,28 @@ pub fn of_plan(plan: &Plan, trials: &Trials) -> Value {
             workload.set_pattern.letter(),
             workload.get_pattern.letter()
         ),
+        "key_stddev": of_gauss(|_, deviation| deviation),
+        "key_median": of_gauss(|median, _| median),
         "key_zipf_exp": match workload.get_pattern {
             Pattern::Zipf { exponent }
             | Pattern::Scrambled { exponent }
-            | Pattern::Latest { exponent } => json!(exponent),
-            _ => Value::Null,
+            | Pattern::Latest { exponent } => exponent,
+            _ => 0.0,
         },
         "reconnect_interval": plan.reconnect_interval.unwrap_or(0),
+        "connection_timeout": whole_if_it_is(plan.connect_timeout.unwrap_or_default().as_secs_f64()),
+        "thread_conn_start_min_jitter_micros": 0,
+        "thread_conn_start_max_jitter_micros": 0,
         "multi_key_get": if keys_per_get == 1 { 0 } else { keys_per_get },
+        "authenticate": "",
+        "select-db": 0,
+        "no-expiry": "false",
+        "wait-ratio": NO_RANGE,
+        "num-slaves": NO_RANGE,
+        "wait-timeout": "0-0",
+        "print-all-runs": "false",
+    });
+    let beyond_memtier = json!({
         "distinct_client_seed": flag(plan.distinct_seeds),
         "seed": plan.seed,
         "rate": rate,
@@ -113,7 +168,14 @@ pub fn of_plan(plan: &Plan, trials: &Trials) -> Value {
         "fill": flag(plan.fill),
         "expect_hits": plan.expect_hits,
         "wait": if plan.looks { "look" } else { "sleep" },
-    })
+    });
+    let mut all = Map::new();
+    for part in [place_and_length, load, beyond_memtier] {
+        if let Value::Object(members) = part {
+            all.extend(members);
+        }
+    }
+    all.into()
 }
 
 /// The lines of `--show-config`.
@@ -133,7 +195,7 @@ pub fn lines(configuration: &Value) -> String {
 
 fn range(spread: &Spread) -> Option<String> {
     match spread {
-        Spread::Range(least, most) => Some(format!("{least}-{most}")),
+        Spread::Range(least, most) => Some(format!("{least}:{most}")),
         _ => None,
     }
 }
@@ -157,7 +219,7 @@ fn list(spread: &Spread) -> Option<String> {
 fn amount(amount: &Amount) -> Value {
     match amount {
         Amount::Fixed(0) => Value::Null,
-        Amount::Fixed(number) => json!(format!("{number}-{number}")),
+        Amount::Fixed(number) => json!(format!("{number}:{number}")),
         Amount::Drawn(spread) | Amount::ByKey(spread) | Amount::Growing(spread, ..) => {
             json!(range(spread).or_else(|| list(spread)))
         }

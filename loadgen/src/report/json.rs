@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value, json};
 
-use super::config::configuration;
+use super::config::{configuration, whole_if_it_is};
 use super::files::{compressed, in_us};
 use super::{Report, mean_ms, ms, seconds, text};
 use crate::kind::Kind;
@@ -26,15 +26,17 @@ pub fn render(report: &Report) -> Value {
     let plan = report.plan();
     let mut whole = Map::new();
     whole.insert("configuration".into(), configuration(report));
-    whole.insert(
-        "run information".into(),
-        json!({
-            "Threads": plan.threads,
-            "Connections per thread": plan.connections,
-            "Requests per client": requests(report),
-            "Format version": 2,
-        }),
-    );
+    let mut information = Map::new();
+    information.insert("Threads".into(), json!(plan.threads));
+    information.insert("Connections per thread".into(), json!(plan.connections));
+    let (length, value) = match plan.length {
+        Length::Requests(count) => ("Requests per client", json!(count)),
+        Length::Time(time) => ("Seconds", whole_if_it_is(time.as_secs_f64())),
+        Length::Trace => ("Requests per client", json!(0)),
+    };
+    information.insert(length.into(), value);
+    information.insert("Format version".into(), json!(2));
+    whole.insert("run information".into(), information.into());
     let sections = report.sections();
     if let Some(headline) = sections.last() {
         whole.insert("Strata".into(), ours(report, &headline.outcome));
@@ -77,7 +79,8 @@ fn stats(report: &Report, outcome: &Outcome) -> Value {
         let mut latency = outcome.tally.of(of_kind).latency.clone();
         stats.insert(of_kind.name().to_uppercase(), curve(&mut latency));
     }
-    stats.insert("WAIT".into(), json!([]));
+    // As memtier has it where nothing was done.
+    stats.insert("WAIT".into(), json!([{ "<=msec": 0.0, "percent": 100.0 }]));
     stats.into()
 }
 
@@ -88,13 +91,6 @@ fn flag(value: bool) -> &'static str {
 fn epoch_ms(time: SystemTime) -> u64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     since.as_millis() as u64
-}
-
-fn requests(report: &Report) -> u64 {
-    match report.plan().length {
-        Length::Requests(count) => count,
-        Length::Time(_) | Length::Trace => 0,
-    }
 }
 
 fn ours(report: &Report, outcome: &Outcome) -> Value {
@@ -198,7 +194,7 @@ fn kind(
 ) -> Value {
     let seconds = seconds(outcome);
     let mean = mean_ms(&mut tally.latency);
-    let sum = tally.latency.sum_ns() as f64 / 1e6;
+    let sum = (tally.latency.sum_ns() / 1_000_000) as u64;
     let histogram = tally.latency.histogram();
     let (least, most) = (ms(histogram.min()), ms(histogram.max()));
     let mut points = Map::new();
@@ -251,7 +247,7 @@ fn series(timeline: &Timeline) -> Value {
             "Average Latency".into(),
             json!(sum_ms / interval.count as f64),
         );
-        point.insert("Accumulated Latency".into(), json!(sum_ms));
+        point.insert("Accumulated Latency".into(), json!(sum_ms as u64));
         point.insert("Min Latency".into(), json!(ms(latency.min())));
         point.insert("Max Latency".into(), json!(ms(latency.max())));
         for percentile in PERCENTILES {

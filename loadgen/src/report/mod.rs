@@ -58,7 +58,7 @@ impl Report<'_> {
     /// Why the runs are not to be believed; empty when they are.
     pub fn invalid(&self) -> Vec<String> {
         let runs = &self.session.runs;
-        let mut all = Vec::new();
+        let mut all: Vec<String> = self.session.failure.iter().cloned().collect();
         for (index, run) in runs.iter().enumerate() {
             for sentence in &run.invalid {
                 all.push(if runs.len() > 1 {

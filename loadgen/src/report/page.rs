@@ -59,7 +59,10 @@ fn write(report: &Report, out: &mut String) -> std::fmt::Result {
     }
     table(report, outcome, out)?;
     percentiles(report, outcome, out)?;
-    over_time(&outcome.tally.totals(), out)?;
+    // Repeated runs lie one over the other.
+    let run_count = report.session.runs.len() as f64;
+    let length_s = outcome.measured.as_secs_f64() / run_count;
+    over_time(&outcome.tally.totals(), length_s, run_count, out)?;
     about(report, outcome, out)?;
     writeln!(out, "</body>\n</html>")
 }
@@ -167,14 +170,20 @@ fn percentiles(report: &Report, outcome: &Outcome, out: &mut String) -> std::fmt
     Ok(())
 }
 
-fn over_time(all: &KindTally, out: &mut String) -> std::fmt::Result {
+fn over_time(all: &KindTally, length_s: f64, run_count: f64, out: &mut String) -> std::fmt::Result {
     let timeline = &all.timeline;
     let interval_s = timeline.interval_ns() as f64 / 1e9;
     let mut rate = Vec::new();
     let mut tails = [const { Vec::new() }; 3];
     for (index, interval) in timeline.intervals().iter().enumerate() {
-        let at = (index as f64 + 0.5) * interval_s;
-        rate.push((at, interval.count as f64 / interval_s));
+        let from = index as f64 * interval_s;
+        let at = from + 0.5 * interval_s;
+        // The end of the run cuts its last interval short, and what was done after it is no rate.
+        let measured_s = (length_s - from).min(interval_s);
+        if index == 0 || measured_s >= 0.5 * interval_s {
+            let in_interval = interval.count as f64 / run_count;
+            rate.push((from + 0.5 * measured_s, in_interval / measured_s.max(1e-9)));
+        }
         if interval.count > 0 {
             let quantiles = [0.5, 0.99, 1.0];
             for (tail, quantile) in tails.iter_mut().zip(quantiles) {
@@ -182,12 +191,12 @@ fn over_time(all: &KindTally, out: &mut String) -> std::fmt::Result {
             }
         }
     }
-    // The last interval may be cut short by the end of the run, and is left out of the rate then.
     let rate_axis = Axis {
         label: "requests a second",
         scale: Scale::Linear,
     };
-    let note = format!("Requests done in each {interval_s:.0} s; the last may be incomplete.");
+    let note =
+        format!("Requests done in each {interval_s:.0} s, but for a rest below half of that.");
     let lines = [Line::new("done", rate)];
     out.push_str(&figure(
         "Throughput over time",

@@ -177,10 +177,15 @@ impl Transport for Epoll {
         Ok(self.ready.len())
     }
 
-    fn replace(&mut self, connection: usize, socket: OwnedFd) -> io::Result<Option<OwnedFd>> {
-        if !self.sockets[connection].left.is_empty() {
-            return Ok(Some(socket));
-        }
+    fn is_sending(&self, connection: usize) -> bool {
+        !self.sockets[connection].left.is_empty()
+    }
+
+    fn replace(&mut self, connection: usize, socket: OwnedFd) -> io::Result<()> {
+        assert!(
+            !self.is_sending(connection),
+            "connection {connection} is sending"
+        );
         // Closing the old one also takes it out of the instance.
         self.close(connection);
         rustix::io::ioctl_fionbio(&socket, true)?;
@@ -191,7 +196,7 @@ impl Transport for Epoll {
             epoll::EventFlags::IN,
         )?;
         self.sockets[connection].fd = Some(socket);
-        Ok(None)
+        Ok(())
     }
 
     fn close(&mut self, connection: usize) {

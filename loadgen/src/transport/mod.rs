@@ -11,6 +11,12 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rustix::io::Errno;
+use rustix::net::sockopt::set_tcp_nodelay;
+use rustix::net::{
+    AddressFamily, SocketAddrAny, SocketFlags, SocketType, getpeername, socket_with,
+};
+
 pub mod epoll;
 pub mod uring;
 
@@ -21,6 +27,16 @@ pub enum Address {
     Tcp(String, u16),
     /// Path of a unix socket.
     Unix(PathBuf),
+}
+
+impl Address {
+    /// The option that names it.
+    pub fn option(&self) -> &'static str {
+        match self {
+            Address::Tcp(..) => "--server",
+            Address::Unix(_) => "--unix-socket",
+        }
+    }
 }
 
 impl std::fmt::Display for Address {
@@ -75,6 +91,31 @@ pub fn connect(
     Err(last)
 }
 
+/// Where a connected socket leads.
+pub fn peer(socket: &OwnedFd) -> io::Result<SocketAddrAny> {
+    getpeername(socket)?.ok_or_else(|| io::Error::other("a connected socket has no peer"))
+}
+
+/// Begins to connect to where another socket was connected, and does not wait until it is: what is
+/// sent meanwhile goes when it is, and when the server does not want it the transport says so.
+pub fn begin_connect(peer: &SocketAddrAny) -> io::Result<OwnedFd> {
+    let family = peer.address_family();
+    let local = family == AddressFamily::UNIX;
+    // A unix socket is connected at once, unless the server's queue is full.
+    let flags = match local {
+        true => SocketFlags::CLOEXEC,
+        false => SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+    };
+    let socket = socket_with(family, SocketType::STREAM, flags, None)?;
+    if !local {
+        set_tcp_nodelay(&socket, true)?;
+    }
+    match rustix::net::connect(&socket, peer) {
+        Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// What a transport reports during a turn.
 pub trait Events {
     /// Bytes came on this connection.
@@ -101,8 +142,110 @@ pub trait Transport: Sized {
     /// Ends one connection. It is not reported.
     fn close(&mut self, connection: usize);
 
-    /// Puts another connected socket in the place of a connection on which nothing is awaited any
-    /// more, and ends the old one without a report. Gives the socket back while a send is in
-    /// flight.
-    fn replace(&mut self, connection: usize, socket: OwnedFd) -> io::Result<Option<OwnedFd>>;
+    /// Whether a send is in flight.
+    fn is_sending(&self, connection: usize) -> bool;
+
+    /// Puts another socket, connected or about to be, in the place of a connection on which
+    /// nothing is awaited any more and no send is in flight, and ends the old one without a report.
+    fn replace(&mut self, connection: usize, socket: OwnedFd) -> io::Result<()>;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::os::fd::OwnedFd;
+
+    use super::*;
+    use crate::transport::epoll::Epoll;
+    use crate::transport::uring::Uring;
+
+    /// What happened to one connection.
+    #[derive(Default)]
+    struct Seen {
+        bytes: Vec<u8>,
+        closed: bool,
+    }
+
+    impl Events for Seen {
+        fn received(&mut self, _connection: usize, bytes: &[u8]) {
+            self.bytes.extend_from_slice(bytes);
+        }
+
+        fn sent(&mut self, _connection: usize) {}
+
+        fn closed(&mut self, _connection: usize, _error: Option<io::Error>) {
+            self.closed = true;
+        }
+    }
+
+    /// A listener that has room for one connection it has not accepted, with that room taken.
+    fn full_listener() -> (TcpListener, OwnedFd, TcpStream) {
+        let socket = socket_with(
+            AddressFamily::INET,
+            SocketType::STREAM,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        .unwrap();
+        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        rustix::net::bind(&socket, &any).unwrap();
+        rustix::net::listen(&socket, 0).unwrap();
+        let listener = TcpListener::from(socket);
+        let address = listener.local_addr().unwrap();
+        let first: OwnedFd = TcpStream::connect(address).unwrap().into();
+        let (accepted, _) = listener.accept().unwrap();
+        (listener, first, accepted)
+    }
+
+    fn a_socket_may_be_given_before_it_is_connected<T: Transport>() {
+        use std::io::{Read, Write};
+        let (listener, first, accepted) = full_listener();
+        let address = listener.local_addr().unwrap();
+        let peer = peer(&first).unwrap();
+        let mut transport = T::new(vec![first]).unwrap();
+        // Takes the only place, so that the next one has to wait for it.
+        let filler = TcpStream::connect(address).unwrap();
+        let waiting = begin_connect(&peer).unwrap();
+        assert!(!transport.is_sending(0));
+        transport.replace(0, waiting).unwrap();
+        let mut request = b"ping".to_vec();
+        assert!(transport.send(0, &mut request));
+        let mut seen = Seen::default();
+        for _ in 0..100 {
+            transport.turn(None, &mut seen).unwrap();
+        }
+        assert!(!seen.closed && seen.bytes.is_empty());
+        // Now there is room. The kernel asks again after a second.
+        drop(accepted);
+        let server = std::thread::spawn(move || {
+            let (_filled, _) = listener.accept().unwrap();
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut asked = [0; 4];
+            stream.read_exact(&mut asked).unwrap();
+            stream.write_all(&asked).unwrap();
+            stream
+        });
+        let deadline = std::time::Instant::now() + Duration::from_secs(30);
+        while seen.bytes.len() < 4 {
+            assert!(std::time::Instant::now() < deadline, "no answer came");
+            let wait = Some(Duration::from_millis(50));
+            transport.turn(wait, &mut seen).unwrap();
+            assert!(!seen.closed);
+        }
+        assert_eq!(seen.bytes, b"ping");
+        drop((server.join().unwrap(), filler));
+    }
+
+    #[test]
+    fn a_socket_may_be_given_to_epoll_before_it_is_connected() {
+        a_socket_may_be_given_before_it_is_connected::<Epoll>();
+    }
+
+    #[test]
+    fn a_socket_may_be_given_to_a_ring_before_it_is_connected() {
+        // A host that refuses io_uring has the other transport.
+        if Uring::new(Vec::new()).is_ok() {
+            a_socket_may_be_given_before_it_is_connected::<Uring>();
+        }
+    }
 }

@@ -396,11 +396,18 @@ impl Transport for Uring {
         Ok(count)
     }
 
-    fn replace(&mut self, connection: usize, socket: OwnedFd) -> io::Result<Option<OwnedFd>> {
-        let old = &self.sockets[connection];
-        if old.in_flight || !old.flying.is_empty() {
-            return Ok(Some(socket));
-        }
+    fn is_sending(&self, connection: usize) -> bool {
+        let socket = &self.sockets[connection];
+        socket.in_flight || !socket.flying.is_empty()
+    }
+
+    fn replace(&mut self, connection: usize, socket: OwnedFd) -> io::Result<()> {
+        assert!(
+            !self.is_sending(connection),
+            "connection {connection} is sending"
+        );
+        // The ring waits for a socket that would block only if the socket itself would wait.
+        rustix::io::ioctl_fionbio(&socket, false)?;
         self.close(connection);
         self.rearm.retain(|&armed| armed as usize != connection);
         // A receive of the old socket that was pushed must not be submitted for the new one.
@@ -411,8 +418,7 @@ impl Transport for Uring {
         let place = &mut self.sockets[connection];
         place.generation = place.generation.wrapping_add(1);
         place.fd = Some(socket);
-        self.arm(connection)?;
-        Ok(None)
+        self.arm(connection)
     }
 
     fn close(&mut self, connection: usize) {

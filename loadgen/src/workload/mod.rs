@@ -9,6 +9,7 @@
 //! its answer (the write after a miss, the cas after its read) is the connection's to ask, in the
 //! order of those answers.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use rand_core::{Rng, SeedableRng};
@@ -21,6 +22,7 @@ pub mod spread;
 pub mod trace;
 pub mod values;
 
+use crate::ketama::Ring;
 use crate::kind::Kind;
 use pattern::{Picker, below};
 use spread::{LIFE_SALT, SIZE_SALT};
@@ -156,6 +158,17 @@ pub struct Ask {
     pub exptime: u32,
 }
 
+impl Ask {
+    const NOTHING: Self = Self {
+        kind: Kind::Get,
+        key_count: 0,
+        key: 0,
+        version: 0,
+        value_bytes: 0,
+        exptime: 0,
+    };
+}
+
 /// Where a stream stands in its mix.
 enum Turn {
     Ratio {
@@ -189,6 +202,23 @@ pub struct Requests {
     /// As a share of 2^64; 0 draws nothing.
     fresh_below: u64,
     fresh_next: u64,
+    /// Where keys of one retrieval belong to several servers.
+    parts: Option<Box<Parts>>,
+}
+
+/// A retrieval of many keys on its way to several servers: each is asked for those it has, in a
+/// request of its own.
+struct Parts {
+    ring: Arc<Ring>,
+    keys: KeySpace,
+    /// The retrieval that is being divided.
+    whole: Ask,
+    /// Keys by server.
+    of_server: Vec<Vec<u64>>,
+    /// The server whose part comes next.
+    next: usize,
+    /// Keys of the newest part after its first.
+    rest: VecDeque<u64>,
 }
 
 impl Requests {
@@ -237,7 +267,27 @@ impl Requests {
             set_on_miss: workload.set_on_miss,
             fresh_below: (workload.fresh_share * u64::MAX as f64) as u64,
             fresh_next: workload.keys.maximum() + 1 + stream % FRESH_STREAMS * FRESH_PER_STREAM,
+            parts: None,
         }
+    }
+
+    /// The same stream for the servers of `ring`: a retrieval of keys that belong to several of
+    /// them becomes as many requests.
+    pub fn parted(mut self, workload: &Workload, ring: &Arc<Ring>) -> Self {
+        let keys_per_get = workload.mix.keys_per_get() as usize;
+        if keys_per_get > 1 {
+            self.parts = Some(Box::new(Parts {
+                ring: Arc::clone(ring),
+                keys: workload.keys.clone(),
+                whole: Ask::NOTHING,
+                of_server: (0..ring.server_count())
+                    .map(|_| Vec::with_capacity(keys_per_get))
+                    .collect(),
+                next: usize::MAX,
+                rest: VecDeque::with_capacity(keys_per_get),
+            }));
+        }
+        self
     }
 
     /// The stream that writes keys `first..=last` once, in order.
@@ -273,6 +323,50 @@ impl Requests {
     /// What comes next. Panics when nothing is left.
     #[inline]
     pub fn next_ask(&mut self) -> Ask {
+        match self.parts.take() {
+            None => self.draw(),
+            Some(mut parts) => {
+                let ask = self.next_part(&mut parts);
+                self.parts = Some(parts);
+                ask
+            }
+        }
+    }
+
+    fn next_part(&mut self, parts: &mut Parts) -> Ask {
+        parts.rest.clear();
+        loop {
+            while let Some(of_server) = parts.of_server.get_mut(parts.next) {
+                parts.next += 1;
+                let Some((&key, rest)) = of_server.split_first() else {
+                    continue;
+                };
+                let mut ask = Ask {
+                    key,
+                    key_count: 1 + rest.len() as u32,
+                    ..parts.whole
+                };
+                parts.rest.extend(rest);
+                of_server.clear();
+                self.write_beside(&mut ask);
+                return ask;
+            }
+            let ask = self.draw();
+            if ask.key_count == 1 {
+                return ask;
+            }
+            parts.whole = ask;
+            parts.next = 0;
+            for index in 0..ask.key_count {
+                let key = if index == 0 { ask.key } else { self.read_key() };
+                let server = parts.ring.server_of(parts.keys.key(key).as_ref());
+                parts.of_server[server].push(key);
+            }
+        }
+    }
+
+    #[inline]
+    fn draw(&mut self) -> Ask {
         let (kind, key_count) = match &mut self.turn {
             Turn::Ratio {
                 sets,
@@ -326,7 +420,7 @@ impl Requests {
         };
         let reads = matches!(kind, Kind::Get | Kind::Gat | Kind::Touch);
         let key = if reads {
-            self.get_key()
+            self.read_key()
         } else {
             self.set_key()
         };
@@ -338,18 +432,32 @@ impl Requests {
             value_bytes: 0,
             exptime: 0,
         };
-        if self.set_on_miss || !matches!(kind, Kind::Get | Kind::Delete) {
-            self.version += 1;
-            ask.version = self.version;
-            ask.value_bytes = self.sizes.draw(key, SIZE_SALT, &mut self.random);
-            ask.exptime = self.lives.draw(key, LIFE_SALT, &mut self.random);
-        }
+        self.write_beside(&mut ask);
         ask
     }
 
-    /// Index of the next key to read.
+    /// Draws what a request writes, or would write after a miss.
+    #[inline]
+    fn write_beside(&mut self, ask: &mut Ask) {
+        if self.set_on_miss || !matches!(ask.kind, Kind::Get | Kind::Delete) {
+            self.version += 1;
+            ask.version = self.version;
+            ask.value_bytes = self.sizes.draw(ask.key, SIZE_SALT, &mut self.random);
+            ask.exptime = self.lives.draw(ask.key, LIFE_SALT, &mut self.random);
+        }
+    }
+
+    /// Index of the next key to read, after the first, of the retrieval that came last.
     #[inline]
     pub fn get_key(&mut self) -> u64 {
+        match self.parts.as_mut().and_then(|parts| parts.rest.pop_front()) {
+            Some(key) => key,
+            None => self.read_key(),
+        }
+    }
+
+    #[inline]
+    fn read_key(&mut self) -> u64 {
         if let Some(fresh) = self.fresh() {
             return fresh;
         }
@@ -516,6 +624,46 @@ mod tests {
             .collect();
         let cycle = [(Kind::Set, 1), (Kind::Get, 2), (Kind::Get, 1)];
         assert_eq!(kinds, [cycle, cycle].concat());
+    }
+
+    #[test]
+    fn a_parted_retrieval_asks_each_server_for_the_keys_it_has() {
+        use crate::transport::Address;
+        let addresses = [1, 2, 3].map(|port| Address::Tcp("a".into(), port));
+        let ring = Arc::new(Ring::new(&addresses));
+        let mut workload = workload(Pattern::Uniform, Pattern::Uniform);
+        workload.mix = Mix::Ratio {
+            sets: 1,
+            gets: 20,
+            keys_per_get: 10,
+        };
+        let mut whole = Requests::new(&workload, 1, 0, 1);
+        let mut parted = Requests::new(&workload, 1, 0, 1).parted(&workload, &ring);
+        let mut part_count = 0;
+        for _ in 0..300 {
+            let ask = whole.next_ask();
+            let mut left: Vec<u64> = (0..ask.key_count)
+                .map(|index| if index == 0 { ask.key } else { whole.get_key() })
+                .collect();
+            while !left.is_empty() {
+                let part = parted.next_ask();
+                assert_eq!(part.kind, ask.kind);
+                let server = |key| ring.server_of(workload.keys.key(key).as_ref());
+                for index in 0..part.key_count {
+                    let key = if index == 0 {
+                        part.key
+                    } else {
+                        parted.get_key()
+                    };
+                    assert_eq!(server(key), server(part.key));
+                    let at = left.iter().position(|&other| other == key);
+                    left.swap_remove(at.expect("a key of the whole"));
+                }
+                part_count += 1;
+            }
+        }
+        // All but a few retrievals of ten keys need all three servers.
+        assert!((650..=700).contains(&part_count), "{part_count}");
     }
 
     #[test]

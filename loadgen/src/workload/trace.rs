@@ -11,10 +11,12 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
+use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
+use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 use strata_protocol::KEY_MAX_BYTES;
 
 use super::keys::Texts;
@@ -76,9 +78,10 @@ impl Trace {
         let reader: Box<dyn Read> = if start.starts_with(&[0x1f, 0x8b]) {
             Box::new(flate2::bufread::MultiGzDecoder::new(file))
         } else if start.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
-            let decoder = ruzstd::decoding::StreamingDecoder::new(file)
-                .map_err(|error| format!("{name}: {error}"))?;
-            Box::new(decoder)
+            Box::new(ZstdFrames {
+                decoder: FrameDecoder::new(),
+                source: file,
+            })
         } else {
             Box::new(file)
         };
@@ -208,6 +211,49 @@ impl Trace {
         let stream = self.stream(stream, stream_count);
         let trace = Arc::clone(self);
         (0..self.part(stream).len()).map(move |index| trace.record(stream, index).at_ns)
+    }
+}
+
+/// A zstd file of any number of frames, one after the other, as `zstd` itself reads it.
+struct ZstdFrames<R> {
+    decoder: FrameDecoder,
+    source: R,
+}
+
+impl<R: BufRead> ZstdFrames<R> {
+    /// Begins the next frame; `false` at the end of the file.
+    fn begin(&mut self) -> io::Result<bool> {
+        while !self.source.fill_buf()?.is_empty() {
+            match self.decoder.init(&mut self.source) {
+                Ok(()) => return Ok(true),
+                Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame {
+                    length,
+                    ..
+                })) => {
+                    let mut skipped = (&mut self.source).take(length.into());
+                    io::copy(&mut skipped, &mut io::sink())?;
+                }
+                Err(error) => return Err(io::Error::other(error)),
+            }
+        }
+        Ok(false)
+    }
+}
+
+impl<R: BufRead> Read for ZstdFrames<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        while self.decoder.can_collect() == 0 {
+            if self.decoder.is_finished() {
+                if !self.begin()? {
+                    return Ok(0);
+                }
+            } else {
+                self.decoder
+                    .decode_blocks(&mut self.source, BlockDecodingStrategy::UptoBlocks(1))
+                    .map_err(io::Error::other)?;
+            }
+        }
+        self.decoder.read(out)
     }
 }
 
@@ -343,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn gzip_and_zstd_read_like_the_plain_text() {
+    fn gzip_and_zstd_of_any_frames_read_like_the_plain_text() {
         let folder = std::env::temp_dir();
         let path = folder.join(format!("strata-load-trace-{}", std::process::id()));
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
@@ -352,7 +398,15 @@ mod tests {
             LINES.as_bytes(),
             ruzstd::encoding::CompressionLevel::Fastest,
         );
-        for bytes in [LINES.as_bytes().to_vec(), gzip.finish().unwrap(), zstd] {
+        // The same in two halves, with a frame between them that says it is to be skipped.
+        let (front, back) = LINES.as_bytes().split_at(LINES.len() / 2);
+        let frame = |part| {
+            ruzstd::encoding::compress_to_vec(part, ruzstd::encoding::CompressionLevel::Fastest)
+        };
+        let skipped = b"\x50\x2a\x4d\x18\x03\0\0\0abc".to_vec();
+        let frames = [frame(front), skipped, frame(back)].concat();
+        let plain = LINES.as_bytes().to_vec();
+        for bytes in [plain, gzip.finish().unwrap(), zstd, frames] {
             std::fs::write(&path, bytes).unwrap();
             let trace = Trace::open(&path);
             std::fs::remove_file(&path).unwrap();

@@ -34,10 +34,14 @@ fn without_prefixes(text: &str) -> Result<&str, String> {
         let (name, behind) = name.split_once(']').ok_or("proto[ has no end")?;
         rest = behind.strip_prefix(':').unwrap_or(behind);
         match name {
-            "ascii" | "negotiating" => {}
-            "binary" => return Err("the binary protocol is not there".into()),
+            // Every listener speaks what -B says.
+            "ascii" | "binary" | "negotiating" => {}
             "proxy" => return Err("there is no proxy in this server".into()),
-            _ => return Err(format!("{name} is no protocol: ascii or negotiating")),
+            _ => {
+                return Err(format!(
+                    "{name} is no protocol: ascii, binary or negotiating"
+                ));
+            }
         }
     }
     let tagged = rest

@@ -17,7 +17,7 @@ use strata_store::Eviction;
 
 use crate::config::{
     BACKLOG_DEFAULT, CONNS_MAX, EVICTION_DEFAULT, EVICTIONS, IoChoice, PREFIX_DELIMITER_DEFAULT,
-    REQUESTS_PER_TICK_DEFAULT, SHARD_MIN_MIB, Settings, WORKERS_MAX,
+    Protocol, REQUESTS_PER_TICK_DEFAULT, SHARD_MIN_MIB, Settings, WORKERS_MAX,
 };
 use extended::Extended;
 
@@ -93,6 +93,10 @@ pub struct Args {
     /// Connections that may wait to be accepted
     #[arg(short = 'b', long = "listen-backlog", value_name = "NUM", default_value_t = BACKLOG_DEFAULT)]
     listen_backlog: i32,
+
+    /// What clients may speak; auto lets each connection's first byte decide
+    #[arg(short = 'B', long = "protocol", value_enum, value_name = "PROTOCOL", default_value_t = Protocol::Auto)]
+    protocol: Protocol,
 
     /// memcached's extended options. idle_timeout=SECONDS closes TCP connections that make no request
     /// for longer, watcher_logbuf_size=KB and worker_logbuf_size=KB bound what watchers may be late
@@ -303,6 +307,14 @@ impl Args {
         };
         let extended = Extended::read(&self.extended)?;
         let unheeded = self.unheeded(&extended)?;
+        // A password is asked for in text.
+        let protocol = match (&self.auth_file, self.protocol) {
+            (Some(_), Protocol::Binary) => {
+                return Err("-Y asks for passwords in text, which -B binary forbids".into());
+            }
+            (Some(_), Protocol::Auto) => Protocol::Ascii,
+            (_, protocol) => protocol,
+        };
         let delimiter = match &self.delimiter {
             None => None,
             Some(text) => Some(
@@ -393,6 +405,7 @@ impl Args {
             admin: self.admin,
             lock_memory: self.lock_memory,
             io: self.io,
+            protocol,
             shard_ports: self.shard_ports,
             stalled_worker: self.debug_stall,
         })
@@ -479,11 +492,12 @@ mod tests {
             ("-n 0", "-n"),
             ("-Z", "TLS"),
             ("-S", "SASL"),
-            ("-l proto[binary]:127.0.0.1", "binary"),
+            ("-Y /x -B binary", "-Y"),
             ("-l proto[proxy]:127.0.0.1", "proxy"),
             ("-l tag[muchtoolong]:127.0.0.1", "tag"),
             ("-l notls:127.0.0.1", "TLS"),
             ("-M --eviction s3fifo", "-M forbids"),
+            ("-B redis", "auto, ascii, binary"),
             ("--eviction lru", "merge, s3fifo, fifo, none"),
         ] {
             let error = settings(words).expect_err(words);
@@ -541,6 +555,19 @@ mod tests {
         assert_eq!(settings("").expect("valid").idle_timeout_s, 0);
         let settings = settings("-o idle_timeout=90").expect("valid");
         assert_eq!(settings.idle_timeout_s, 90);
+    }
+
+    #[test]
+    fn the_protocol_is_any_unless_told_otherwise() {
+        for (words, protocol) in [
+            ("", Protocol::Auto),
+            ("-B auto", Protocol::Auto),
+            ("-B ascii", Protocol::Ascii),
+            ("--protocol=binary", Protocol::Binary),
+        ] {
+            let settings = settings(words).expect(words);
+            assert_eq!(settings.protocol, protocol, "{words}");
+        }
     }
 
     #[test]

@@ -3,15 +3,23 @@
 //! A [`Keeper`] is a shard with the counters and the loans that belong to it. It sees no session:
 //! the same code answers this worker's sessions and other workers' visits, and writes the reply
 //! as the client will see it.
+//!
+//! What a command does and what it counts stands here once, and ends with an outcome; the words for
+//! the outcome are here for the text protocol and in `binary` for the other. The meta commands ask and tell more than
+//! the others, and stand in `meta`.
+
+mod binary;
+mod meta;
 
 use std::io::IoSlice;
 
 use arrayvec::ArrayVec;
+use strata_protocol::meta::Words;
 use strata_protocol::reply::{self, Sink};
 use strata_protocol::{ArithVerb, ClientError, ServerError, StoreVerb};
 use strata_store::{
-    ArithOutcome, Arithmetic, DeleteOutcome, Hit, ItemRef, Key, Loan, NewItem, Probe, SetOutcome,
-    Shard, TouchOutcome, Unique,
+    ArithOutcome, Arithmetic, Deadline, DeleteOutcome, Hit, ItemRef, Key, Loan, NewItem, Probe,
+    SetOutcome, Shard, TouchOutcome, Unique,
 };
 
 use crate::clock::Now;
@@ -19,6 +27,8 @@ use crate::config::{LEND_MIN_BYTES, PARTS_MAX, PIECE_BYTES};
 use crate::memory::Memory;
 use crate::message::{Lent, Op};
 use crate::stats::Counters;
+
+pub use meta::MetaCall;
 
 /// A shard and what its worker keeps beside it.
 pub struct Keeper {
@@ -83,12 +93,14 @@ impl Keeper {
                     deadline,
                     value,
                 };
-                let text = self.store(now, key, verb, item, unique);
-                if !quiet {
-                    out.put(text);
+                let outcome = self.store(now, key, verb, item, unique);
+                match outcome {
+                    _ if quiet => {}
+                    SetOutcome::Stored => out.put(reply::STORED),
+                    _ => out.put(words_for(outcome)),
                 }
             }
-            _ => return self.execute_rare(now, op, key, quiet, out),
+            _ => return self.execute_rare(now, op, key, value, quiet, out),
         }
         Outcome::Done
     }
@@ -98,6 +110,7 @@ impl Keeper {
         now: &Now,
         op: Op,
         key: Key<'_>,
+        value: &[u8],
         quiet: bool,
         out: &mut impl Sink,
     ) -> Outcome {
@@ -108,29 +121,17 @@ impl Keeper {
                 deadline,
                 last,
             } => {
-                self.counters.cmd_touch += 1;
-                let hit = self
-                    .shard
-                    .get_and_touch(key, deadline, seconds, self.unique(with_cas));
-                let Some(hit) = hit else {
-                    self.counters.touch_misses += 1;
+                let Some(hit) = self.fetch_and_touch(now, key, deadline, with_cas) else {
                     return reply_miss(last, out);
                 };
-                self.counters.touch_hits += 1;
                 return match reply_hit(&hit, key.bytes, with_cas, last, out) {
                     None => Outcome::Done,
                     Some(large) => self.lend(key.bytes, large, out),
                 };
             }
-            Op::Delete => match self.shard.delete(key, seconds) {
-                DeleteOutcome::Deleted => {
-                    self.counters.delete_hits += 1;
-                    reply::DELETED
-                }
-                DeleteOutcome::NotFound => {
-                    self.counters.delete_misses += 1;
-                    reply::NOT_FOUND
-                }
+            Op::Delete => match self.delete(now, key) {
+                DeleteOutcome::Deleted => reply::DELETED,
+                DeleteOutcome::NotFound => reply::NOT_FOUND,
             },
             Op::Touch { deadline } => {
                 self.counters.cmd_touch += 1;
@@ -146,47 +147,58 @@ impl Keeper {
                     TouchOutcome::NoMemory => ServerError::OutOfMemory.wire(),
                 }
             }
-            Op::Arith { verb, delta } => {
-                let (arith, hits, misses) = match verb {
-                    ArithVerb::Incr => (
-                        Arithmetic::Incr,
-                        &mut self.counters.incr_hits,
-                        &mut self.counters.incr_misses,
-                    ),
-                    ArithVerb::Decr => (
-                        Arithmetic::Decr,
-                        &mut self.counters.decr_hits,
-                        &mut self.counters.decr_misses,
-                    ),
-                };
-                match self.shard.arith(key, arith, delta, seconds) {
-                    ArithOutcome::Value(value) => {
-                        *hits += 1;
-                        if !quiet {
-                            reply::number(out, value);
-                        }
-                        return Outcome::Done;
+            Op::Arith { verb, delta } => match self.arith(now, key, verb, delta) {
+                ArithOutcome::Value(value) => {
+                    if !quiet {
+                        reply::number(out, value);
                     }
-                    ArithOutcome::NotFound => {
-                        *misses += 1;
-                        reply::NOT_FOUND
-                    }
-                    ArithOutcome::NonNumeric => ClientError::NonNumeric.wire(),
-                    ArithOutcome::NoMemory => ServerError::OutOfMemory.wire(),
+                    return Outcome::Done;
                 }
-            }
+                ArithOutcome::NotFound => {
+                    self.miss_number(verb);
+                    reply::NOT_FOUND
+                }
+                ArithOutcome::NonNumeric => ClientError::NonNumeric.wire(),
+                ArithOutcome::NoMemory => ServerError::OutOfMemory.wire(),
+            },
             Op::Refuse { verb, too_large } => {
-                // A failing set leaves no stale value behind; the other verbs leave what is there.
-                if verb == StoreVerb::Set {
-                    self.shard.unlink(key);
-                }
+                self.refuse(key, verb, too_large);
                 if too_large {
-                    self.counters.store_too_large += 1;
                     ServerError::TooLarge.wire()
                 } else {
-                    self.counters.store_no_memory += 1;
                     ServerError::OutOfMemoryStoring.wire()
                 }
+            }
+            Op::RefusePacket { head, too_large } => {
+                self.refuse_packet(head, too_large, key, out);
+                return Outcome::Done;
+            }
+            Op::Packet {
+                head,
+                cas,
+                flags,
+                deadline,
+            } => {
+                let item = NewItem {
+                    flags,
+                    deadline,
+                    value,
+                };
+                return self.execute_packet(now, head, cas, key, item, out);
+            }
+            Op::Meta {
+                verb,
+                base64,
+                words_bytes,
+            } => {
+                let (words, value) = value.split_at(usize::from(words_bytes));
+                let call = MetaCall {
+                    verb,
+                    base64,
+                    words: Words::of_text(words),
+                    value,
+                };
+                return self.execute_meta(now, key, call, out);
             }
             Op::Flush { at } => {
                 self.shard.flush(at, seconds);
@@ -243,16 +255,82 @@ impl Keeper {
         last: bool,
         out: &mut impl Sink,
     ) -> Outcome {
-        self.counters.cmd_get += 1;
-        let unique = self.unique(with_cas);
-        let Some(hit) = self.shard.get_probed(probe, key, now.seconds, unique) else {
-            self.counters.get_misses += 1;
+        let Some(hit) = self.fetch(now, probe, key, with_cas) else {
             return reply_miss(last, out);
         };
-        self.counters.get_hits += 1;
         match reply_hit(&hit, key, with_cas, last, out) {
             None => Outcome::Done,
             Some(large) => self.lend(key, large, out),
+        }
+    }
+
+    #[inline(always)]
+    fn fetch(&mut self, now: &Now, probe: Probe, key: &[u8], with_cas: bool) -> Option<Hit<'_>> {
+        self.counters.cmd_get += 1;
+        let unique = self.unique(with_cas);
+        let hit = self.shard.get_probed(probe, key, now.seconds, unique);
+        match hit {
+            Some(_) => self.counters.get_hits += 1,
+            None => self.counters.get_misses += 1,
+        }
+        hit
+    }
+
+    fn fetch_and_touch(
+        &mut self,
+        now: &Now,
+        key: Key<'_>,
+        deadline: Deadline,
+        with_cas: bool,
+    ) -> Option<Hit<'_>> {
+        self.counters.cmd_touch += 1;
+        let unique = self.unique(with_cas);
+        let hit = self.shard.get_and_touch(key, deadline, now.seconds, unique);
+        match hit {
+            Some(_) => self.counters.touch_hits += 1,
+            None => self.counters.touch_misses += 1,
+        }
+        hit
+    }
+
+    fn delete(&mut self, now: &Now, key: Key<'_>) -> DeleteOutcome {
+        let outcome = self.shard.delete(key, now.seconds);
+        match outcome {
+            DeleteOutcome::Deleted => self.counters.delete_hits += 1,
+            DeleteOutcome::NotFound => self.counters.delete_misses += 1,
+        }
+        outcome
+    }
+
+    /// Counts up or down. That there is nothing to count with is the caller's to note, who may
+    /// begin with a number of its own ([`Keeper::miss_number`]).
+    fn arith(&mut self, now: &Now, key: Key<'_>, verb: ArithVerb, delta: u64) -> ArithOutcome {
+        let (arithmetic, hits) = match verb {
+            ArithVerb::Incr => (Arithmetic::Incr, &mut self.counters.incr_hits),
+            ArithVerb::Decr => (Arithmetic::Decr, &mut self.counters.decr_hits),
+        };
+        let outcome = self.shard.arith(key, arithmetic, delta, now.seconds);
+        *hits += u64::from(matches!(outcome, ArithOutcome::Value(_)));
+        outcome
+    }
+
+    /// Notes that a storage command's value was not taken.
+    fn refuse(&mut self, key: Key<'_>, verb: StoreVerb, too_large: bool) {
+        // A failing set leaves no stale value behind; the other verbs leave what is there.
+        if verb == StoreVerb::Set {
+            self.shard.unlink(key);
+        }
+        if too_large {
+            self.counters.store_too_large += 1;
+        } else {
+            self.counters.store_no_memory += 1;
+        }
+    }
+
+    fn miss_number(&mut self, verb: ArithVerb) {
+        match verb {
+            ArithVerb::Incr => self.counters.incr_misses += 1,
+            ArithVerb::Decr => self.counters.decr_misses += 1,
         }
     }
 
@@ -263,7 +341,7 @@ impl Keeper {
         verb: StoreVerb,
         item: NewItem<'_>,
         unique: u64,
-    ) -> &'static [u8] {
+    ) -> SetOutcome {
         let seconds = now.seconds;
         self.counters.cmd_set += 1;
         let outcome = match verb {
@@ -284,40 +362,43 @@ impl Keeper {
                 _ => {}
             }
         }
+        if outcome == SetOutcome::Stored {
+            return outcome;
+        }
         match outcome {
-            SetOutcome::Stored => reply::STORED,
-            SetOutcome::NotStored => reply::NOT_STORED,
-            SetOutcome::Exists => reply::EXISTS,
-            SetOutcome::NotFound => reply::NOT_FOUND,
             // An old value that can not grow is no error of the command.
             SetOutcome::TooLarge | SetOutcome::NoMemory
                 if matches!(verb, StoreVerb::Append | StoreVerb::Prepend) =>
             {
-                reply::NOT_STORED
+                return SetOutcome::NotStored;
             }
-            SetOutcome::TooLarge => {
-                self.counters.store_too_large += 1;
-                ServerError::TooLarge.wire()
-            }
-            SetOutcome::NoMemory => {
-                self.counters.store_no_memory += 1;
-                ServerError::OutOfMemoryStoring.wire()
-            }
+            SetOutcome::TooLarge => self.counters.store_too_large += 1,
+            SetOutcome::NoMemory => self.counters.store_no_memory += 1,
+            _ => {}
         }
+        outcome
     }
 
     /// Answers with a value too large to be copied: lends it, so that the session sends it piece
     /// by piece however slowly its client reads.
     #[cold]
     fn lend(&mut self, key: &[u8], large: Large, out: &mut impl Sink) -> Outcome {
-        let Some(loan) = self.shard.lend(large.item) else {
-            // Too much of the store is already in the hands of slow readers.
+        let Some(lent) = self.lend_out(large.item, large.value_bytes, value_tail(large.last))
+        else {
             out.put(ServerError::OutOfMemoryReplying.wire());
             return reply_miss(large.last, out);
         };
         reply::value_head(out, key, large.flags, large.value_bytes, large.cas);
-        let entry = Some((loan, large.value_bytes as u32));
-        let number = match self.free.pop() {
+        Outcome::Lent(lent)
+    }
+
+    /// Begins a loan of a value that `tail` follows; none when too much of the store is already in
+    /// the hands of slow readers.
+    fn lend_out(&mut self, item: ItemRef, value_bytes: usize, tail: &'static [u8]) -> Option<Lent> {
+        let loan = self.shard.lend(item)?;
+        let value_bytes = value_bytes as u32;
+        let entry = Some((loan, value_bytes));
+        let loan = match self.free.pop() {
             Some(number) => {
                 self.lent[number as usize] = entry;
                 number
@@ -327,10 +408,10 @@ impl Keeper {
                 self.lent.len() as u32 - 1
             }
         };
-        Outcome::Lent(Lent {
-            loan: number,
-            value_bytes: large.value_bytes as u32,
-            tail: value_tail(large.last),
+        Some(Lent {
+            loan,
+            value_bytes,
+            tail,
         })
     }
 
@@ -390,6 +471,18 @@ impl Keeper {
     #[must_use]
     pub fn loans(&self) -> usize {
         self.lent.len() - self.free.len()
+    }
+}
+
+/// What the text protocol says to a storage command.
+fn words_for(outcome: SetOutcome) -> &'static [u8] {
+    match outcome {
+        SetOutcome::Stored => reply::STORED,
+        SetOutcome::NotStored => reply::NOT_STORED,
+        SetOutcome::Exists => reply::EXISTS,
+        SetOutcome::NotFound => reply::NOT_FOUND,
+        SetOutcome::TooLarge => ServerError::TooLarge.wire(),
+        SetOutcome::NoMemory => ServerError::OutOfMemoryStoring.wire(),
     }
 }
 

@@ -21,11 +21,13 @@ use std::fmt::Display;
 use std::io::Write;
 
 use strata_protocol::WatchKinds;
+use strata_protocol::binary::{self, Head};
 use strata_protocol::reply::{self, Sink};
 use strata_store as store;
 
 use crate::clock::Now;
 use crate::config::{CACHEDUMP_MAX_BYTES, Settings};
+use crate::session::Tail;
 use crate::shared::Shared;
 pub use conns::{connection, is_unix};
 pub use counters::Counters;
@@ -36,6 +38,9 @@ pub use workers::{QueueMarks, WorkerFigures};
 /// What `version` and `stats` say: the memcached release whose behaviour this is, because
 /// clients decide by its number what they may send, and behind a space what it really is.
 pub const VERSION: &str = concat!("1.6.45 strata-", env!("CARGO_PKG_VERSION"));
+
+/// The answer to `stats sizes`, of which no histogram is kept.
+pub const SIZES_DISABLED: &[u8] = b"STAT sizes_status disabled\r\nEND\r\n";
 
 /// One worker's figures, or the sum of several.
 #[derive(Clone, Debug, Default)]
@@ -121,6 +126,8 @@ pub enum Topic {
 pub struct Gather {
     /// What was asked.
     pub question: Question,
+    /// The packet that asked, if one did: then the reply is packets too.
+    pub packet: Option<Head>,
     /// Workers that have not answered.
     pub awaited: usize,
     /// The sum of the snapshots that have come.
@@ -149,6 +156,33 @@ fn line(out: &mut impl Sink, name: &str, value: impl Display) {
 
 /// Writes the reply of a complete gathering.
 pub fn render(gather: &Gather, shared: &Shared, now: &Now, out: &mut impl Sink) {
+    match gather.packet {
+        None => render_lines(gather, shared, now, out),
+        Some(head) => {
+            let mut lines = Vec::new();
+            render_lines(gather, shared, now, &mut Tail(&mut lines));
+            packets(head, &lines, out);
+        }
+    }
+}
+
+/// Turns a reply made of lines into packets: one for each figure, and an empty one for the line that is the last. No line
+/// is no packet.
+pub fn packets(head: Head, lines: &[u8], out: &mut impl Sink) {
+    for line in lines.split_inclusive(|byte| *byte == b'\n') {
+        let figure = line.strip_suffix(b"\r\n").unwrap_or(line);
+        let Some(figure) = figure.strip_prefix(b"STAT ") else {
+            binary::reply::success(out, head, 0);
+            continue;
+        };
+        // No name has a space in it.
+        let name_bytes = figure.iter().position(|byte| *byte == b' ');
+        let (name, value) = figure.split_at(name_bytes.unwrap_or(figure.len()));
+        binary::reply::stat(out, head.opaque, name, value.get(1..).unwrap_or_default());
+    }
+}
+
+fn render_lines(gather: &Gather, shared: &Shared, now: &Now, out: &mut impl Sink) {
     match gather.question {
         Question::Done(text) => out.put(text),
         Question::General => {
@@ -219,5 +253,32 @@ fn cachedump(text: &[u8], limit: u32, out: &mut impl Sink) {
     };
     for line in text.split_inclusive(|byte| *byte == b'\n').take(most) {
         out.put(line);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_become_packets_with_a_last_one_that_is_empty() {
+        let head = Head {
+            opcode: 0x10,
+            opaque: 5,
+        };
+        let mut out = Vec::new();
+        let lines = b"STAT a b c\r\nSTAT d \r\nEND\r\n";
+        packets(head, lines, &mut Tail(&mut out));
+        let bodies: [(u8, &[u8]); 3] = [(1, b"ab c"), (1, b"d"), (0, b"")];
+        let expected = bodies.map(|(key_bytes, body)| {
+            let mut packet = vec![0x81, 0x10, 0, key_bytes, 0, 0, 0, 0, 0, 0, 0];
+            packet.extend([body.len() as u8, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 0]);
+            packet.extend_from_slice(body);
+            packet
+        });
+        assert_eq!(out, expected.concat());
+        out.clear();
+        packets(head, b"", &mut Tail(&mut out));
+        assert_eq!(out, b"");
     }
 }

@@ -48,7 +48,7 @@ pub fn settings(shared: &Shared, out: &mut impl Sink) {
     line(out, "reqs_per_event", settings.requests_per_tick);
     line(out, "cas_enabled", yes_no(settings.cas));
     line(out, "tcp_backlog", settings.backlog);
-    line(out, "binding_protocol", "ascii");
+    line(out, "binding_protocol", settings.protocol.name());
     line(out, "auth_enabled_sasl", "no");
     let users = settings.auth_file.as_ref();
     let users = users.map_or("no".to_owned(), |path| path.display().to_string());

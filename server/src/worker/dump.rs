@@ -125,7 +125,7 @@ impl Worker {
 }
 
 /// What memcached says of an item, its size as memcached counts it. When it was last asked for is
-/// not known; it is not older than its segment.
+/// as true as `mg` with `l` is.
 fn meta_line(item: &Sight<'_>, now: &Now, cas: bool, text: &mut Vec<u8>) {
     text.extend_from_slice(b"key=");
     uri_encode(item.key, text);
@@ -137,7 +137,7 @@ fn meta_line(item: &Sight<'_>, now: &Now, cas: bool, text: &mut Vec<u8>) {
     let _ = writeln!(
         text,
         " la={} cas={} fetch={fetched} cls={ITEM_CLASS} size={} flags={} ",
-        now.unix_of(item.since),
+        now.unix_of(item.accessed),
         if cas { item.unique } else { 0 },
         item_bytes(item.key.len(), item.value_bytes as u64, item.flags),
         item.flags

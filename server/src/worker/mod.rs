@@ -23,7 +23,9 @@
 mod apart;
 mod dump;
 mod manage;
+mod metas;
 mod overdue;
+mod packets;
 mod requests;
 mod sessions;
 mod spares;
@@ -37,10 +39,11 @@ use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 use crossbeam_channel::{Receiver, Sender};
+use strata_protocol::binary::{self, Head};
 use strata_protocol::reply::{self, Sink};
 use strata_protocol::{
-    ClientError, DetailSwitch, GetKey, Request, ServerError, ShutdownMode, StatsSubject, Store,
-    WatchKinds,
+    ClientError, DetailSwitch, GetKey, MetaVerb, Request, ServerError, ShutdownMode, StatsSubject,
+    Store, WatchKinds,
 };
 use strata_store::{Key, KeyHash, KeyHasher, Probe, ScanPlace, Shard};
 

@@ -115,7 +115,15 @@ impl Worker {
                     }
                     intent => {
                         let key = key_of(&intent);
-                        let hash = key.map_or(KeyHash::default(), |key| self.hasher.hash(key));
+                        let hash = match key {
+                            Some(key) => self.hasher.hash(key),
+                            None => {
+                                if ends_session(&intent) {
+                                    pause = Some(Pause::End);
+                                }
+                                metas::decoded_hash(&self.hasher, &intent)
+                            }
+                        };
                         let probe = key
                             .filter(|key| route.owner(hash, key) == index)
                             .map(|_| self.keeper.shard.prefetch_buckets(hash));
@@ -136,6 +144,13 @@ impl Worker {
             if raw && intake_before == 0 && used > before {
                 let begins = match plan.first() {
                     Some(Planned::Get(get, _) | Planned::Other(Intent::Get(get), ..)) => get.first,
+                    // A packet has no line.
+                    Some(Planned::Other(
+                        Intent::Packet(..)
+                        | Intent::PacketTooLarge(_)
+                        | Intent::PacketRefused { .. },
+                        ..,
+                    )) => false,
                     Some(_) => true,
                     None => intake.is_some() || pause == Some(Pause::End),
                 };
@@ -223,8 +238,9 @@ impl Worker {
         self.command(now, conn, op, hash, store.key, value, store.noreply);
     }
 
-    /// Carries out one planned intent.
-    #[inline]
+    /// Carries out one planned intent that has no way of its own, outside of the turn: there each
+    /// kind of intent more costs every request some moves.
+    #[inline(never)]
     fn perform(&mut self, now: &Now, conn: ConnIndex, intent: Intent<'_>, hash: KeyHash) {
         match intent {
             Intent::Get(get) => {
@@ -250,14 +266,25 @@ impl Worker {
                 self.command(now, conn, op, hash, store.key, &[], store.noreply);
             }
             Intent::NoRoom(intake) => {
+                let key = &intake.bytes[..intake.key_bytes];
+                if let Some(head) = intake.packet {
+                    self.refuse_value(now, conn, hash, head, key, false);
+                    return;
+                }
                 let op = Op::Refuse {
                     verb: intake.verb,
                     too_large: false,
                 };
-                let key = &intake.bytes[..intake.key_bytes];
                 self.command(now, conn, op, hash, key, &[], intake.noreply);
             }
+            Intent::Meta(meta, value) => self.meta(now, conn, hash, meta, value),
+            Intent::MetaTooLarge(meta) => self.refuse_meta(now, conn, hash, meta.key()),
             Intent::Request(request) => self.request(now, conn, hash, request),
+            Intent::Packet(request, value) => self.packet(now, conn, hash, request, value),
+            Intent::PacketTooLarge(request) => {
+                self.refuse_value(now, conn, hash, request.head, request.key(), true);
+            }
+            Intent::PacketRefused { head, status, .. } => self.refuse_packet(conn, head, status),
             Intent::Answer(text) => self.answer(conn, text),
             Intent::More | Intent::Lost => {}
         }
@@ -349,7 +376,7 @@ impl Worker {
             | Request::SlabsReassign { .. }
             | Request::Moot { .. }
             | Request::DebugTime { .. } => self.manage(now, conn, request),
-            Request::Quit | Request::Get(_) | Request::Store(_) => {
+            Request::Quit | Request::Get(_) | Request::Store(_) | Request::Meta(_) => {
                 panic!("{request:?} is planned elsewhere")
             }
         }
@@ -397,7 +424,7 @@ impl Worker {
                 self.ask_all(now, conn, op, Question::Cachedump(limit));
             }
             StatsSubject::Cachedump { .. } => self.answer(conn, reply::END),
-            StatsSubject::Sizes => self.answer(conn, b"STAT sizes_status disabled\r\nEND\r\n"),
+            StatsSubject::Sizes => self.answer(conn, stats::SIZES_DISABLED),
             StatsSubject::Unknown => self.answer(conn, reply::ERROR),
         }
     }
@@ -471,8 +498,15 @@ impl Worker {
         } else {
             replies.ready(|out| keeper.execute(now, op, key, value, quiet, out))
         };
+        self.lend_if_asked(conn, outcome);
+    }
+
+    /// Has a session send the value that follows the reply just written, if one does.
+    #[inline]
+    pub(super) fn lend_if_asked(&mut self, conn: ConnIndex, outcome: Outcome) {
         if let Outcome::Lent(lent) = outcome {
-            replies.lend(Stream::new(self.index, lent));
+            let stream = Stream::new(self.index, lent);
+            self.sessions[conn as usize].replies.lend(stream);
         }
     }
 
@@ -490,15 +524,31 @@ impl Worker {
             exptime,
             unique,
             noreply,
+            packet,
+            meta,
             key_bytes,
             bytes,
             ..
         } = intake;
-        let op = Op::Store {
-            verb,
-            flags,
-            deadline: now.deadline(exptime),
-            unique,
+        let deadline = now.deadline(exptime);
+        let op = match (packet, meta) {
+            (Some(head), _) => Op::Packet {
+                head,
+                cas: unique,
+                flags,
+                deadline,
+            },
+            (None, Some((base64, words_bytes))) => Op::Meta {
+                verb: MetaVerb::Set,
+                base64,
+                words_bytes,
+            },
+            (None, None) => Op::Store {
+                verb,
+                flags,
+                deadline,
+                unique,
+            },
         };
         let owner = self.route.owner(hash, &bytes[..key_bytes]);
         if owner == self.index {
@@ -527,10 +577,23 @@ fn key_of<'a>(intent: &'a Intent<'_>) -> Option<&'a [u8]> {
     match intent {
         Intent::Get(get) => Some(get.key),
         Intent::Store(store, _) | Intent::TooLarge(store) => Some(store.key),
+        Intent::Packet(request, _) | Intent::PacketTooLarge(request) => {
+            request.command.has_key().then_some(request.key())
+        }
+        Intent::Meta(meta, _) | Intent::MetaTooLarge(meta) => meta.key().plain(),
         Intent::Taken(intake) | Intent::NoRoom(intake) => Some(&intake.bytes[..intake.key_bytes]),
         Intent::Request(
             Request::Delete { key, .. } | Request::Arith { key, .. } | Request::Touch { key, .. },
         ) => Some(key),
         _ => None,
+    }
+}
+
+/// Whether nothing that follows this intent is read.
+fn ends_session(intent: &Intent<'_>) -> bool {
+    match intent {
+        Intent::Packet(request, _) => request.command == binary::Command::Quit,
+        Intent::PacketRefused { last, .. } => *last,
+        _ => false,
     }
 }

@@ -68,6 +68,7 @@ impl Worker {
             open: true,
             active_s: now.seconds.0,
             asked_s: now.seconds.0,
+            reader: Reader::speaking(self.shared.process.settings.protocol),
             fd: fd.as_raw_fd(),
             role: match self.shared.process.settings.auth_file {
                 None => Role::Client,

@@ -28,8 +28,21 @@ impl Worker {
 
     /// Asks every worker, this one included, for a part of one reply.
     pub(super) fn ask_all(&mut self, now: &Now, conn: ConnIndex, op: Op, question: Question) {
+        self.ask_all_for(now, conn, op, question, None);
+    }
+
+    /// As [`Worker::ask_all`]; what a packet has asked is answered in packets.
+    pub(super) fn ask_all_for(
+        &mut self,
+        now: &Now,
+        conn: ConnIndex,
+        op: Op,
+        question: Question,
+        packet: Option<Head>,
+    ) {
         let mut gather = Box::new(Gather {
             question,
+            packet,
             awaited: self.peers.len() - 1,
             sum: Snapshot::default(),
             text: Vec::new(),

@@ -29,6 +29,8 @@ pub enum Part {
     Number(Option<String>),
     /// Anything up to CR or LF.
     Text,
+    /// Eight bytes of a number, the highest first; with a name, the number of that name. Only packets have it.
+    Wide(Option<String>),
 }
 
 impl Part {
@@ -77,13 +79,16 @@ impl Pattern {
         for part in &self.parts {
             match part {
                 Part::Literal(literal) => bytes.extend(literal),
-                Part::Number(Some(name)) => {
+                Part::Number(Some(name)) | Part::Wide(Some(name)) => {
                     let number = names
                         .get(name)
                         .ok_or_else(|| format!("no number is named {name} yet"))?;
-                    bytes.extend(number.to_string().bytes());
+                    match part {
+                        Part::Wide(_) => bytes.extend(number.to_be_bytes()),
+                        _ => bytes.extend(number.to_string().bytes()),
+                    }
                 }
-                Part::Number(None) | Part::Text => {
+                Part::Number(None) | Part::Wide(None) | Part::Text => {
                     return Err("a request must say its bytes".into());
                 }
             }
@@ -148,6 +153,7 @@ pub fn matches_line(pattern: &Pattern, line: &[u8], names: &mut Names) -> bool {
                 &rest[digits..]
             }
             Part::Text => &[],
+            Part::Wide(_) => return false,
         };
     }
     rest.is_empty()
@@ -161,6 +167,11 @@ pub fn accept_number(name: Option<&str>, digits: &[u8], names: &mut Names) -> bo
     else {
         return false;
     };
+    accept(name, number, names)
+}
+
+/// Whether a number is the one the name stands for, if it stands for one.
+pub fn accept(name: Option<&str>, number: u64, names: &mut Names) -> bool {
     name.is_none_or(|name| *names.entry(name.to_owned()).or_insert(number) == number)
 }
 

@@ -8,7 +8,8 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use super::pattern::{Names, Part, Pattern, accept_number, matches_line};
+use super::packet::{self, Direction};
+use super::pattern::{Names, Part, Pattern, accept, accept_number, matches_line};
 use super::target::Target;
 use super::transcript::{Action, Deed, Operand, Step, Transcript};
 use crate::process::Server;
@@ -116,7 +117,7 @@ struct Player {
 impl Player {
     fn step(&mut self, step: &Step, server: &mut Server) -> Result<(), String> {
         let sending = match &step.action {
-            Action::On(client, Deed::Send(_)) => Some(*client),
+            Action::On(client, Deed::Send(_) | Deed::SendPacket(_)) => Some(*client),
             _ => None,
         };
         // Requests in a row on one connection are one pipeline; anything else sees them sent.
@@ -180,6 +181,12 @@ impl Player {
                 connection.outgoing.extend(pattern.bytes(names)?);
                 Ok(())
             }
+            Deed::SendPacket(pattern) => {
+                connection.speaks_packets = true;
+                connection.outgoing.extend(pattern.bytes(names)?);
+                Ok(())
+            }
+            Deed::ExpectPackets(end) => connection.expect_packets(*end),
             Deed::Expect(pattern) => connection.expect(pattern, names),
             Deed::ExpectUntil(end) => connection.expect_until(end, names),
             Deed::Has(pattern) => {
@@ -244,6 +251,8 @@ struct Connection {
     incoming: Vec<u8>,
     /// The lines of the last `<...`.
     block: Vec<Vec<u8>>,
+    /// It has sent a packet.
+    speaks_packets: bool,
 }
 
 impl Connection {
@@ -260,6 +269,7 @@ impl Connection {
             outgoing: Vec::new(),
             incoming: Vec::new(),
             block: Vec::new(),
+            speaks_packets: false,
         })
     }
 
@@ -326,6 +336,10 @@ impl Connection {
             let outcome = match part {
                 Part::Literal(literal) => self.expect_literal(literal, &mut at, deadline),
                 Part::Number(_) => self.skip_while(&mut at, deadline, |byte| byte.is_ascii_digit()),
+                Part::Wide(_) => {
+                    at += 8;
+                    self.reach(at - 1, deadline)
+                }
                 Part::Text => {
                     self.skip_while(&mut at, deadline, |byte| !matches!(byte, b'\r' | b'\n'))
                 }
@@ -341,9 +355,18 @@ impl Connection {
                 )
             };
             outcome.map_err(|what| wrong(&what, &self.incoming))?;
-            if let Part::Number(name) = part
-                && !accept_number(name.as_deref(), &self.incoming[start..at], names)
-            {
+            let received = &self.incoming[start..at];
+            let (name, accepted) = match part {
+                Part::Number(name) => (name, accept_number(name.as_deref(), received, names)),
+                Part::Wide(name) => {
+                    let number = received
+                        .iter()
+                        .fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+                    (name, accept(name.as_deref(), number, names))
+                }
+                Part::Literal(_) | Part::Text => continue,
+            };
+            if !accepted {
                 let known = name.as_ref().and_then(|name| names.get(name));
                 return Err(wrong(
                     &format!("not that number, known is {known:?}"),
@@ -429,6 +452,30 @@ impl Connection {
             }
             if is_error {
                 return Err(self.shown_block());
+            }
+        }
+    }
+
+    /// Takes packets, as lines, up to and with one of this opcode.
+    fn expect_packets(&mut self, end: u8) -> Result<(), String> {
+        let deadline = Instant::now() + PATIENCE;
+        self.block.clear();
+        loop {
+            let Some((bytes, opcode, line)) = packet::take(&self.incoming) else {
+                let before = self.incoming.len();
+                self.reach(before, deadline).map_err(|what| {
+                    format!(
+                        "{what}, after {}\n{}",
+                        shown(&self.incoming, 0),
+                        self.shown_block()
+                    )
+                })?;
+                continue;
+            };
+            self.incoming.drain(..bytes);
+            self.block.push(line);
+            if opcode == end {
+                return Ok(());
             }
         }
     }
@@ -533,14 +580,19 @@ impl Connection {
         }
     }
 
-    /// `mn` asks for two letters, so anything the server still owed comes before them.
+    /// `mn` asks for two letters, and a noop for an empty packet, so anything the server still owed comes before them.
     fn quiet(&mut self) -> Result<(), String> {
-        self.stream
-            .write_all(b"mn\r\n")
-            .map_err(|error| format!("cannot send: {error}"))?;
-        let answer = Pattern {
-            parts: vec![Part::Literal(b"MN\r\n".to_vec())],
+        let (question, answer) = if self.speaks_packets {
+            let noop = |direction| packet::parse("noop opaque=0x0ff", direction);
+            (noop(Direction::Request)?, noop(Direction::Reply)?)
+        } else {
+            let line = |text| Pattern::parse(text, b"\r\n");
+            (line("mn")?, line("MN")?)
         };
+        let question = question.bytes(&Names::new())?;
+        self.stream
+            .write_all(&question)
+            .map_err(|error| format!("cannot send: {error}"))?;
         self.expect(&answer, &mut Names::new())?;
         if self.incoming.is_empty() {
             return Ok(());

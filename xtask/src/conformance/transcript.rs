@@ -11,6 +11,9 @@
 //! A< STORED               client A receives this line and CRLF
 //! A<< raw\n               client A receives exactly these bytes
 //! A<... END               client A receives lines up to and with this one
+//! A packet> get key=k     client A sends this packet; it speaks the binary protocol, and nothing else
+//! A packet< get value=v   client A receives this packet
+//! A packet<... noop       client A receives packets up to and with one of this opcode; what follows sees them as lines
 //! A has STAT pid {num}    such a line was among them
 //! A lacks STAT pid {text} no such line was among them
 //! A fill 300 1000         sets 300 keys to 1000 bytes each, expecting STORED
@@ -18,7 +21,7 @@
 //! A flood 9000> get k     sends the line 9000 times and reads nothing; stops early if the server takes no more
 //! A flood 9000>> raw      the same with exactly these bytes
 //! A until-miss> get k     asks again and again until the answer is a miss
-//! A quiet                 the server has nothing more to say: `mn` is answered by `MN` at once
+//! A quiet                 the server has nothing more to say: `mn` is answered by `MN` at once, or a noop by a noop
 //! A closed                the server has closed the connection without another byte
 //! A close                 client A closes it
 //! server memory < 300     the server has less than 300 MiB in memory now
@@ -29,8 +32,9 @@
 //! A client is one capital letter and connects when it is first named. Requests that follow each other on one
 //! connection are sent in one piece: that is a pipeline. A line may be marked with what it is for:
 //! `[>=1.6.45]` and `[<1.6.45]` (Strata counts as the newest), `[strata]`, `[memcached]`. At the end every open
-//! connection has to be quiet. `super::pattern` says how bytes are written.
+//! connection has to be quiet. `super::pattern` says how bytes are written, `super::packet` how packets are.
 
+use super::packet::{self, Direction};
 use super::pattern::Pattern;
 use crate::process::{Version, parse_version};
 
@@ -91,10 +95,14 @@ pub enum Action {
 pub enum Deed {
     /// Sends these bytes.
     Send(Pattern),
+    /// Sends these bytes, which are a packet.
+    SendPacket(Pattern),
     /// Receives these bytes.
     Expect(Pattern),
     /// Receives lines up to and with this one.
     ExpectUntil(Pattern),
+    /// Receives packets up to and with one of this opcode.
+    ExpectPackets(u8),
     /// Such a line was among them.
     Has(Pattern),
     /// No such line was.
@@ -231,6 +239,9 @@ fn parse_action(line: &str) -> Result<Action, String> {
 fn parse_phrase(phrase: &str) -> Result<Deed, String> {
     let (word, rest) = phrase.split_once(' ').unwrap_or((phrase, ""));
     Ok(match (word, rest) {
+        ("packet>", text) => Deed::SendPacket(packet::parse(text, Direction::Request)?),
+        ("packet<", text) => Deed::Expect(packet::parse(text, Direction::Reply)?),
+        ("packet<...", name) => Deed::ExpectPackets(packet::opcode(name)?),
         ("has", line) => Deed::Has(Pattern::parse(line, b"")?),
         ("lacks", line) => Deed::Lacks(Pattern::parse(line, b"")?),
         ("until-miss>", line) => Deed::UntilMiss(Pattern::parse(line, b"\r\n")?),

@@ -1,4 +1,5 @@
-//! Two result files in memtier's JSON layout, side by side.
+//! Result files in memtier's JSON layout, side by side: two of them, or the medians of several
+//! rounds of two tools.
 //!
 //! Always true: a file of an invalid run is called so above the numbers, and a number that one
 //! file has not is a dash, not a zero.
@@ -26,12 +27,71 @@ const COLUMNS: [(&str, &[&str]); 6] = [
 
 /// Reads both and compares them.
 pub fn files(one: &Path, other: &Path) -> Result<String> {
-    let read = |path: &Path| -> Result<Value> {
-        let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-        serde_json::from_str(&text).with_context(|| format!("{}: no JSON", path.display()))
+    table([&Side::read(&[one])?, &Side::read(&[other])?])
+}
+
+/// Reads the files of all rounds of two tools and compares their medians.
+pub fn rounds(
+    one: &str,
+    of_one: &[impl AsRef<Path>],
+    other: &str,
+    of_other: &[impl AsRef<Path>],
+) -> Result<String> {
+    let mut sides = [Side::read(of_one)?, Side::read(of_other)?];
+    for (side, tool) in sides.iter_mut().zip([one, other]) {
+        side.title = format!("{tool}, {} rounds", side.files.len());
+    }
+    table([&sides[0], &sides[1]])
+}
+
+/// One column: a file, or several of which the medians count.
+struct Side {
+    title: String,
+    files: Vec<(String, Value)>,
+}
+
+impl Side {
+    fn read(paths: &[impl AsRef<Path>]) -> Result<Self> {
+        let files = paths
+            .iter()
+            .map(|path| {
+                let name = path.as_ref().display().to_string();
+                let text = std::fs::read_to_string(path).with_context(|| name.clone())?;
+                let file =
+                    serde_json::from_str(&text).with_context(|| format!("{name}: no JSON"))?;
+                Ok((name, file))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let title = files
+            .first()
+            .map_or_else(String::new, |(name, _)| name.clone());
+        Ok(Self { title, files })
+    }
+
+    /// The results of each file.
+    fn sections(&self) -> Result<Vec<&Value>> {
+        let of = |(name, file)| {
+            section(file).with_context(|| format!("{name}: neither ALL STATS nor an average in it"))
+        };
+        self.files
+            .iter()
+            .map(|(name, file)| of((name, file)))
+            .collect()
+    }
+}
+
+/// The middle of some numbers, and by how much of it they differ from each other.
+fn middle(mut numbers: Vec<f64>) -> Option<(f64, f64)> {
+    numbers.sort_by(f64::total_cmp);
+    let (least, most) = (*numbers.first()?, *numbers.last()?);
+    let count = numbers.len();
+    let median = (numbers[(count - 1) / 2] + numbers[count / 2]) / 2.0;
+    let spread = if median > 0.0 {
+        (most - least) / median
+    } else {
+        0.0
     };
-    let names = [one, other].map(|path| path.display().to_string());
-    table([&names[0], &names[1]], [&read(one)?, &read(other)?])
+    Some((median, spread))
 }
 
 /// The results of a file: of its only run, or of all together.
@@ -45,52 +105,79 @@ fn section(file: &Value) -> Option<&Value> {
     })
 }
 
-fn table(names: [&str; 2], files: [&Value; 2]) -> Result<String> {
+fn table(sides: [&Side; 2]) -> Result<String> {
     let mut out = String::new();
-    let mut sections = [&Value::Null; 2];
-    for (index, letter) in ['A', 'B'].into_iter().enumerate() {
-        let file = files[index];
-        sections[index] = section(file)
-            .with_context(|| format!("{}: neither ALL STATS nor an average in it", names[index]))?;
+    let mut sections = Vec::new();
+    for (side, letter) in sides.iter().zip(['A', 'B']) {
+        sections.push(side.sections()?);
         // A file without our part is memtier's, which knows one loop.
-        let kind = file["Strata"]["loop"].as_str().unwrap_or("closed");
-        writeln!(out, "{letter} {} ({kind} loop)", names[index])?;
-        if file["Strata"]["valid"] == false {
+        let kind = side
+            .files
+            .first()
+            .and_then(|(_, file)| file["Strata"]["loop"].as_str())
+            .unwrap_or("closed");
+        writeln!(out, "{letter} {} ({kind} loop)", side.title)?;
+        for (name, file) in &side.files {
+            if file["Strata"]["valid"] != false {
+                continue;
+            }
+            let of_file = if side.files.len() > 1 { name } else { "" };
+            writeln!(out, "{letter} INVALID {of_file}")?;
             let reasons = file["Strata"]["invalid"].as_array();
-            writeln!(out, "{letter} INVALID")?;
             for reason in reasons.into_iter().flatten() {
                 writeln!(out, "{letter} INVALID: {}", reason.as_str().unwrap_or("?"))?;
             }
         }
     }
-    writeln!(
+    let repeated = sides.iter().any(|side| side.files.len() > 1);
+    write!(
         out,
         "\n{:<8} {:<9} {:>14} {:>14} {:>8}",
         "", "", "A", "B", "B/A"
     )?;
+    if repeated {
+        write!(out, " {:>9} {:>9}", "spread A", "spread B")?;
+    }
+    writeln!(out)?;
     for row in ROWS {
-        let counts = sections.map(|section| section[row]["Count"].as_f64().unwrap_or(0.0));
-        if counts == [0.0, 0.0] {
+        let done = |section: &&Value| section[row]["Count"].as_f64().unwrap_or(0.0) > 0.0;
+        if !sections.iter().flatten().any(done) {
             continue;
         }
         for (name, path) in COLUMNS {
-            let found = sections.map(|section| {
-                let value = path.iter().fold(&section[row], |value, step| &value[*step]);
-                value.as_f64()
-            });
-            let shown = found.map(|number| match number {
-                Some(number) => format!("{number:.4}"),
+            let found: Vec<Option<(f64, f64)>> = sections
+                .iter()
+                .map(|of_side| {
+                    let values = of_side.iter().filter_map(|section| {
+                        path.iter()
+                            .fold(&section[row], |value, step| &value[*step])
+                            .as_f64()
+                    });
+                    middle(values.collect())
+                })
+                .collect();
+            let shown = |index: usize| match found[index] {
+                Some((median, _)) => format!("{median:.4}"),
                 None => "-".into(),
-            });
-            let ratio = match found {
-                [Some(one), Some(other)] if one > 0.0 => format!("{:.3}", other / one),
+            };
+            let ratio = match found[..] {
+                [Some((one, _)), Some((other, _))] if one > 0.0 => format!("{:.3}", other / one),
                 _ => "-".into(),
             };
-            writeln!(
+            write!(
                 out,
                 "{row:<8} {name:<9} {:>14} {:>14} {ratio:>8}",
-                shown[0], shown[1]
+                shown(0),
+                shown(1)
             )?;
+            if repeated {
+                for side in &found {
+                    let spread =
+                        side.map_or("-".into(), |(_, spread)| format!("{:.1} %", spread * 100.0));
+                    write!(out, " {spread:>9}")?;
+                }
+            }
+            writeln!(out)?;
         }
     }
     Ok(out)
@@ -110,12 +197,41 @@ mod tests {
         } } })
     }
 
+    fn side(files: &[(&str, Value)]) -> Side {
+        Side {
+            title: files[0].0.into(),
+            files: files
+                .iter()
+                .map(|(name, file)| (name.to_string(), file.clone()))
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn of_several_rounds_the_medians_are_compared_and_the_spread_is_told() {
+        let of = |rates: [f64; 3]| {
+            let files = rates.map(|rate| ("x.json", file("ALL STATS", rate)));
+            side(&files)
+        };
+        let mut other = of([300.0, 150.0, 140.0]);
+        other.files[2].0 = "third.json".into();
+        other.files[2].1["Strata"] = json!({ "valid": false, "invalid": ["It lagged."] });
+        let text = table([&of([90.0, 1000.0, 100.0]), &other]).unwrap();
+        assert!(text.contains("B INVALID third.json"), "{text}");
+        let row = text.lines().find(|line| line.contains("ops/s")).unwrap();
+        let words: Vec<&str> = row.split_whitespace().collect();
+        let expected = [
+            "Totals", "ops/s", "100.0000", "150.0000", "1.500", "910.0", "%", "106.7", "%",
+        ];
+        assert_eq!(words, expected);
+    }
+
     #[test]
     fn numbers_stand_beside_each_other_with_their_ratio() {
         let one = file("ALL STATS", 100.0);
         let mut other = file("AGGREGATED AVERAGE RESULTS (2 runs)", 150.0);
         other["Strata"] = json!({ "loop": "open", "valid": false, "invalid": ["It lagged."] });
-        let text = table(["a.json", "b.json"], [&one, &other]).unwrap();
+        let text = table([&side(&[("a.json", one)]), &side(&[("b.json", other)])]).unwrap();
         assert!(text.contains("A a.json (closed loop)"), "{text}");
         assert!(text.contains("B b.json (open loop)"), "{text}");
         assert!(text.contains("B INVALID: It lagged."), "{text}");
@@ -128,7 +244,8 @@ mod tests {
 
     #[test]
     fn a_file_without_results_is_refused_by_name() {
-        let error = table(["a.json", "b.json"], [&json!({}), &json!({})]).unwrap_err();
+        let nothing = side(&[("a.json", json!({}))]);
+        let error = table([&nothing, &nothing]).unwrap_err();
         assert!(error.to_string().contains("a.json"), "{error}");
     }
 }

@@ -70,6 +70,9 @@ pub fn run(stream: &[u8], pieces: impl IntoIterator<Item = usize>) -> Outcome<'_
                     if let Request::Store(store) = &request {
                         skip = store.block_bytes();
                     }
+                    if let Request::Meta(meta) = &request {
+                        skip = meta.block_bytes();
+                    }
                     Event::Request(request)
                 }
                 Step::Invalid { error, skip: bytes } => {

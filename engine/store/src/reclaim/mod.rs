@@ -27,9 +27,9 @@ mod queues;
 
 use crate::item::{self, Header};
 use crate::segment::arena::{Kind, Memory, NO_PAGE, Queue};
-use crate::shard::{Eviction, NoMemory, Reason, Shard, delta_of, moved_size};
-use crate::table::{Entry, Table, bucket};
-use crate::ttl::{GROUP_COUNT, Seconds, TtlBuckets};
+use crate::shard::{Eviction, NoMemory, Reason, Shard, far_bytes, moved_size};
+use crate::table::{Entry, bucket};
+use crate::ttl::{GROUP_COUNT, Seconds};
 use policy::{Cutoff, Keep};
 
 /// Items looked at together, so that their hash buckets load at the same time.
@@ -562,7 +562,7 @@ impl<M: Memory> Shard<M> {
                 };
                 items += 1;
             }
-            sweep.at += header.size();
+            sweep.at += self.arena.pages.padded(header.size());
         }
         for &item in &batch[..items] {
             if !self.sweep_item(&mut sweep, item, now) {
@@ -600,7 +600,9 @@ impl<M: Memory> Shard<M> {
     /// Drops or moves one item. `false` when it can be neither.
     fn sweep_item(&mut self, sweep: &mut Sweep, item: Swept, now: u32) -> bool {
         let at = item.at;
-        let place = Table::find_location_in(self.arena.bytes(), item.buckets, item.tag, at);
+        let place = self
+            .table
+            .find_location_in(self.arena.bytes(), item.buckets, item.tag, at);
         let place =
             place.unwrap_or_else(|| panic!("the item at {at} is not dead and not in the table"));
         let entry = Entry {
@@ -635,7 +637,7 @@ impl<M: Memory> Shard<M> {
         };
         let queue = sweep.queue;
         if keep {
-            let moved = moved_size(header, deadline, now);
+            let moved = moved_size(header);
             let judged = matches!(sweep.keep, Keep::Fetched { .. });
             let page = if judged {
                 self.main_segment_for(sweep.source, moved, deadline, now)
@@ -643,7 +645,7 @@ impl<M: Memory> Shard<M> {
                 self.target_for(sweep.source, sweep.keep, moved, deadline, now)
             };
             if let Some(page) = page {
-                self.relocate(place, at, header, page, deadline, now);
+                self.relocate(place, at, header, page, deadline);
                 // An item has to be fetched again to survive again.
                 let frequency = if judged {
                     queues::frequency_after(queue, frequency)
@@ -681,11 +683,10 @@ impl<M: Memory> Shard<M> {
         true
     }
 
-    /// Whether a segment takes an item that moves: there is room, and the item's deadline can be told there.
-    fn fits(&self, page: u32, size: usize, deadline: u32, now: u32) -> bool {
+    /// Whether a segment has room for an item that moves, and for its deadline where that has to be written out.
+    fn fits(&self, page: u32, size: usize, deadline: u32) -> bool {
         let notes = self.arena.page(page);
-        notes.used as usize + size <= self.arena.page_bytes()
-            && (TtlBuckets::is_far(deadline, now) || delta_of(notes.base, deadline).is_some())
+        notes.used as usize + size + far_bytes(notes.base, deadline) <= self.arena.page_bytes()
     }
 
     /// Whether items of one TTL bucket may go to a target of another. The survivors of full segments stay among their
@@ -709,16 +710,14 @@ impl<M: Memory> Shard<M> {
         now: u32,
     ) -> Option<u32> {
         if let Some(target) = self.reclaim.target {
-            if self.may_share(target.page, source, keep)
-                && self.fits(target.page, size, deadline, now)
-            {
+            if self.may_share(target.page, source, keep) && self.fits(target.page, size, deadline) {
                 return Some(target.page);
             }
             self.end_target();
         }
         let notes = self.arena.page(source);
         let (queue, ttl_bucket) = (notes.queue, usize::from(notes.ttl_bucket));
-        let page = self.open_segment(Kind::Target, queue, ttl_bucket, now)?;
+        let page = self.open_segment(Kind::Target, queue, ttl_bucket, deadline, now)?;
         self.reclaim.target = Some(Target { page, sources: 1 });
         Some(page)
     }

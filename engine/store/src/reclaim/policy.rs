@@ -5,6 +5,8 @@
 //!
 //! Always true: an item never fetched since it was last looked at does not survive a merge of a full segment.
 
+use crate::table::bucket::FREQUENCY_MAX;
+
 /// A merge packs about this many segments into one.
 pub(crate) const KEEP_ONE_IN: usize = 4;
 
@@ -22,7 +24,7 @@ pub(crate) const PACK_ALIVE_SIXTEENTHS_WITHOUT_EVICTION: usize = 15;
 
 /// Fetches per byte are counted in units of 2^-20.
 const SCORE_SHIFT: u32 = 20;
-const CUTOFF_MAX: u32 = 127 << SCORE_SHIFT;
+const CUTOFF_MAX: u32 = (FREQUENCY_MAX as u32) << SCORE_SHIFT;
 
 /// What a sweep keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

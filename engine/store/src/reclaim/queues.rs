@@ -71,7 +71,7 @@ impl<M: Memory> Shard<M> {
             return self.queue_of(entry.location);
         }
         // As long as it would have been remembered by a queue of ghosts as long as the main queue.
-        let age_max = u32::try_from(self.counters.items).unwrap_or(u32::MAX);
+        let age_max = self.counters.items;
         if self
             .table
             .take_ghost(self.arena.bytes_mut(), places, key.hash.tag(), age_max)
@@ -125,13 +125,13 @@ impl<M: Memory> Shard<M> {
         let ttl_bucket = usize::from(self.arena.page(source).ttl_bucket);
         let open = self.chains.chains[Chains::index(Queue::Main, ttl_bucket)].open;
         if open != NO_PAGE {
-            if self.fits(open, size, deadline, now) {
+            if self.fits(open, size, deadline) {
                 return Some(open);
             }
             self.chains.seal(&mut self.arena, open);
             self.free_if_empty(open);
         }
-        self.open_segment(Kind::Open, Queue::Main, ttl_bucket, now)
+        self.open_segment(Kind::Open, Queue::Main, ttl_bucket, deadline, now)
     }
 
     /// Extension pages of the item at `location`.
@@ -140,6 +140,6 @@ impl<M: Memory> Shard<M> {
             return 0;
         }
         let large = header.large(self.arena.bytes(), location);
-        ((large.value_len - header.value_len) as usize).div_ceil(self.arena.page_bytes())
+        ((large.value_len - large.head_len) as usize).div_ceil(self.arena.page_bytes())
     }
 }

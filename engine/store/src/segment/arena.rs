@@ -19,6 +19,7 @@
 //! below the limit and leave only above it; a page that is lent keeps its bytes and leaves its state only for `Zombie`,
 //! from which the last loan frees it.
 
+use crate::table::bucket;
 use std::ops::Range;
 
 /// Memory a shard works in: anything that is a slice of bytes, and stays the same slice.
@@ -37,8 +38,11 @@ pub(crate) const PAGE_BYTES_MIN: usize = 16 << 10;
 pub(crate) const PAGE_BYTES_MAX: usize = 1 << 20;
 /// A shard has at least this many pages, unless they would be smaller than [`PAGE_BYTES_MIN`].
 const PAGE_COUNT_GOAL: usize = 512;
-/// Bits of a location: 1 TiB to a shard.
-pub(crate) const LOCATION_BITS: u32 = 40;
+/// Bytes of the largest shard: 1 TiB.
+const SHARD_BYTES_MAX: usize = 1 << 40;
+/// Up to so many bytes a location in the table has bits for each byte. Larger memory is told in coarser granules, at whose
+/// multiples items begin.
+const FINE_BYTES_MAX: usize = 1 << bucket::LOCATION_BITS;
 
 /// What a page is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,7 +89,7 @@ pub(crate) struct Page {
     pub max_deadline: u32,
     /// Bytes written.
     pub used: u32,
-    /// Bytes of items not dead.
+    /// Bytes of items not dead, padded.
     pub live_bytes: u32,
     /// Items not dead.
     pub live_items: u32,
@@ -95,6 +99,9 @@ pub(crate) struct Page {
     pub prev: u32,
     /// When the segment was opened.
     pub opened_at: u32,
+    /// The last second in which an item was written here anew, and where the first of that second stands.
+    pub written_at: u32,
+    pub written_from: u32,
     /// How many loans pin it.
     pub loans: u32,
     /// Whose chain the segment is in.
@@ -117,6 +124,8 @@ impl Page {
         next: NO_PAGE,
         prev: NO_PAGE,
         opened_at: 0,
+        written_at: 0,
+        written_from: 0,
         loans: 0,
         ttl_bucket: 0,
         queue: Queue::Main,
@@ -132,6 +141,23 @@ impl Page {
 pub(crate) struct Pages {
     pub list: Vec<Page>,
     pub shift: u32,
+    /// `log2` of the bytes at whose multiples items begin.
+    pub granule_shift: u32,
+}
+
+impl Pages {
+    /// The bytes an item of `size` takes until the next one begins.
+    #[inline(always)]
+    pub fn padded(&self, size: usize) -> usize {
+        let below = (1usize << self.granule_shift) - 1;
+        (size + below) & !below
+    }
+}
+
+/// `log2` of the granule for so much memory, in use or not.
+pub(crate) fn granule_shift_for(bytes: usize) -> u32 {
+    let granules = bytes.min(SHARD_BYTES_MAX).div_ceil(FINE_BYTES_MAX);
+    granules.next_power_of_two().trailing_zeros()
 }
 
 /// Pages of one kind, threaded through their notes.
@@ -212,11 +238,15 @@ pub(crate) struct Arena<M> {
 
 impl<M: Memory> Arena<M> {
     /// Cuts `memory` into pages, of which the first `limit_bytes` are present. What is left over after the last whole
-    /// page is not used.
-    pub fn new(memory: M, limit_bytes: usize) -> Self {
-        let bytes = memory.as_ref().len();
+    /// page is not used. `granule_shift` is that of [`granule_shift_for`] or more.
+    pub fn new(memory: M, limit_bytes: usize, granule_shift: u32) -> Self {
+        let bytes = memory.as_ref().len().min(SHARD_BYTES_MAX);
         let page_bytes = Self::page_bytes_for(limit_bytes);
-        let most = (bytes / page_bytes).min(1 << (LOCATION_BITS - page_bytes.trailing_zeros()));
+        let most = bytes / page_bytes;
+        assert!(
+            bytes <= FINE_BYTES_MAX << granule_shift && 1 << granule_shift <= PAGE_BYTES_MIN,
+            "{bytes} bytes in granules of 2^{granule_shift}"
+        );
         let limit = (limit_bytes / page_bytes).min(most);
         assert!(
             most < NO_PAGE as usize,
@@ -230,6 +260,7 @@ impl<M: Memory> Arena<M> {
             pages: Pages {
                 list,
                 shift: page_bytes.trailing_zeros(),
+                granule_shift,
             },
             free: PageList::EMPTY,
             left: PageList::EMPTY,
@@ -452,6 +483,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn granules_are_bytes_until_memory_is_larger_than_entries_can_tell() {
+        for (bytes, granule_bytes) in [
+            (1 << 20, 1),
+            (16 << 30, 1),
+            ((16 << 30) + 1, 2),
+            (33 << 30, 4),
+            (1 << 40, 64),
+            (1 << 45, 64),
+        ] {
+            assert_eq!(1 << granule_shift_for(bytes), granule_bytes, "{bytes}");
+        }
+    }
+
+    #[test]
     fn page_size_follows_the_memory() {
         for (bytes, page_bytes) in [
             (1 << 20, 16 << 10),
@@ -470,7 +515,7 @@ mod tests {
 
     #[test]
     fn a_lent_page_outlives_its_release() {
-        let mut arena = Arena::new(vec![0u8; 64 << 10], 64 << 10);
+        let mut arena = Arena::new(vec![0u8; 64 << 10], 64 << 10, 0);
         let page = arena.take(Kind::Extension).expect("a free page");
         arena.pin(page);
         arena.pin(page);
@@ -485,7 +530,7 @@ mod tests {
 
     #[test]
     fn pages_leave_above_the_limit_and_come_below_it() {
-        let mut arena = Arena::new(vec![0u8; 128 << 10], 64 << 10);
+        let mut arena = Arena::new(vec![0u8; 128 << 10], 64 << 10, 0);
         assert!(!arena.admit(|_, _| panic!("the limit is reached")));
         assert!(!arena.dismiss());
         arena.set_limit(3);
@@ -514,7 +559,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "released twice")]
     fn releasing_a_free_page_panics() {
-        let mut arena = Arena::new(vec![0u8; 64 << 10], 64 << 10);
+        let mut arena = Arena::new(vec![0u8; 64 << 10], 64 << 10, 0);
         arena.release(1);
     }
 }

@@ -8,6 +8,7 @@ use super::{Reason, Shard};
 use crate::item::{self, Header};
 use crate::key::Key;
 use crate::segment::arena::{Memory, NO_PAGE};
+use crate::table::Place;
 use crate::table::bucket::{self, SLOTS};
 use crate::ttl::{Deadline, Seconds};
 use crate::value::Placement;
@@ -27,8 +28,8 @@ pub struct Sight<'a> {
     pub unique: u64,
     /// Whether it was ever fetched.
     pub fetched: bool,
-    /// When the segment was opened that it stands in: it was written then or later, or moved there.
-    pub since: Seconds,
+    /// When it was last fetched, or else written, as far as that is known.
+    pub accessed: Seconds,
     /// Bytes it takes in its segment, its header among them, and whole extension pages.
     pub item_bytes: usize,
 }
@@ -117,14 +118,14 @@ impl<M: Memory> Shard<M> {
                 deadline: Deadline::from_raw(deadline),
                 unique: self.unique_of(location, header),
                 fetched: header.has(item::FETCHED),
-                since: Seconds(self.arena.page(self.arena.page_of(location)).opened_at),
+                accessed: Seconds(self.accessed_at(location, header)),
                 item_bytes: header.size()
                     + self.extensions_of(location, header) * self.arena.page_bytes(),
             }),
         }
     }
 
-    /// Shows the visible items of so many hash buckets, of at most eight items each, from `place` on. Where to go on,
+    /// Shows the visible items of so many hash buckets, of at most nine items each, from `place` on. Where to go on,
     /// or `None` when that was all.
     #[must_use]
     pub fn scan(
@@ -147,9 +148,11 @@ impl<M: Memory> Shard<M> {
                     return None;
                 }
             }
-            let view = bucket::view(memory, self.table.bucket_at(row, column));
+            let bucket_at = self.table.bucket_at(row, column);
+            let view = bucket::view(memory, bucket_at);
             for slot in (0..SLOTS).filter(|&slot| bucket::tag(view, slot) != 0) {
-                if let Peek::Here(sight) = self.peek_at(bucket::location(view, slot), now) {
+                let location = self.table.location_at(memory, Place { bucket_at, slot });
+                if let Peek::Here(sight) = self.peek_at(location, now) {
                     show(sight);
                 }
             }

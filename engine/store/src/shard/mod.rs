@@ -8,6 +8,7 @@
 //! relocate  an item moves to another segment
 //! limit     how much memory is in use: it grows and shrinks
 //! remove    delete, flush, and how an item leaves
+//! meta      what the meta commands ask beyond that: stale items, winners, last access, uniques that clients choose
 //! ```
 //!
 //! Always true between two calls: every item not marked dead has one entry in the table and every entry leads to such
@@ -16,6 +17,7 @@
 mod deadline;
 mod inspect;
 mod limit;
+mod meta;
 mod read;
 mod relocate;
 mod remove;
@@ -28,13 +30,17 @@ use crate::counters::{Counters, Usage};
 use crate::item;
 use crate::key::{KEY_BYTES_MAX, KeyHasher};
 use crate::reclaim::Reclaim;
-use crate::segment::arena::{Arena, Kind, LOCATION_BITS, Memory, PAGE_BYTES_MIN};
+use crate::segment::arena::{Arena, Kind, Memory, PAGE_BYTES_MIN, granule_shift_for};
 use crate::segment::chains::Chains;
 use crate::table::{LINE_BYTES, Table};
 use crate::ttl::{Deadline, NEVER, TtlBuckets};
 
-pub(crate) use deadline::delta_of;
+pub(crate) use deadline::far_bytes;
 pub use limit::LimitOutOfRange;
+pub use meta::{
+    CountOutcome, Counted, Counting, Fetch, Fetched, Inspected, Invalidation, InvalidationOutcome,
+    MetaSet, MetaSetOutcome, SetMode, Vivify,
+};
 pub use read::Probe;
 pub(crate) use relocate::moved_size;
 
@@ -205,6 +211,8 @@ pub struct Shard<M> {
     /// When a delayed flush comes due; `NEVER` when none is pending.
     flush_at: u32,
     random: u64,
+    /// Until when new items get a place to note when they were last fetched.
+    pub(crate) access_noted_until: u32,
     /// Bytes a prefetch of an item asks for: those of an average one.
     prefetch_bytes: usize,
 }
@@ -237,6 +245,18 @@ impl<M: Memory> Shard<M> {
         hasher: KeyHasher,
         config: ShardConfig,
     ) -> Result<Self, TooSmall> {
+        let granule_shift = granule_shift_for(memory.as_ref().len());
+        Self::with_granule(memory, limit_bytes, hasher, config, granule_shift)
+    }
+
+    /// As [`Shard::with_limit`], with the granule of larger memory.
+    pub(crate) fn with_granule(
+        memory: M,
+        limit_bytes: usize,
+        hasher: KeyHasher,
+        config: ShardConfig,
+        granule_shift: u32,
+    ) -> Result<Self, TooSmall> {
         assert!(
             (1024..=ITEM_MAX_BYTES).contains(&config.item_max_bytes),
             "the item limit of {} bytes is not between 1 KiB and 1 GiB",
@@ -250,7 +270,7 @@ impl<M: Memory> Shard<M> {
                 need_bytes,
             });
         }
-        let mut arena = Arena::new(memory, have_bytes);
+        let mut arena = Arena::new(memory, have_bytes, granule_shift);
         let table = Table::new(&mut arena);
         let ttl = TtlBuckets::new(arena.page_count());
         Ok(Self {
@@ -268,6 +288,7 @@ impl<M: Memory> Shard<M> {
             flush_epoch: 0,
             flush_at: NEVER,
             random: config.seed | 1,
+            access_noted_until: 0,
             prefetch_bytes: LINE_BYTES,
             arena,
         })
@@ -326,5 +347,4 @@ impl<M: Memory> Shard<M> {
     }
 }
 
-const _: () =
-    assert!(PAGE_BYTES_MIN > item::HEADER_BYTES + KEY_BYTES_MAX + 24 && LOCATION_BITS == 40);
+const _: () = assert!(PAGE_BYTES_MIN > item::HEADER_BYTES + KEY_BYTES_MAX + 33);

@@ -2,8 +2,8 @@
 //!
 //! Always true: an item met after its deadline or a flush is removed on the spot and never handed out.
 
-use super::{Reason, Shard, TouchOutcome, Unique};
-use crate::item::{self, Header};
+use super::{Reason, Shard, Unique};
+use crate::item::{self, Ext, Header};
 use crate::key::{Key, KeyHash};
 use crate::segment::arena::Memory;
 use crate::table::{Entry, Pair, Place, bucket};
@@ -12,10 +12,6 @@ use crate::value::{Hit, ItemRef, Placement, Value};
 
 /// Up to this count the frequency of an item counts every fetch; above, one in `frequency`.
 const FREQUENCY_EXACT: u8 = 16;
-/// The frequency stops here.
-const FREQUENCY_MAX: u8 = 127;
-
-const _: () = assert!(FREQUENCY_MAX & bucket::GHOST == 0);
 
 /// A lookup under way: a key's hash, and where its hash buckets are. Of use to the shard that made it alone; the shard
 /// may change in between.
@@ -75,22 +71,62 @@ impl<M: Memory> Shard<M> {
         let (entry, mut header, deadline) = self.fetch(pair, key, now.0)?;
         self.bump(entry.place);
         let first_fetch = !header.has(item::FETCHED);
-        let wanted = item::FETCHED
+        self.mark(entry.location, &mut header, item::FETCHED, unique, now.0);
+        Some(self.hit(entry.location, header, deadline, unique, first_fetch))
+    }
+
+    /// Notes in an item that it was fetched, if `fetched` is that bit, and that its unique has been told.
+    #[inline(always)]
+    pub(super) fn mark(
+        &mut self,
+        location: usize,
+        header: &mut Header,
+        fetched: u8,
+        unique: Unique,
+        now: u32,
+    ) {
+        let wanted = fetched
             | if unique == Unique::Wanted {
                 item::SEEN
             } else {
                 0
             };
-        if header.bits & wanted != wanted {
+        // An item without notes whose bits are set already, as most are, is only read.
+        if header.bits & (wanted | item::EXT) != wanted {
             header.bits |= wanted;
+            header.write_bits(self.arena.bytes_mut(), location);
+            if fetched != 0 {
+                self.note_access(location, *header, now);
+            }
+        }
+    }
+
+    /// Notes when an item was last fetched or its value counted up, if it has a place for that.
+    #[inline]
+    pub(super) fn note_access(&mut self, location: usize, header: Header, now: u32) {
+        if let Some(ext) = header.ext(self.arena.bytes(), location) {
+            let ext = Ext {
+                accessed: now,
+                ..ext
+            };
+            header.set_ext(self.arena.bytes_mut(), location, ext);
+        }
+    }
+
+    /// The CAS unique of a key as it is now, which counts as handed out; the item counts as fetched by nobody.
+    ///
+    /// For a command whose answer names the unique of what it wrote, or that must meet one.
+    pub fn unique(&mut self, key: Key<'_>, now: Seconds) -> Option<u64> {
+        let (entry, mut header) = self.lookup(key, now.0)?;
+        if !header.has(item::SEEN) {
+            header.bits |= item::SEEN;
             header.write(self.arena.bytes_mut(), entry.location);
         }
-        Some(self.hit(entry.location, header, deadline, unique, first_fetch))
+        Some(self.unique_of(entry.location, header))
     }
 
     /// Gives the item a new deadline and looks it up. When it cannot be moved for lack of memory it keeps the old
-    /// deadline. A deadline that has passed hands the value out for the last time (only without memory to move it, and
-    /// with a segment that cannot tell the present second, the item is removed and this is a miss).
+    /// deadline. A deadline that has passed hands the value out for the last time.
     pub fn get_and_touch(
         &mut self,
         key: Key<'_>,
@@ -101,7 +137,8 @@ impl<M: Memory> Shard<M> {
         if deadline.raw() <= now.0 {
             return self.get_last(key, now, unique);
         }
-        self.touch(key, deadline, now);
+        // The fetch is counted by the lookup, which tells whether it is the first.
+        self.touch_as(key, deadline, now.0, 0);
         self.get(key, now, unique)
     }
 
@@ -109,23 +146,15 @@ impl<M: Memory> Shard<M> {
     fn get_last(&mut self, key: Key<'_>, now: Seconds, unique: Unique) -> Option<Hit<'_>> {
         let pair = self.table.pair(key.hash);
         let (entry, mut header, _) = self.fetch(pair, key, now.0)?;
-        if self.set_deadline(entry.location, header, now.0) {
-            let first_fetch = !header.has(item::FETCHED);
-            header = Header::read(self.arena.bytes(), entry.location);
-            header.bits |= item::FETCHED;
-            header.write(self.arena.bytes_mut(), entry.location);
-            return Some(self.hit(entry.location, header, now.0, unique, first_fetch));
-        }
-        // Its segment is months old and cannot tell the present, so the item moves to one that can.
-        if self.touch(key, Deadline::At(Seconds(now.0 + 1)), now) == TouchOutcome::Touched {
-            return self.get_last(key, now, unique);
-        }
-        self.unlink(key);
-        None
+        let first_fetch = !header.has(item::FETCHED);
+        header.bits |= item::FETCHED;
+        header.delta = item::DELTA_PAST;
+        header.write(self.arena.bytes_mut(), entry.location);
+        Some(self.hit(entry.location, header, now.0, unique, first_fetch))
     }
 
     #[inline(always)]
-    fn hit(
+    pub(super) fn hit(
         &self,
         location: usize,
         header: Header,
@@ -171,18 +200,13 @@ impl<M: Memory> Shard<M> {
             bucket::view(self.arena.bytes(), place.bucket_at),
             place.slot,
         );
-        if frequency >= FREQUENCY_MAX {
+        if frequency >= bucket::FREQUENCY_MAX {
             return;
         }
         if frequency >= FREQUENCY_EXACT && !self.one_in(u32::from(frequency)) {
             return;
         }
-        bucket::set_frequency(
-            self.arena.bytes_mut(),
-            place.bucket_at,
-            place.slot,
-            frequency + 1,
-        );
+        bucket::raise_frequency(self.arena.bytes_mut(), place.bucket_at, place.slot);
     }
 
     /// True with a chance of one in `count`.
@@ -210,7 +234,12 @@ impl<M: Memory> Shard<M> {
     /// As `lookup`, and tells the deadline too. What made it miss is counted, whatever the command was for: memcached
     /// does so too, for all but a plain set, which does not look here.
     #[inline(always)]
-    fn fetch(&mut self, pair: Pair, key: Key<'_>, now: u32) -> Option<(Entry, Header, u32)> {
+    pub(super) fn fetch(
+        &mut self,
+        pair: Pair,
+        key: Key<'_>,
+        now: u32,
+    ) -> Option<(Entry, Header, u32)> {
         match self.find_visible(pair, key, now) {
             Ok(found) => Some(found),
             Err(reason) => {

@@ -106,7 +106,7 @@ impl<M: Memory> Shard<M> {
             }
         }
         header.bits |= item::DEAD;
-        header.write(self.arena.bytes_mut(), location);
+        header.write_bits(self.arena.bytes_mut(), location);
         self.counters.items -= 1;
         self.counters.bytes -= bytes as u64;
         let page = self.arena.page_of(location);
@@ -115,9 +115,10 @@ impl<M: Memory> Shard<M> {
 
     /// Takes an item off the notes of its segment.
     pub(super) fn forget(&mut self, page: u32, size: usize) {
+        let padded = self.arena.pages.padded(size);
         let notes = self.arena.page_mut(page);
         notes.live_items -= 1;
-        notes.live_bytes -= size as u32;
+        notes.live_bytes -= padded as u32;
         if notes.live_items == 0 {
             self.free_if_empty(page);
         }

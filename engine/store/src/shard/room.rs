@@ -1,5 +1,6 @@
 //! Where a new item goes: the open segment of its TTL bucket, or a page won for it.
 
+use super::deadline::{base_for, far_bytes};
 use super::{NoMemory, Shard};
 use crate::segment::arena::{Kind, Memory, NO_PAGE, Queue};
 use crate::segment::chains::Chains;
@@ -14,13 +15,13 @@ impl<M: Memory> Shard<M> {
     #[inline]
     fn accepts(&self, page: u32, size: usize, deadline: u32, now: u32) -> bool {
         let notes = self.arena.page(page);
-        notes.used as usize + size <= self.arena.page_bytes()
+        notes.used as usize + size + far_bytes(notes.base, deadline) <= self.arena.page_bytes()
             && (deadline == NEVER
                 || now.saturating_sub(notes.opened_at) <= self.ttl.seal_age(deadline - now))
     }
 
-    /// Finds or opens a segment of a queue with room for an item of `size` bytes, and sees to it that `extensions`
-    /// pages are free.
+    /// Finds or opens a segment of a queue with room for an item of `size` bytes, and for its deadline where that has
+    /// to be written out, and sees to it that `extensions` pages are free.
     #[inline]
     pub(super) fn make_room(
         &mut self,
@@ -64,7 +65,7 @@ impl<M: Memory> Shard<M> {
                     return Ok(open);
                 }
                 let page = self
-                    .open_segment(Kind::Open, queue, ttl_bucket, now)
+                    .open_segment(Kind::Open, queue, ttl_bucket, deadline, now)
                     .expect("a page was free");
                 return Ok(page);
             }
@@ -72,19 +73,22 @@ impl<M: Memory> Shard<M> {
         }
     }
 
-    /// Opens a segment at the young end of its chain.
+    /// Opens a segment at the young end of its chain. `deadline` is that of its first item.
     pub(crate) fn open_segment(
         &mut self,
         kind: Kind,
         queue: Queue,
         ttl_bucket: usize,
+        deadline: u32,
         now: u32,
     ) -> Option<u32> {
         let page = self.arena.take(kind)?;
         let notes = self.arena.page_mut(page);
         notes.epoch = self.next_epoch;
-        notes.base = now;
+        notes.base = base_for(deadline, now);
         notes.opened_at = now;
+        notes.written_at = now;
+        notes.written_from = 0;
         notes.ttl_bucket = ttl_bucket as u16;
         notes.queue = queue;
         self.next_epoch += 1;
@@ -100,15 +104,16 @@ impl<M: Memory> Shard<M> {
     pub(crate) fn reserve(&mut self, page: u32, size: usize, deadline: u32) -> usize {
         let start = self.arena.start_of(page);
         let page_bytes = self.arena.page_bytes();
+        let padded = self.arena.pages.padded(size);
         let notes = self.arena.page_mut(page);
         let at = start + notes.used as usize;
-        notes.used += size as u32;
+        notes.used += padded as u32;
         assert!(
             notes.used as usize <= page_bytes,
             "segment {page} would hold {} of {page_bytes} bytes",
             notes.used
         );
-        notes.live_bytes += size as u32;
+        notes.live_bytes += padded as u32;
         notes.live_items += 1;
         notes.max_deadline = notes.max_deadline.max(deadline);
         at

@@ -3,15 +3,15 @@
 //! Each writes the whole new item first, then leads the table to it, then marks the old one dead; so a call that finds
 //! no room leaves things as they were, but for a set, after which the key is gone (as in memcached).
 
-use super::deadline::{NEAR, delta_of};
+use super::deadline::delta_of;
+use super::meta::{CountOutcome, Counting};
 use super::{ArithOutcome, Arithmetic, Eviction, NewItem, NoMemory, Reason, SetOutcome, Shard};
-use crate::item::{self, Header};
+use crate::item::{self, Ext, Header, Large};
 use crate::key::{KEY_BYTES_MAX, Key};
-use crate::number;
 use crate::segment::arena::{Kind, Memory, NO_PAGE, Queue};
-use crate::table::{Entry, Pair, bucket};
-use crate::ttl::{Seconds, TtlBuckets};
-use crate::value::{self, Placement};
+use crate::table::{Entry, Pair};
+use crate::ttl::Seconds;
+use crate::value::{self, Cut, Placement};
 
 /// Under which condition an item is stored.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -23,19 +23,23 @@ enum Condition {
 }
 
 /// What is written with a new item besides its value.
-struct Draft<'a> {
-    key: Key<'a>,
-    queue: Queue,
-    flags: u32,
-    deadline: u32,
-    value_len: usize,
-    bits: u8,
+pub(super) struct Draft<'a> {
+    pub key: Key<'a>,
+    pub queue: Queue,
+    pub flags: u32,
+    pub deadline: u32,
+    pub value_len: usize,
+    pub bits: u8,
+    /// The CAS unique, if it is not to be derived from the place; 0 if it is.
+    pub unique: u64,
+    /// What the meta commands have to note.
+    pub ext: Option<Ext>,
 }
 
 /// A new item, in its segment but not in the table yet.
-struct Written {
-    location: usize,
-    placement: Placement,
+pub(super) struct Written {
+    pub location: usize,
+    pub placement: Placement,
 }
 
 impl<M: Memory> Shard<M> {
@@ -88,8 +92,9 @@ impl<M: Memory> Shard<M> {
             if condition != Condition::Always {
                 let found = self.lookup(key, now);
                 let refusal = match (condition, found) {
-                    (Condition::Absent, Some((entry, _))) => {
+                    (Condition::Absent, Some((entry, header))) => {
                         self.bump(entry.place);
+                        self.note_access(entry.location, header, now);
                         Some(SetOutcome::NotStored)
                     }
                     (Condition::Present, None) => Some(SetOutcome::NotStored),
@@ -117,6 +122,8 @@ impl<M: Memory> Shard<M> {
                 deadline,
                 value_len: item.value.len(),
                 bits: 0,
+                unique: 0,
+                ext: self.ext_of_new(now),
             };
             match self.write(&draft, now) {
                 Ok(written) => {
@@ -141,35 +148,49 @@ impl<M: Memory> Shard<M> {
 
     /// Adds bytes after the value. Flags and deadline stay.
     pub fn append(&mut self, key: Key<'_>, bytes: &[u8], now: Seconds) -> SetOutcome {
-        self.extend(key, bytes, now.0, true)
+        self.extend(key, bytes, 0, now.0, true).0
     }
 
     /// Adds bytes before the value. Flags and deadline stay.
     pub fn prepend(&mut self, key: Key<'_>, bytes: &[u8], now: Seconds) -> SetOutcome {
-        self.extend(key, bytes, now.0, false)
+        self.extend(key, bytes, 0, now.0, false).0
     }
 
-    fn extend(&mut self, key: Key<'_>, bytes: &[u8], now: u32, after: bool) -> SetOutcome {
+    /// Makes the value longer. How that ended, and where the item is and how long its value if it is stored. What is
+    /// made is a new item: nobody has fetched it yet.
+    pub(super) fn extend(
+        &mut self,
+        key: Key<'_>,
+        bytes: &[u8],
+        unique: u64,
+        now: u32,
+        after: bool,
+    ) -> (SetOutcome, usize, usize) {
         if bytes.len() > self.item_max_value(key.bytes.len(), 0) {
             self.counters.too_large += 1;
-            return SetOutcome::TooLarge;
+            return (SetOutcome::TooLarge, 0, 0);
         }
+        const NOT_STORED: (SetOutcome, usize, usize) = (SetOutcome::NotStored, 0, 0);
         let Some((entry, header)) = self.lookup(key, now) else {
-            return SetOutcome::NotStored;
+            return NOT_STORED;
         };
         let old = Placement::of(self.arena.bytes(), entry.location, header);
-        let draft = self.redraft(key, entry, header, old.len + bytes.len());
+        let draft = Draft {
+            unique,
+            ext: self.ext_of_new(now),
+            ..self.redraft(key, entry, header, old.len + bytes.len())
+        };
         if draft.value_len > self.item_max_value(key.bytes.len(), draft.flags) {
-            return SetOutcome::NotStored;
+            return NOT_STORED;
         }
         let Ok(written) = self.write(&draft, now) else {
             self.counters.no_memory += 1;
-            return SetOutcome::NotStored;
+            return NOT_STORED;
         };
         // Making room may have moved the old item, or dropped it.
         let Some((entry, header)) = self.lookup(key, now) else {
             self.discard(written.location);
-            return SetOutcome::NotStored;
+            return NOT_STORED;
         };
         let old = Placement::of(self.arena.bytes(), entry.location, header);
         let (old_from, new_from) = if after {
@@ -180,7 +201,7 @@ impl<M: Memory> Shard<M> {
         value::copy(&mut self.arena, &old, &written.placement, old_from);
         value::write(&mut self.arena, &written.placement, new_from, bytes);
         self.replace_entry(entry, written.location);
-        SetOutcome::Stored
+        (SetOutcome::Stored, written.location, draft.value_len)
     }
 
     /// Adds to or subtracts from a number. As in memcached the value keeps its length when the result is shorter
@@ -192,47 +213,17 @@ impl<M: Memory> Shard<M> {
         delta: u64,
         now: Seconds,
     ) -> ArithOutcome {
-        let now = now.0;
-        let Some((entry, header)) = self.lookup(key, now) else {
-            return ArithOutcome::NotFound;
+        let how = Counting {
+            arithmetic,
+            delta,
+            ..Counting::default()
         };
-        if header.has(item::LARGE) {
-            return ArithOutcome::NonNumeric;
-        }
-        let value_at = header.value_at(entry.location);
-        let old_len = header.value_len as usize;
-        let Some(old) = number::parse(&self.arena.bytes()[value_at..value_at + old_len]) else {
-            return ArithOutcome::NonNumeric;
-        };
-        let new = match arithmetic {
-            Arithmetic::Incr => old.wrapping_add(delta),
-            Arithmetic::Decr => old.saturating_sub(delta),
-        };
-        let mut buffer = [0; number::DIGITS_MAX];
-        let digits = number::write(&mut buffer, new);
-        let page = self.arena.page_of(entry.location);
-        let page = self.arena.page(page);
-        // A unique that somebody knows must change, and bytes that somebody reads must not.
-        if digits.len() <= old_len && !header.has(item::SEEN) && page.loans == 0 {
-            fill_number(self.arena.bytes_mut(), value_at, old_len, digits);
-            return ArithOutcome::Value(new);
-        }
-        let value_len = old_len.max(digits.len());
-        let draft = self.redraft(key, entry, header, value_len);
-        let Ok(written) = self.write(&draft, now) else {
-            self.counters.no_memory += 1;
-            return ArithOutcome::NoMemory;
-        };
-        fill_number(
-            self.arena.bytes_mut(),
-            written.placement.head_at,
-            value_len,
-            digits,
-        );
-        let pair = self.table.prefetch_pair(self.arena.bytes(), key.hash);
-        match self.publish(key, pair, written.location) {
-            Ok(()) => ArithOutcome::Value(new),
-            Err(NoMemory) => ArithOutcome::NoMemory,
+        match self.count(key, &how, now) {
+            CountOutcome::Counted(counted) => ArithOutcome::Value(counted.value),
+            CountOutcome::NotFound => ArithOutcome::NotFound,
+            CountOutcome::NonNumeric => ArithOutcome::NonNumeric,
+            CountOutcome::NoMemory => ArithOutcome::NoMemory,
+            CountOutcome::Exists => panic!("no unique was asked for"),
         }
     }
 
@@ -242,8 +233,8 @@ impl<M: Memory> Shard<M> {
         self.arena.page(self.arena.page_of(location)).queue
     }
 
-    /// An item that is there, with a value of another length: flags, deadline and what is known of its fetches stay.
-    fn redraft<'a>(
+    /// An item that is there, with a value of another length: flags and deadline stay.
+    pub(super) fn redraft<'a>(
         &self,
         key: Key<'a>,
         entry: Entry,
@@ -256,45 +247,61 @@ impl<M: Memory> Shard<M> {
             flags: header.flags(self.arena.bytes(), entry.location),
             deadline: self.deadline_of(entry.location, header),
             value_len,
-            bits: header.bits & item::FETCHED,
+            bits: 0,
+            unique: 0,
+            ext: None,
         }
     }
 
     /// Writes all of a new item but its value.
-    fn write(&mut self, draft: &Draft<'_>, now: u32) -> Result<Written, NoMemory> {
+    pub(super) fn write(&mut self, draft: &Draft<'_>, now: u32) -> Result<Written, NoMemory> {
         let key_len = draft.key.bytes.len();
         let flags_bytes = if draft.flags == 0 {
             0
         } else {
             item::FLAGS_BYTES
         };
-        let far = TtlBuckets::is_far(draft.deadline, now);
-        let fixed =
-            item::HEADER_BYTES + key_len + flags_bytes + if far { item::FAR_BYTES } else { 0 };
-        let (head_len, extensions) = value::cut(self.arena.page_bytes(), fixed, draft.value_len);
-        let large_bytes = if extensions == 0 {
+        let fixed = item::HEADER_BYTES + key_len + flags_bytes;
+        let cut = Cut::new(self.arena.page_bytes(), fixed, draft.value_len);
+        let (large, extensions) = (cut.large, cut.extensions);
+        let unique_bytes = if draft.unique == 0 {
             0
         } else {
-            item::LARGE_BYTES
+            item::UNIQUE_BYTES
         };
-        let size = fixed + large_bytes + head_len;
-        let page = self.make_room(draft.queue, size, extensions, draft.deadline, now)?;
+        let near_size = fixed
+            + unique_bytes
+            + if draft.ext.is_some() {
+                item::EXT_BYTES
+            } else {
+                0
+            }
+            + if large { item::LARGE_BYTES } else { 0 }
+            + cut.head_room;
+        let page = self.make_room(draft.queue, near_size, extensions, draft.deadline, now)?;
+        let delta = delta_of(self.arena.page(page).base, draft.deadline);
+        let far = delta.is_none();
+        let size = near_size + if far { item::FAR_BYTES } else { 0 };
         let location = self.reserve(page, size, draft.deadline);
+        let notes = self.arena.page_mut(page);
+        if notes.written_at != now {
+            notes.written_at = now;
+            notes.written_from = notes.used - size as u32;
+        }
         let header = Header {
             key_len: key_len as u8,
             bits: draft.bits
                 | if draft.flags == 0 { 0 } else { item::FLAGS }
-                | if extensions == 0 { 0 } else { item::LARGE },
-            value_len: head_len as u32,
-            delta: if far {
-                0
-            } else {
-                delta_of(self.arena.page(page).base, draft.deadline).expect(NEAR)
-            },
-        };
-        let header = Header {
-            bits: header.bits | if far { item::FAR } else { 0 },
-            ..header
+                | if draft.unique == 0 {
+                    0
+                } else {
+                    item::CAS | item::SEEN
+                }
+                | if draft.ext.is_some() { item::EXT } else { 0 }
+                | if large { item::LARGE } else { 0 }
+                | if far { item::FAR } else { 0 },
+            value_len: cut.header_value_len(),
+            delta: delta.unwrap_or(0),
         };
         if draft.queue == Queue::Small {
             self.chains.small_pages += extensions;
@@ -316,17 +323,26 @@ impl<M: Memory> Shard<M> {
         if far {
             item::write_u32(memory, header.far_at(location), draft.deadline);
         }
-        if extensions != 0 {
-            let large_at = header.value_at(location) - item::LARGE_BYTES;
-            item::write_u32(memory, large_at, first_page);
-            item::write_u32(memory, large_at + 4, draft.value_len as u32);
+        if draft.unique != 0 {
+            item::write_u64(memory, header.unique_at(location), draft.unique);
+        }
+        if let Some(ext) = draft.ext {
+            header.set_ext(memory, location, ext);
+        }
+        if large {
+            let large = Large {
+                first_page,
+                head_len: cut.head_len as u32,
+                value_len: draft.value_len as u32,
+            };
+            header.set_large(memory, location, large);
         }
         self.counters.items += 1;
         self.counters.total_items += 1;
         self.counters.bytes += (size + extensions * self.arena.page_bytes()) as u64;
         let placement = Placement {
             head_at: header.value_at(location),
-            head_len,
+            head_len: cut.head_len,
             first_page,
             len: draft.value_len,
         };
@@ -338,7 +354,12 @@ impl<M: Memory> Shard<M> {
 
     /// Leads the table to a new item and removes the old one of the same key.
     #[inline]
-    fn publish(&mut self, key: Key<'_>, pair: Pair, location: usize) -> Result<(), NoMemory> {
+    pub(super) fn publish(
+        &mut self,
+        key: Key<'_>,
+        pair: Pair,
+        location: usize,
+    ) -> Result<(), NoMemory> {
         let places = self.table.candidates_of(self.arena.bytes(), pair, key.hash);
         if let Some(entry) = self.table.find_among(self.arena.bytes(), places, key.bytes) {
             self.replace_entry(entry, location);
@@ -371,12 +392,8 @@ impl<M: Memory> Shard<M> {
     }
 
     fn replace_entry(&mut self, entry: Entry, location: usize) {
-        bucket::set_location(
-            self.arena.bytes_mut(),
-            entry.place.bucket_at,
-            entry.place.slot,
-            location,
-        );
+        self.table
+            .set_location(self.arena.bytes_mut(), entry.place, location);
         let old = Header::read(self.arena.bytes(), entry.location);
         self.kill(entry.location, old);
     }
@@ -389,7 +406,7 @@ impl<M: Memory> Shard<M> {
     }
 }
 
-fn fill_number(memory: &mut [u8], at: usize, len: usize, digits: &[u8]) {
+pub(super) fn fill_number(memory: &mut [u8], at: usize, len: usize, digits: &[u8]) {
     memory[at..at + digits.len()].copy_from_slice(digits);
     memory[at + digits.len()..at + len].fill(b' ');
 }

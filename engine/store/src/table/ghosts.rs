@@ -1,27 +1,28 @@
 //! Ghosts: what the table remembers of items dropped before they were judged, so that a key that comes back soon is
 //! known again.
 //!
-//! A ghost lives in the six bytes that an empty slot has no use for:
-//!
-//! ```text
-//!  0        2                              6
-//! +--------+--------------------------+---+
-//! | tag    | stamp: 31 bits           | 1 |
-//! +--------+--------------------------+---+
-//! ```
-//!
-//! The last bit is where an entry has the top bit of its frequency, which no entry sets. The stamp is the number of the
-//! ghost since the start; how many came after it is its age.
+//! Ghosts live in the bytes that an empty slot has no use for, two to a slot (`bucket` has the drawing). A ghost is marked
+//! with twelve bits made of the key's tag, so one in several hundred new keys is taken for another, which costs no more
+//! than an item in the wrong queue. Its stamp counts the ghosts left since the start, in units of a quarter of the
+//! table's rows; how many units came after it is its age.
 //!
 //! Always true: the slot of a ghost is empty to everybody else (its tag is zero), so no lookup meets a ghost, none makes
-//! the table grow, and an entry takes the slot of one without asking; `ghosts` counts them.
+//! the table grow, and an entry takes the slot of ghosts without asking; `ghosts` counts them.
 
-use super::bucket::{self, SLOTS};
+use super::bucket::{self, Ghosts, MARK_BITS, SLOTS};
 use super::{Candidates, Place, Table};
+use crate::key;
 
-/// Bits of a stamp. A ghost that outlives so many others looks young again, which costs no more than one item in the
-/// wrong queue.
-const STAMP_MASK: u32 = (1 << 31) - 1;
+/// `log2` of the units of a stamp in as many ghosts as the table has rows. After 256 units, 64 ghosts to a row, a ghost
+/// looks young again. Few live that long, since entries take their slots.
+const UNITS_SHIFT: u32 = 2;
+
+/// What a key leaves of its tag.
+#[inline]
+fn mark(tag: u16) -> u16 {
+    // The tags of one bucket share some of their bits, so all of them have a say.
+    ((key::tag_product(tag) >> (u32::BITS - MARK_BITS)) as u16).max(1)
+}
 
 impl Table {
     /// Ghosts in the table.
@@ -31,48 +32,81 @@ impl Table {
 
     /// Leaves a ghost of an item whose entry has just been taken out.
     pub fn leave_ghost(&mut self, memory: &mut [u8], place: Place, tag: u16) {
-        debug_assert_eq!(
-            bucket::tag(bucket::view(memory, place.bucket_at), place.slot),
-            0
-        );
-        self.ghost_clock = (self.ghost_clock + 1) & STAMP_MASK;
-        bucket::put_ghost(memory, place.bucket_at, place.slot, tag, self.ghost_clock);
+        self.ghosts_left += 1;
         self.ghosts += 1;
+        let bucket = bucket::view(memory, place.bucket_at);
+        // Beside another one if it can, so that the next entry finds a slot without any.
+        let mut free = bucket::empties(bucket);
+        let mut here = (place.slot, Ghosts::default());
+        while free != 0 {
+            let slot = free.trailing_zeros() as usize;
+            let ghosts = bucket::ghosts(bucket, slot);
+            if ghosts.count() == 1 {
+                here = (slot, ghosts);
+                break;
+            }
+            free &= free - 1;
+        }
+        let (slot, ghosts) = here;
+        let ghosts = ghosts.push(mark(tag), self.stamp());
+        bucket::set_ghosts(memory, place.bucket_at, slot, ghosts);
     }
 
-    /// Whether the key with this tag and these candidates has left a ghost no older than `age_max`; it is gone then.
+    /// Whether the key with this tag and these candidates has left a ghost no older than `age_max` others; it is gone
+    /// then.
     pub fn take_ghost(
         &mut self,
         memory: &mut [u8],
         Candidates { first, second, .. }: Candidates,
-        wanted: u16,
-        age_max: u32,
+        tag: u16,
+        age_max: u64,
     ) -> bool {
         if self.ghosts == 0 {
             return false;
         }
+        let wanted = mark(tag);
+        let free = bucket::empties(bucket::view(memory, first))
+            | bucket::empties(bucket::view(memory, second)) << SLOTS;
+        let empty = Candidates {
+            first,
+            second,
+            slots: free,
+        };
         let mut found = false;
-        for bucket_at in [first, second] {
-            for slot in 0..SLOTS {
-                let bucket = bucket::view(memory, bucket_at);
-                if let Some((tag, stamp)) = bucket::ghost(bucket, slot)
-                    && tag == wanted
-                {
-                    found |= self.age(stamp) <= age_max;
-                    bucket::clear_ghost(memory, bucket_at, slot);
-                    self.ghosts -= 1;
-                }
-            }
+        while let Some((place, ghosts)) = empty.find(|place| {
+            let ghosts = bucket::ghosts(bucket::view(memory, place.bucket_at), place.slot);
+            (ghosts.first().0 == wanted || ghosts.rest().first().0 == wanted)
+                .then_some((place, ghosts))
+        }) {
+            let (kept, stamp) = if ghosts.first().0 == wanted {
+                (ghosts.rest(), ghosts.first().1)
+            } else {
+                (ghosts.without_rest(), ghosts.rest().first().1)
+            };
+            found |= self.age(stamp) <= age_max;
+            bucket::set_ghosts(memory, place.bucket_at, place.slot, kept);
+            self.ghosts -= 1;
         }
         found
     }
 
-    fn age(&self, stamp: u32) -> u32 {
-        self.ghost_clock.wrapping_sub(stamp) & STAMP_MASK
+    /// The present, as ghosts tell it.
+    fn stamp(&self) -> u8 {
+        (self.ghosts_left >> self.stamp_shift()) as u8
     }
 
-    /// The slot of a bucket that an entry is about to take, of the `free` ones: one without a ghost, or that of the
-    /// oldest, which goes.
+    /// `log2` of the ghosts to a unit of a stamp.
+    fn stamp_shift(&self) -> u32 {
+        self.row_shift - UNITS_SHIFT
+    }
+
+    /// About how many were left after the one with this stamp.
+    fn age(&self, stamp: u8) -> u64 {
+        u64::from(self.stamp().wrapping_sub(stamp)) << self.stamp_shift()
+    }
+
+    /// The slot of a bucket that an entry is about to take, of the `free` ones: one without ghosts, or the one whose
+    /// ghosts are least worth keeping, which go.
     #[inline(always)]
     pub(super) fn claim(&mut self, memory: &[u8], bucket_at: usize, free: u32) -> usize {
         if self.ghosts == 0 {
@@ -85,19 +119,39 @@ impl Table {
     #[inline(never)]
     fn claim_among_ghosts(&mut self, memory: &[u8], bucket_at: usize, free: u32) -> usize {
         let bucket = bucket::view(memory, bucket_at);
-        let age = |slot| bucket::ghost(bucket, slot).map_or(u32::MAX, |(_, stamp)| self.age(stamp));
-        let slot = (0..SLOTS)
-            .filter(|&slot| free & 1 << slot != 0)
-            .max_by_key(|&slot| age(slot))
-            .expect("some slot is free");
-        self.ghosts -= usize::from(bucket::ghost(bucket, slot).is_some());
+        let now = self.stamp();
+        // The younger, the more.
+        let worth = |ghosts: Ghosts| match ghosts.first() {
+            (0, _) => 0,
+            (_, stamp) => u32::from(u8::MAX - now.wrapping_sub(stamp)) + 1,
+        };
+        let mut least = (u32::MAX, 0, Ghosts::default());
+        let mut left = free;
+        while left != 0 && least.0 != 0 {
+            let slot = left.trailing_zeros() as usize;
+            let ghosts = bucket::ghosts(bucket, slot);
+            let both = worth(ghosts) + worth(ghosts.rest());
+            if both < least.0 {
+                least = (both, slot, ghosts);
+            }
+            left &= left - 1;
+        }
+        let (_, slot, ghosts) = least;
+        self.ghosts -= ghosts.count();
         slot
     }
 
     /// A bucket is about to be taken away, and its ghosts with it.
     pub(super) fn forget_ghosts(&mut self, memory: &[u8], bucket_at: usize) {
-        let bucket = bucket::view(memory, bucket_at);
-        let is_ghost = |&slot: &usize| bucket::ghost(bucket, slot).is_some();
-        self.ghosts -= (0..SLOTS).filter(is_ghost).count();
+        self.ghosts -= ghosts_in(bucket::view(memory, bucket_at));
     }
+}
+
+/// Ghosts in all slots of a bucket.
+pub(crate) fn ghosts_in(bucket: &bucket::Bucket) -> usize {
+    let free = bucket::empties(bucket);
+    (0..SLOTS)
+        .filter(|slot| free & 1 << slot != 0)
+        .map(|slot| bucket::ghosts(bucket, slot).count())
+        .sum()
 }

@@ -17,10 +17,10 @@
 //!
 //! A column is some pages of the arena, or one. The table starts with one column, about a 256th of the memory.
 //!
-//! The rows are made for the memory at the start and there are at most 255 columns. So the table leads to 0.85 * 255 * 8
-//! entries a row, or one for every 10 to 20 bytes of the memory at the start (10 when that is a power of two, 20 just
+//! The rows are made for the memory at the start and there are at most 255 columns. So the table leads to 0.91 * 255 * 9
+//! entries a row, or one for every 8 to 16 bytes of the memory at the start (8 when that is a power of two, 16 just
 //! below one). Smaller items there cannot be, or hardly; but when a shard grows to eight times that memory, items of
-//! less than 75 to 150 bytes fill the table before they fill the memory, and then each new one evicts another
+//! less than 63 to 126 bytes fill the table before they fill the memory, and then each new one evicts another
 //! (`table_evictions`).
 //!
 //! Always true: an entry stands in one of the two buckets its key addresses; no location stands in two entries;
@@ -30,7 +30,7 @@
 pub(crate) mod bucket;
 #[cfg(test)]
 mod flood;
-mod ghosts;
+pub(crate) mod ghosts;
 mod owners;
 mod scan;
 
@@ -48,23 +48,28 @@ const MEMORY_TO_ROW: usize = 16 << 10;
 const FIRST_CHOICE_FILL: u32 = 5;
 /// The table may shrink, when memory is short, below this many eighths of the load at which it grows.
 const SHRINK_BELOW_EIGHTHS: usize = 6;
-/// Buckets added by one insertion at most. One for every seven insertions is the steady rate.
+/// Buckets added by one insertion at most. One for every eight insertions is the steady rate.
 const STEPS_PER_INSERT: u32 = 2;
-/// How far entries are pushed on to make room: `SLOTS` at the first level, `SLOTS * SLOTS` at the second.
+/// How far entries are pushed on to make room: `SLOTS` buckets are looked at on the first level, `SLOTS * SLOTS` on the
+/// second. At the load kept here one insertion in four pushes an entry on and looks at three.
 const DISPLACE_DEPTH: u32 = 2;
+/// Buckets to push an entry on to are asked for so many at a time: one of three mostly has room, and more would load
+/// lines for nothing.
+const DISPLACE_AHEAD: usize = 3;
+const _: () = assert!(SLOTS.is_multiple_of(DISPLACE_AHEAD));
 /// Bytes of a cache line.
 pub(crate) const LINE_BYTES: usize = 64;
 /// Buckets of the next row asked for beforehand.
 const ROW_PREFETCH: usize = 24;
 
-/// Load above which the table grows, in entries to 16 buckets (of 128 slots). The first columns make the rows that have
+/// Load above which the table grows, in entries to 16 buckets (of 144 slots). The first columns make the rows that have
 /// them much emptier than those that have not, so they come early; they are small.
 fn grow_above(columns: usize) -> usize {
     match columns {
-        1 => 70,
-        2 => 84,
-        3 => 92,
-        _ => 109,
+        1 => 79,
+        2 => 95,
+        3 => 104,
+        _ => 131,
     }
 }
 
@@ -95,10 +100,10 @@ impl Candidates {
         let mut slots = self.slots;
         while slots != 0 {
             let index = slots.trailing_zeros() as usize;
-            let second = 0usize.wrapping_sub(index / SLOTS);
+            let second = 0usize.wrapping_sub(usize::from(index >= SLOTS));
             let place = Place {
                 bucket_at: self.first ^ (self.first ^ self.second) & second,
-                slot: index % SLOTS,
+                slot: index - (SLOTS & second),
             };
             if let Some(found) = look(place) {
                 return Some(found);
@@ -151,8 +156,10 @@ pub(crate) struct Table {
     chunk_mask: usize,
     entries: usize,
     ghosts: usize,
-    /// Number of the youngest ghost, cut to the bits of a stamp.
-    ghost_clock: u32,
+    /// Ghosts ever left.
+    ghosts_left: u64,
+    /// `log2` of the bytes in which entries count locations.
+    granule_shift: u32,
     /// Entries above which the table grows.
     grow_above: usize,
     /// Changes whenever a bucket is added or taken away, and with it where keys may be.
@@ -193,7 +200,8 @@ impl Table {
             chunk_mask: (1 << chunk_shift) - 1,
             entries: 0,
             ghosts: 0,
-            ghost_clock: 0,
+            ghosts_left: 0,
+            granule_shift: arena.pages.granule_shift,
             grow_above: (grow_above(1) << row_shift) / 16,
             shape: 0,
         }
@@ -287,6 +295,21 @@ impl Table {
         }
     }
 
+    /// Where the item of an entry is.
+    #[inline(always)]
+    pub fn location_at(&self, memory: &[u8], place: Place) -> usize {
+        let granules = bucket::location(bucket::view(memory, place.bucket_at), place.slot);
+        (granules as usize) << self.granule_shift
+    }
+
+    /// Leads an entry to another place.
+    #[inline(always)]
+    pub fn set_location(&self, memory: &mut [u8], place: Place, location: usize) {
+        debug_assert_eq!(location & ((1 << self.granule_shift) - 1), 0);
+        let granules = (location >> self.granule_shift) as u64;
+        bucket::set_location(memory, place.bucket_at, place.slot, granules);
+    }
+
     /// Looks for the entry of a key with this hash, whose buckets were found before.
     #[inline(always)]
     pub fn find(&self, memory: &[u8], pair: Pair, hash: KeyHash, key: &[u8]) -> Option<Entry> {
@@ -297,7 +320,7 @@ impl Table {
     #[inline(always)]
     pub fn find_among(&self, memory: &[u8], candidates: Candidates, key: &[u8]) -> Option<Entry> {
         candidates.find(|place| {
-            let location = bucket::location(bucket::view(memory, place.bucket_at), place.slot);
+            let location = self.location_at(memory, place);
             // The value is likely to begin on the next line, or at least to reach into it.
             prefetch::line(memory, location + LINE_BYTES);
             same_key(memory, location, key).then_some(Entry { place, location })
@@ -306,21 +329,20 @@ impl Table {
 
     /// Looks for the entry that leads to `location`, whose key has this hash.
     pub fn find_location(&self, memory: &[u8], hash: KeyHash, location: usize) -> Option<Place> {
-        Self::find_location_in(memory, self.both(hash), hash.tag(), location)
+        self.find_location_in(memory, self.both(hash), hash.tag(), location)
     }
 
     /// As `find_location`, in the two buckets of a key with this tag.
     #[inline(always)]
     pub fn find_location_in(
+        &self,
         memory: &[u8],
         both: (usize, usize),
         tag: u16,
         location: usize,
     ) -> Option<Place> {
-        Self::candidates_in(memory, both, tag).find(|place| {
-            let here = bucket::location(bucket::view(memory, place.bucket_at), place.slot);
-            (here == location).then_some(place)
-        })
+        Self::candidates_in(memory, both, tag)
+            .find(|place| (self.location_at(memory, place) == location).then_some(place))
     }
 
     /// Starts loading both buckets of a key, and says where they are: good until the table grows or shrinks.
@@ -365,7 +387,7 @@ impl Table {
     #[inline(always)]
     pub fn prefetch_item(&self, memory: &[u8], pair: Pair, hash: KeyHash, item_bytes: usize) {
         self.candidates_of(memory, pair, hash).find(|place| {
-            let location = bucket::location(bucket::view(memory, place.bucket_at), place.slot);
+            let location = self.location_at(memory, place);
             prefetch_bytes(memory, location, item_bytes);
             None::<()>
         });
@@ -387,7 +409,7 @@ impl Table {
             place.bucket_at,
             place.slot,
             hash.tag(),
-            location,
+            (location >> self.granule_shift) as u64,
             frequency,
         );
         self.entries += 1;
@@ -459,34 +481,39 @@ impl Table {
         except: usize,
     ) -> Option<usize> {
         let full = *bucket::view(memory, bucket_at);
-        let others: [(usize, usize); SLOTS] = std::array::from_fn(|slot| {
-            let tag = bucket::tag(&full, slot);
-            let other = self.other_row(row, tag);
-            (other, self.bucket_of(other, tag))
-        });
-        for (_, other_at) in others {
-            prefetch::line(memory, other_at);
-        }
-        for (slot, (other, other_at)) in others.into_iter().enumerate() {
-            if other == except {
-                continue;
+        for first in (0..SLOTS).step_by(DISPLACE_AHEAD) {
+            let others: [(usize, usize); DISPLACE_AHEAD] = std::array::from_fn(|ahead| {
+                let tag = bucket::tag(&full, first + ahead);
+                let other = self.other_row(row, tag);
+                (other, self.bucket_of(other, tag))
+            });
+            for (_, other_at) in others {
+                prefetch::line(memory, other_at);
             }
-            if depth == 0 {
-                let free = bucket::empties(bucket::view(memory, other_at));
-                if free != 0 {
-                    let to_slot = self.claim(memory, other_at, free);
-                    bucket::move_entry(memory, (bucket_at, slot), (other_at, to_slot));
+            for (slot, (other, other_at)) in (first..).zip(others) {
+                if other == except {
+                    continue;
+                }
+                if depth == 0 {
+                    let free = bucket::empties(bucket::view(memory, other_at));
+                    if free != 0 {
+                        let to_slot = self.claim(memory, other_at, free);
+                        bucket::move_entry(memory, (bucket_at, slot), (other_at, to_slot));
+                        return Some(slot);
+                    }
+                } else if let Some(freed) =
+                    self.displace(memory, other, other_at, depth - 1, except)
+                {
+                    bucket::move_entry(memory, (bucket_at, slot), (other_at, freed));
                     return Some(slot);
                 }
-            } else if let Some(freed) = self.displace(memory, other, other_at, depth - 1, except) {
-                bucket::move_entry(memory, (bucket_at, slot), (other_at, freed));
-                return Some(slot);
             }
         }
         None
     }
 
     /// Takes an entry out.
+    #[inline]
     pub fn remove(&mut self, memory: &mut [u8], place: Place) {
         bucket::clear(memory, place.bucket_at, place.slot);
         self.entries -= 1;
@@ -504,9 +531,9 @@ impl Table {
             })
             .map(|place| Entry {
                 place,
-                location: bucket::location(bucket::view(memory, place.bucket_at), place.slot),
+                location: self.location_at(memory, place),
             })
-            .expect("a key that found no slot has sixteen neighbours")
+            .expect("a key that found no slot has neighbours")
     }
 
     /// Adds buckets until the load is right again, a few at a time. `may_take_page` allows another page.
@@ -586,7 +613,7 @@ impl Table {
         self.grow_above = self.bucket_count() * grow_above(self.columns) / 16;
     }
 
-    /// The entries of a row that a new column owns, and how many there are: those beyond the eighth are only counted.
+    /// The entries of a row that a new column owns, and how many there are: those beyond a bucket's are only counted.
     fn moving(&self, memory: &[u8], row: usize, column: usize) -> ([Place; SLOTS], usize) {
         let mut places = [Place {
             bucket_at: 0,

@@ -60,12 +60,14 @@ const ROOMY: Rules = Rules {
     lasting_of_four: 1,
     flushes: true,
     grow_times: 1,
+    granule_shift: 0,
 };
 
 #[test]
 fn roomy_memory_forgets_nothing() {
     drive_each(ROOMY, 40_000, |rig| {
-        assert!(rig.hits() > 2_000, "{} hits", rig.hits())
+        assert!(rig.hits() > 2_000, "{} hits", rig.hits());
+        assert!(rig.won() > 200, "{} won", rig.won());
     });
 }
 
@@ -80,6 +82,29 @@ fn audit_agrees_after_each_operation() {
         ..ROOMY
     };
     drive_each(rules, 4_000, |_| ());
+}
+
+#[test]
+fn audit_agrees_whatever_the_granule_is() {
+    for granule_shift in [1, 2, 6] {
+        let rules = Rules {
+            memory_bytes: 1 << 20,
+            item_max_bytes: 100 << 10,
+            keys: 5_000,
+            value_bytes: 1_000,
+            granule_shift,
+            lasting_of_four: 3,
+            audit_every: 50,
+            flushes: false,
+            may_forget: true,
+            may_refuse: true,
+            ..ROOMY
+        };
+        drive_each(rules, 20_000, |rig| {
+            let counters = rig.shard.counters();
+            assert!(counters.evictions > 100, "{counters:?}");
+        });
+    }
 }
 
 #[test]

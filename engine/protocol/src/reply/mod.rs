@@ -11,6 +11,8 @@
 //! assert_eq!(out, b"VALUE greeting 7 5 42\r\nhello\r\nEND\r\n");
 //! ```
 
+pub mod meta;
+
 use crate::number::{DIGITS_MAX, write_before};
 
 /// Takes the bytes of replies or requests in order. The caller's buffer implements it; so does any closure that takes a byte slice.
@@ -86,6 +88,13 @@ pub fn number(out: &mut impl Sink, value: u64) {
     line[DIGITS_MAX..].copy_from_slice(b"\r\n");
     let start = write_before(&mut line, DIGITS_MAX, value);
     out.put(&line[start..]);
+}
+
+/// The digits of a number, with nothing before or behind them.
+pub fn digits<R>(value: u64, with: impl FnOnce(&[u8]) -> R) -> R {
+    let mut text = [0; DIGITS_MAX];
+    let start = write_before(&mut text, DIGITS_MAX, value);
+    with(&text[start..])
 }
 
 /// `STAT <name> <value>`, a full line. After the last one comes [`END`].
