@@ -65,12 +65,14 @@ fn a_peek_sees_what_a_get_would_and_leaves_no_trace() {
     shard.audit().expect("in order");
 }
 
+type Command = fn(&mut Shard<Vec<u8>>, Key<'_>, Seconds);
+
 #[test]
 fn every_command_but_a_plain_set_counts_what_it_met_expired() {
     let (mut shard, hasher) = shard(8 * MIB);
     let key = key(&hasher, "k");
     let (before, after) = (Seconds(5), Seconds(20));
-    let commands: [fn(&mut Shard<Vec<u8>>, Key<'_>, Seconds); 8] = [
+    let commands: [Command; 8] = [
         |shard, key, now| assert!(shard.get(key, now, Unique::Unasked).is_none()),
         |shard, key, now| {
             let hit = shard.get_and_touch(key, Deadline::Never, now, Unique::Unasked);
