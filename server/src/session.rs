@@ -947,6 +947,8 @@ pub struct Session {
     pub parked: bool,
     /// It waits for a credit of a peer, or has used up its share of this tick.
     pub held_back: bool,
+    /// It has waited for a credit of a peer and has its share of them in this tick.
+    pub let_on: bool,
     /// When it last sent something, in seconds on the server's clock.
     pub active_s: u32,
     /// When it last made a request.

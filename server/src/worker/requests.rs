@@ -32,7 +32,14 @@ impl Worker {
     pub(super) fn turn(&mut self, now: &Now, conn: ConnIndex, input: &[u8]) -> (usize, Pause) {
         let mut used = 0;
         let mut left = self.share;
-        let mut credits_left = self.credit_share;
+        // Whoever has not waited for credits waits behind those who have. Else a session whose
+        // replies come home takes the credits they free before the others have their turn.
+        let let_on = self.sessions[conn as usize].let_on;
+        let mut credits_left = match self.credit_share {
+            usize::MAX => usize::MAX,
+            share if let_on => share,
+            _ => 0,
+        };
         self.furnish(conn);
         loop {
             if !matches!(self.sessions[conn as usize].role, Role::Client) {

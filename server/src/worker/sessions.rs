@@ -147,6 +147,7 @@ impl Worker {
         for conn in queue.drain(..) {
             self.sessions[conn as usize].queued = false;
             self.serve_session(io, now, conn);
+            self.sessions[conn as usize].let_on = false;
         }
         // What was added meanwhile waits for the next tick.
         queue.append(&mut self.unsent);

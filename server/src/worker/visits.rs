@@ -271,6 +271,7 @@ impl Worker {
             let session = &mut self.sessions[conn as usize];
             session.parked = false;
             session.held_back = false;
+            session.let_on = true;
             self.look_at(conn);
         }
     }
