@@ -234,11 +234,12 @@ impl<M: Memory> Shard<M> {
     #[inline(always)]
     pub(crate) fn lookup(&mut self, key: Key<'_>, now: u32) -> Option<(Entry, Header)> {
         let pair = self.table.pair(key.hash);
-        let (entry, header, _) = self.find_visible(pair, key, now).ok()?;
+        let (entry, header, _) = self.fetch(pair, key, now)?;
         Some((entry, header))
     }
 
-    /// As `lookup`, for commands that fetch: tells the deadline too, and counts what made it miss.
+    /// As `lookup`, and tells the deadline too. What made it miss is counted, whatever the command was for: memcached
+    /// does so too, for all but a plain set, which does not look here.
     #[inline(always)]
     pub(super) fn fetch(
         &mut self,
