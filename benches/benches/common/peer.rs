@@ -5,7 +5,8 @@
 
 use std::time::Duration;
 
-use segcache::{Policy, Segcache, Value};
+use segcache::{Segcache, Value};
+use strata_benches::SEGCACHE_EVICTION;
 
 use super::{MIB, Store, TTL_SECONDS, collapse};
 
@@ -30,11 +31,7 @@ pub fn new(heap_bytes: usize, hash_power: u8, pages: Pages) -> Peer {
         .heap_size(heap_bytes)
         .segment_size(MIB as i32)
         .hash_power(hash_power)
-        .eviction(Policy::Merge {
-            max: 8,
-            merge: 4,
-            compact: 2,
-        })
+        .eviction(SEGCACHE_EVICTION)
         .build()
         .expect("the machine has this much memory");
     if pages == Pages::Huge {

@@ -23,15 +23,15 @@ pub struct Counters {
     pub expired_unfetched: u64,
     /// Items removed because of a flush.
     pub flushed: u64,
-    /// Fetches that met an expired item (memcached's `get_expired`).
+    /// Commands, other than plain sets, that met an expired item (memcached's `get_expired`).
     pub get_expired: u64,
-    /// Fetches that met a flushed item (memcached's `get_flushed`).
+    /// Commands, other than plain sets, that met a flushed item (memcached's `get_flushed`).
     pub get_flushed: u64,
     /// Items moved to another segment by merge or compaction.
     pub moved: u64,
-    /// Stores of a key that was dropped from the small queue and is still remembered; they go to the main queue.
+    /// Stores of a key that was dropped and is still remembered; they go to the main queue.
     pub ghost_hits: u64,
-    /// Items moved from the small queue to the main one because they were fetched. Part of `moved`.
+    /// Items moved from the small queue to the main one because they were fetched, or are very small. Part of `moved`.
     pub promotions: u64,
     /// Items kept in the main queue because they were fetched. Part of `moved`.
     pub reinsertions: u64,

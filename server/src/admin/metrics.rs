@@ -103,12 +103,12 @@ const COUNTERS: &[(&str, &str, &str)] = &[
     (
         "ghost_hits",
         "ghost_hits_total",
-        "Items stored whose key was dropped from the small queue not long ago.",
+        "Items stored whose key was dropped not long ago.",
     ),
     (
         "promotions",
         "promotions_total",
-        "Items moved from the small queue to the main one because they were fetched.",
+        "Items moved from the small queue to the main one because they were fetched, or are very small.",
     ),
     (
         "reinsertions",

@@ -12,7 +12,7 @@
 //! compaction  the emptiest, while memory is roomy   all                       the target, of like lifetimes
 //! merge       the oldest and its neighbours         a quarter, most fetched   the target, of the same TTL bucket
 //! fifo        the oldest                            nothing
-//! s3fifo      the oldest of a queue (`queues`)      what was fetched          the main queue, same TTL bucket
+//! s3fifo      the oldest of a queue (`queues`)      fetched for its size      the main queue, same TTL bucket
 //! ```
 //!
 //! Above its memory limit a shard is short of memory however much is free: it sweeps, and lets the free pages go beyond
@@ -22,6 +22,7 @@
 //! Always true: a swept segment takes no new items; an item keeps its exact deadline wherever it moves; a call does a
 //! bounded number of items, unless a store is out of pages altogether.
 
+mod balance;
 pub(crate) mod policy;
 mod queues;
 
@@ -30,6 +31,7 @@ use crate::segment::arena::{Kind, Memory, NO_PAGE, Queue};
 use crate::shard::{Eviction, NoMemory, Reason, Shard, far_bytes, moved_size};
 use crate::table::{Entry, bucket};
 use crate::ttl::{GROUP_COUNT, Seconds};
+use balance::Balance;
 use policy::{Cutoff, Keep};
 
 /// Items looked at together, so that their hash buckets load at the same time.
@@ -55,8 +57,9 @@ const SOURCES_MAX: u32 = 8;
 /// What a store owes for each item's worth of bytes, in items to sweep. A merge that keeps a quarter has to walk four
 /// thirds as much as it frees, a compaction of segments that are seven eighths alive eight times as much.
 const PACE_ITEMS: usize = 8;
-/// Pages among which the next segment to pack is looked for where others could be evicted instead: their notes are read
-/// in a few microseconds, however many pages there are.
+/// Pages among which the next segment to pack is looked for: their notes are read in a few microseconds, however many
+/// pages there are. The next search goes on behind them. In a shard of more pages where nothing may be evicted, a store can
+/// so be refused although there is something to pack elsewhere; upkeep finds that in as many calls as it takes to go round.
 const PACK_PAGES: usize = 1024;
 /// Debt is paid in slices of this many items: enough to overlap their loads, little enough not to be felt.
 const PACE_SLICE_ITEMS: usize = 32;
@@ -96,6 +99,8 @@ pub(crate) struct Reclaim {
     sweep: Option<Sweep>,
     target: Option<Target>,
     cutoff: Cutoff,
+    /// How two queues share the memory.
+    balance: Balance,
     /// Whether items have ever been judged by their fetches. Until then the main queue is empty and there are no ghosts.
     has_judged: bool,
     /// Free pages below which memory is short.
@@ -124,6 +129,7 @@ impl Reclaim {
             sweep: None,
             target: None,
             cutoff: Cutoff::default(),
+            balance: Balance::default(),
             has_judged: false,
             low_water,
             pay_below: low_water,
@@ -486,16 +492,16 @@ impl<M: Memory> Shard<M> {
     }
 
     /// The segment to compact next: the emptiest of the group of TTL buckets with most dead space, if compacting that
-    /// group frees a page at all. Under force open segments count too. Where others may be dropped instead, it is looked
-    /// for among the next [`PACK_PAGES`] pages only.
+    /// group frees a page at all, looked for among the next [`PACK_PAGES`] pages. Under force open segments count too.
     fn choose_for_compaction(&mut self, force: bool) -> Option<u32> {
         let page_bytes = self.arena.page_bytes();
         let count = self.arena.pages.list.len();
-        let (alive_sixteenths, look_at) = if self.eviction == Eviction::None {
-            (policy::PACK_ALIVE_SIXTEENTHS_WITHOUT_EVICTION, count)
+        let alive_sixteenths = if self.eviction == Eviction::None {
+            policy::PACK_ALIVE_SIXTEENTHS_WITHOUT_EVICTION
         } else {
-            (policy::PACK_ALIVE_SIXTEENTHS, count.min(PACK_PAGES))
+            policy::PACK_ALIVE_SIXTEENTHS
         };
+        let look_at = count.min(PACK_PAGES);
         let from = self.reclaim.pack_cursor % count;
         self.reclaim.pack_cursor = from + look_at;
         let mut groups = [(0usize, usize::MAX, NO_PAGE); 2 * GROUP_COUNT];
@@ -621,39 +627,44 @@ impl<M: Memory> Shard<M> {
             bucket::view(self.arena.bytes(), place.bucket_at),
             place.slot,
         );
+        let bytes = self.whole_bytes(at, header);
+        let price = match sweep.keep {
+            Keep::Fetched { average_bytes, .. } => queues::price(bytes, average_bytes),
+            _ => 0,
+        };
         let keep = match sweep.keep {
             Keep::Nothing => false,
             Keep::All => true,
             Keep::Popular { .. } => self.reclaim.cutoff.keeps(frequency, size),
-            Keep::Fetched { least, most_bytes } => {
+            Keep::Fetched {
+                average_bytes,
+                most_bytes,
+            } => {
                 // Those fetched no more than they had to be leave room for the others.
-                let most_bytes = if frequency == least {
+                let most_bytes = if frequency <= price {
                     most_bytes / 2
                 } else {
                     most_bytes
                 };
-                frequency >= least && sweep.kept_bytes + size <= most_bytes
+                (frequency >= price || queues::is_given_a_chance(sweep.queue, bytes, average_bytes))
+                    && sweep.kept_bytes + size <= most_bytes
             }
         };
         let queue = sweep.queue;
         if keep {
             let moved = moved_size(header);
-            let judged = matches!(sweep.keep, Keep::Fetched { .. });
-            let page = if judged {
-                self.main_segment_for(sweep.source, moved, deadline, now)
-            } else {
-                self.target_for(sweep.source, sweep.keep, moved, deadline, now)
+            let page = match sweep.keep {
+                Keep::Fetched { .. } => self.main_segment_for(sweep.source, moved, deadline, now),
+                keep => self.target_for(sweep.source, keep, moved, deadline, now),
             };
             if let Some(page) = page {
                 self.relocate(place, at, header, page, deadline);
                 // An item has to be fetched again to survive again.
-                let frequency = if judged {
-                    queues::frequency_after(queue, frequency)
-                } else if self.eviction == Eviction::S3Fifo {
+                let frequency = match sweep.keep {
+                    Keep::Fetched { .. } => queues::frequency_after(queue, frequency, price),
                     // It has only been packed, and its turn to be judged is still to come.
-                    frequency
-                } else {
-                    frequency / 2
+                    _ if self.eviction == Eviction::S3Fifo => frequency,
+                    _ => frequency / 2,
                 };
                 bucket::set_frequency(
                     self.arena.bytes_mut(),
@@ -662,7 +673,7 @@ impl<M: Memory> Shard<M> {
                     frequency,
                 );
                 self.counters.moved += 1;
-                if judged {
+                if let Keep::Fetched { .. } = sweep.keep {
                     match queue {
                         Queue::Small => self.counters.promotions += 1,
                         Queue::Main => self.counters.reinsertions += 1,
@@ -676,9 +687,11 @@ impl<M: Memory> Shard<M> {
             return false;
         }
         self.bury(entry, header, Reason::Evicted);
-        if queue == Queue::Small {
+        if self.eviction == Eviction::S3Fifo {
+            let items = self.counters.items;
+            self.reclaim.balance.drop_from(queue, bytes, items);
             self.table
-                .leave_ghost(self.arena.bytes_mut(), place, item.tag);
+                .leave_ghost(self.arena.bytes_mut(), place, item.tag, queue);
         }
         true
     }

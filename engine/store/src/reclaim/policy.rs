@@ -38,8 +38,12 @@ pub(crate) enum Keep {
         target_bytes: usize,
         live_bytes: usize,
     },
-    /// Those fetched at least `least` times since they were last looked at, up to `most_bytes` of them.
-    Fetched { least: u8, most_bytes: usize },
+    /// Those fetched often enough for their size beside the average since they were last looked at, up to `most_bytes` of
+    /// them.
+    Fetched {
+        average_bytes: usize,
+        most_bytes: usize,
+    },
 }
 
 impl Keep {

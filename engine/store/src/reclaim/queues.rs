@@ -8,8 +8,13 @@
 //!        | small segments | ------------> | main segments of the same TTL bucket | ----+
 //!                 |                                                 |       ^          |
 //!                 v                                                 v       +----------+
-//!        dropped, leaves a ghost                                 dropped
+//!        dropped, leaves a ghost                         dropped, leaves a ghost
 //! ```
+//!
+//! What differs from the paper: how large the small queue is follows from what comes back of either (`balance`); a fetch
+//! pays for an average item's worth of bytes, so that an item of twice the average needs two to stay and one of less than
+//! a third is given a chance in the main queue unfetched; and one fetch is enough in the small queue, where segments wait
+//! longer than single items would. What each brought is in perf/notes/eviction-policies.md.
 //!
 //! Both queues are ordered by the age of their segments over all TTL buckets. What moves goes to the segment of its TTL
 //! bucket that also takes new items of the main queue.
@@ -26,25 +31,37 @@ use crate::segment::chains::Chains;
 use crate::shard::{Eviction, Shard};
 use crate::table::Pair;
 
-/// The small queue is swept while it has more than one page in so many.
-const SMALL_ONE_IN: usize = 10;
-/// Fetches in the small queue that lead to the main queue.
-const PROMOTE_AT: u8 = 1;
-/// Fetches that keep an item in the main queue.
-const REINSERT_AT: u8 = 1;
-/// Fetches beyond this many do not help an item in the main queue.
+/// Fetches beyond this many do not help an item in the main queue, and no item needs more to stay.
 const FREQUENCY_CAP: u8 = 3;
+/// An item in the small queue whose size is less than one part in so many of the average moves on unfetched: it costs so
+/// little there that the chance is worth it. All such items together are less than that part of the bytes.
+const CHANCE_ONE_IN: usize = 3;
 /// When pages run short, a swept segment keeps no more than so many quarters of a page. A store pays with
 /// `PACE_ITEMS` times its bytes, so that a quarter a sweep is more than it takes, although everything was fetched.
 const SHORT_KEEPS_QUARTERS: usize = 3;
 
 const _: () = assert!(PACE_ITEMS * (4 - SHORT_KEEPS_QUARTERS) > 4);
 
-/// The frequency of an item from `queue` that was fetched enough to stay.
-pub(super) fn frequency_after(queue: Queue, frequency: u8) -> u8 {
+/// Fetches an item of so many bytes needs to stay.
+#[inline]
+pub(super) fn price(bytes: usize, average_bytes: usize) -> u8 {
+    (1..FREQUENCY_CAP)
+        .find(|&price| bytes < (usize::from(price) + 1) * average_bytes)
+        .unwrap_or(FREQUENCY_CAP)
+}
+
+/// Whether an item of `queue` moves on although it was not fetched.
+#[inline]
+pub(super) fn is_given_a_chance(queue: Queue, bytes: usize, average_bytes: usize) -> bool {
+    queue == Queue::Small && bytes < average_bytes / CHANCE_ONE_IN
+}
+
+/// The frequency of an item from `queue` that stays, for which it has paid its price.
+#[inline]
+pub(super) fn frequency_after(queue: Queue, frequency: u8, price: u8) -> u8 {
     match queue {
         Queue::Small => 0,
-        Queue::Main => frequency.min(FREQUENCY_CAP) - 1,
+        Queue::Main => frequency.min(FREQUENCY_CAP) - price,
     }
 }
 
@@ -72,15 +89,18 @@ impl<M: Memory> Shard<M> {
         }
         // As long as it would have been remembered by a queue of ghosts as long as the main queue.
         let age_max = self.counters.items;
-        if self
+        let tag = key.hash.tag();
+        let ghost = self
             .table
-            .take_ghost(self.arena.bytes_mut(), places, key.hash.tag(), age_max)
-        {
-            self.counters.ghost_hits += 1;
-            Queue::Main
-        } else {
-            Queue::Small
-        }
+            .take_ghost(self.arena.bytes_mut(), places, tag, age_max);
+        let Some((queue, age)) = ghost else {
+            return Queue::Small;
+        };
+        self.reclaim
+            .balance
+            .came_back(queue, age, self.counters.items);
+        self.counters.ghost_hits += 1;
+        Queue::Main
     }
 
     /// The segment to sweep next and what to keep of it.
@@ -89,7 +109,8 @@ impl<M: Memory> Shard<M> {
             .arena
             .page_count()
             .saturating_sub(self.table.chunk_count());
-        let order = if self.chains.small_pages * SMALL_ONE_IN > pages {
+        let small_pages = self.chains.small_pages;
+        let order = if self.reclaim.balance.is_over(small_pages, pages) {
             [Queue::Small, Queue::Main]
         } else {
             [Queue::Main, Queue::Small]
@@ -102,16 +123,17 @@ impl<M: Memory> Shard<M> {
                 .into_iter()
                 .find_map(|queue| self.oldest_of(queue, force))
         })?;
-        let least = match self.arena.page(page).queue {
-            Queue::Small => PROMOTE_AT,
-            Queue::Main => REINSERT_AT,
-        };
+        let average_bytes = (self.counters.bytes / self.counters.items.max(1)).max(1) as usize;
         let most_bytes = if self.arena.free_count() < self.reclaim.short_below {
             self.arena.page_bytes() / 4 * SHORT_KEEPS_QUARTERS
         } else {
             usize::MAX
         };
-        Some((page, Keep::Fetched { least, most_bytes }))
+        let keep = Keep::Fetched {
+            average_bytes,
+            most_bytes,
+        };
+        Some((page, keep))
     }
 
     /// The main segment for an item from `source` that stays, opened if need be.
@@ -132,6 +154,12 @@ impl<M: Memory> Shard<M> {
             self.free_if_empty(open);
         }
         self.open_segment(Kind::Open, Queue::Main, ttl_bucket, deadline, now)
+    }
+
+    /// Bytes of the item at `location` with its extension pages.
+    #[inline]
+    pub(super) fn whole_bytes(&self, location: usize, header: Header) -> usize {
+        header.size() + self.extensions_of(location, header) * self.arena.page_bytes()
     }
 
     /// Extension pages of the item at `location`.

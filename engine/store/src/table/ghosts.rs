@@ -1,10 +1,10 @@
-//! Ghosts: what the table remembers of items dropped before they were judged, so that a key that comes back soon is
-//! known again.
+//! Ghosts: what the table remembers of items it has dropped, so that a key that comes back soon is known again, and
+//! from which queue it went.
 //!
 //! Ghosts live in the bytes that an empty slot has no use for, two to a slot (`bucket` has the drawing). A ghost is marked
-//! with twelve bits made of the key's tag, so one in several hundred new keys is taken for another, which costs no more
-//! than an item in the wrong queue. Its stamp counts the ghosts left since the start, in units of a quarter of the
-//! table's rows; how many units came after it is its age.
+//! with twelve bits made of the key's tag and the queue, so one in several hundred new keys is taken for another, which
+//! costs no more than an item in the wrong queue. Its stamp counts the ghosts left since the start, in units of a quarter
+//! of the table's rows; how many units came after it is its age.
 //!
 //! Always true: the slot of a ghost is empty to everybody else (its tag is zero), so no lookup meets a ghost, none makes
 //! the table grow, and an entry takes the slot of ghosts without asking; `ghosts` counts them.
@@ -12,16 +12,22 @@
 use super::bucket::{self, Ghosts, MARK_BITS, SLOTS};
 use super::{Candidates, Place, Table};
 use crate::key;
+use crate::segment::arena::Queue;
 
 /// `log2` of the units of a stamp in as many ghosts as the table has rows. After 256 units, 64 ghosts to a row, a ghost
 /// looks young again. Few live that long, since entries take their slots.
 const UNITS_SHIFT: u32 = 2;
 
-/// What a key leaves of its tag.
+/// What a key whose item was in `queue` leaves of its tag. It is never zero.
 #[inline]
-fn mark(tag: u16) -> u16 {
+fn mark(tag: u16, queue: Queue) -> u16 {
     // The tags of one bucket share some of their bits, so all of them have a say.
-    ((key::tag_product(tag) >> (u32::BITS - MARK_BITS)) as u16).max(1)
+    let of_small = (key::tag_product(tag) >> (u32::BITS - MARK_BITS)) as u16;
+    let mark = match queue {
+        Queue::Small => of_small,
+        Queue::Main => !of_small & ((1 << MARK_BITS) - 1),
+    };
+    mark.max(1)
 }
 
 impl Table {
@@ -30,8 +36,8 @@ impl Table {
         self.ghosts
     }
 
-    /// Leaves a ghost of an item whose entry has just been taken out.
-    pub fn leave_ghost(&mut self, memory: &mut [u8], place: Place, tag: u16) {
+    /// Leaves a ghost of an item of `queue` whose entry has just been taken out.
+    pub fn leave_ghost(&mut self, memory: &mut [u8], place: Place, tag: u16, queue: Queue) {
         self.ghosts_left += 1;
         self.ghosts += 1;
         let bucket = bucket::view(memory, place.bucket_at);
@@ -48,23 +54,28 @@ impl Table {
             free &= free - 1;
         }
         let (slot, ghosts) = here;
-        let ghosts = ghosts.push(mark(tag), self.stamp());
+        let ghosts = ghosts.push(mark(tag, queue), self.stamp());
         bucket::set_ghosts(memory, place.bucket_at, slot, ghosts);
     }
 
-    /// Whether the key with this tag and these candidates has left a ghost no older than `age_max` others; it is gone
-    /// then.
+    /// The ghost no older than `age_max` others that the key with this tag and these candidates has left: the queue its
+    /// item was dropped from, and about how many ghosts came after it. It is gone then.
     pub fn take_ghost(
         &mut self,
         memory: &mut [u8],
         Candidates { first, second, .. }: Candidates,
         tag: u16,
         age_max: u64,
-    ) -> bool {
+    ) -> Option<(Queue, u64)> {
         if self.ghosts == 0 {
-            return false;
+            return None;
         }
-        let wanted = mark(tag);
+        let (of_small, of_main) = (mark(tag, Queue::Small), mark(tag, Queue::Main));
+        let queue_of = |(mark, _): (u16, u8)| match mark {
+            _ if mark == of_small => Some(Queue::Small),
+            _ if mark == of_main => Some(Queue::Main),
+            _ => None,
+        };
         let free = bucket::empties(bucket::view(memory, first))
             | bucket::empties(bucket::view(memory, second)) << SLOTS;
         let empty = Candidates {
@@ -72,18 +83,18 @@ impl Table {
             second,
             slots: free,
         };
-        let mut found = false;
-        while let Some((place, ghosts)) = empty.find(|place| {
+        let mut found = None;
+        while let Some((place, kept, queue, stamp)) = empty.find(|place| {
             let ghosts = bucket::ghosts(bucket::view(memory, place.bucket_at), place.slot);
-            (ghosts.first().0 == wanted || ghosts.rest().first().0 == wanted)
-                .then_some((place, ghosts))
+            let (young, old) = (ghosts.first(), ghosts.rest().first());
+            let of_young = queue_of(young).map(|queue| (place, ghosts.rest(), queue, young.1));
+            of_young
+                .or_else(|| queue_of(old).map(|queue| (place, ghosts.without_rest(), queue, old.1)))
         }) {
-            let (kept, stamp) = if ghosts.first().0 == wanted {
-                (ghosts.rest(), ghosts.first().1)
-            } else {
-                (ghosts.without_rest(), ghosts.rest().first().1)
-            };
-            found |= self.age(stamp) <= age_max;
+            let age = self.age(stamp);
+            if age <= age_max {
+                found = Some((queue, age));
+            }
             bucket::set_ghosts(memory, place.bucket_at, place.slot, kept);
             self.ghosts -= 1;
         }

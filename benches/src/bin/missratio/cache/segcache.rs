@@ -1,6 +1,6 @@
 //! The `segcache` crate with merge eviction, the reference implementation of the segment store.
 //!
-//! Its parameters are those of its documentation and of the paper. Segments are smaller than the usual 1 MiB where
+//! Segments are smaller than the usual 1 MiB where
 //! memory is small, so that there are always some hundreds to choose from. Its table has a fixed size, a power of two:
 //! two sizes are tried and the better one counts.
 //!
@@ -13,7 +13,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use segcache::{Policy, Segcache};
+use segcache::Segcache;
+use strata_benches::SEGCACHE_EVICTION;
 
 use super::{Cache, clock};
 use crate::draw::VALUE_BYTES_MAX;
@@ -66,11 +67,7 @@ impl Peer {
             .heap_size(segments * segment_bytes)
             .segment_size(segment_bytes as i32)
             .hash_power(slots.trailing_zeros() as u8)
-            .eviction(Policy::Merge {
-                max: 8,
-                merge: 4,
-                compact: 2,
-            })
+            .eviction(SEGCACHE_EVICTION)
             .build()
             .expect("the machine has this much memory");
         Self {
