@@ -49,8 +49,17 @@ pub struct Plan {
 /// # Errors
 /// They differ, one of them ends, or cannot be started.
 pub fn run(strata: &Target, memcached: &Memcached, plan: &Plan) -> Result<()> {
-    // One thread serves memcached's connections in the order in which they are written to.
-    let memcached_flags = ["-m", "1024", "-t", "1"].map(str::to_owned);
+    // One thread serves memcached's connections in the order in which they are written to, and no other one holds items
+    // now and then, which shows: a number that somebody holds is not padded in place.
+    let memcached_flags = [
+        "-m",
+        "1024",
+        "-t",
+        "1",
+        "-o",
+        "no_lru_maintainer,no_lru_crawler",
+    ];
+    let memcached_flags = memcached_flags.map(str::to_owned);
     let strata_flags = ["-m", "1024"].map(str::to_owned);
     let reference = Target::memcached(memcached);
     eprintln!(

@@ -83,6 +83,14 @@ pub const EXPLAINED: &[Explained] = &[
         },
     },
     Explained {
+        why: "`E0` gives memcached's item the unique 0; in Strata no item has that, and `E0` asks for nothing",
+        until: None,
+        is: |words| {
+            let is_zero = |word: &&[u8]| word.starts_with(b"E") && number(&word[1..]) == Some(0);
+            words[0].len() == 2 && words[0][0] == b'm' && words.iter().skip(2).any(is_zero)
+        },
+    },
+    Explained {
         why: "how far a memory limit can move depends on how the memory is had, and a moved one evicts",
         until: None,
         is: |words| {
@@ -173,6 +181,8 @@ mod tests {
         assert!(reason(b"stats c 1 1\r\n", version).is_some());
         assert!(reason(b"stats c 64 1\r\n", version).is_none());
         assert!(reason(b"stats cachedump 1\r\n", version).is_none());
+        assert!(reason(b"ms k 1 E0\r\n", version).is_some());
+        assert!(reason(b"ms k 1 E10\r\n", version).is_none());
         assert!(reason(b"stats co\r\n", version).is_some());
         assert!(reason(b"stats reset\r\n", version).is_none());
         assert!(reason(b"\r\n", version).is_none());
