@@ -294,7 +294,14 @@ fn stats(line: &[u8]) -> Line<'_> {
         return Request::Stats(StatsSubject::General).into();
     };
     // The first of these that begins with the word given; the order is memcached's.
-    const BY_PREFIX: [&[u8]; 5] = [b"reset", b"detail", b"settings", b"cachedump", b"conns"];
+    const BY_PREFIX: [&[u8]; 6] = [
+        b"reset",
+        b"detail",
+        b"settings",
+        b"cachedump",
+        b"conns",
+        b"extstore",
+    ];
     let subject = BY_PREFIX
         .into_iter()
         .find(|name| name.starts_with(subject))
