@@ -38,7 +38,7 @@ pub const EXPLAINED: &[Explained] = &[
         is: |words| {
             words[0].len() == 2
                 && words[0][0] == b'm'
-                && words.contains(&&b"b"[..])
+                && words.iter().skip(2).any(|word| word.starts_with(b"b"))
                 && (words.iter().any(|word| word.starts_with(b"N"))
                     || (words[0] == b"ma" && !counts_down(words)))
         },
