@@ -1,9 +1,12 @@
 //! `cargo xtask clients`: do real clients, unchanged, get on with the real binary?
 //!
-//! Python libraries drive every command with random data, one of them in both protocols and one by meta commands alone, and `memccapable` of
+//! Python and Node libraries and a Rust crate drive every command with random data, in text, in the binary protocol and by meta commands
+//! alone; Django keeps its cache and its sessions here; what `memcached-tool` prints is compared with what was stored; and `memccapable` of
 //! libmemcached checks each protocol its own way. Each client gets a server of its own, so that one cannot spoil the other's counters.
+//!
+//! A client that is not installed is named, and the stage has then not run, whatever the others found.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -13,10 +16,10 @@ use clap::Args;
 use crate::process::{Memcached, Server, run_bounded};
 use crate::setup;
 use crate::stage::Outcome;
-use crate::workspace::{Workspace, find_program};
+use crate::workspace::{Workspace, find_program, run as run_command};
 
-/// The scripts, below the workspace root.
-const SCRIPTS: &str = "xtask/clients";
+/// The scripts, and what the clients they drive are pinned by, below the workspace root.
+pub const SCRIPTS: &str = "xtask/clients";
 /// How long one client may take.
 const LIMIT: Duration = Duration::from_secs(180);
 
@@ -26,8 +29,8 @@ pub struct Options {
     /// `strata`, `memcached`, or a command line that starts a server; Strata when it is not given.
     #[arg(long)]
     server: Option<String>,
-    /// Only clients whose name contains this: pymemcache, pylibmc, bmemcached, meta-memcache, memccapable;
-    /// those that speak the binary protocol have `binary` in it.
+    /// Only clients whose name contains this: pymemcache, pylibmc, bmemcached, meta-memcache, aiomcache, django, memcached-tool,
+    /// npm memcached, npm memjs, memcache crate, memccapable; those that speak the binary protocol have `binary` in it.
     #[arg(long)]
     filter: Option<String>,
     /// The seed of the random data; every run prints its own.
@@ -49,6 +52,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<Outcome> {
             continue;
         }
         if !(client.is_there)(workspace) {
+            eprintln!("{} IS NOT INSTALLED AND WAS NOT TRIED", client.name);
             missing.push(client.name);
             continue;
         }
@@ -92,48 +96,97 @@ fn server_command(workspace: &Workspace, options: &Options) -> Result<Vec<String
 struct Client {
     name: &'static str,
     is_there: fn(&Workspace) -> bool,
-    command: fn(&Workspace, port: u16, seed: u32) -> Command,
+    command: fn(&Workspace, port: u16, seed: u32) -> Result<Command>,
 }
 
 const CLIENTS: &[Client] = &[
     Client {
         name: "pymemcache",
-        is_there: setup::has_python_clients,
-        command: |workspace, port, seed| script(workspace, "pymemcache_client.py", port, seed),
+        is_there: |workspace| setup::has_python(workspace, &["pymemcache"]),
+        command: |workspace, port, seed| Ok(python(workspace, "pymemcache_client.py", port, seed)),
     },
     Client {
         name: "pylibmc",
-        is_there: setup::has_python_clients,
-        command: |workspace, port, seed| script(workspace, "pylibmc_client.py", port, seed),
+        is_there: |workspace| setup::has_python(workspace, &["pylibmc"]),
+        command: |workspace, port, seed| Ok(python(workspace, "pylibmc_client.py", port, seed)),
     },
     Client {
         name: "meta-memcache",
-        is_there: setup::has_python_clients,
-        command: |workspace, port, seed| script(workspace, "meta_memcache_client.py", port, seed),
+        is_there: |workspace| setup::has_python(workspace, &["meta-memcache"]),
+        command: |workspace, port, seed| {
+            Ok(python(workspace, "meta_memcache_client.py", port, seed))
+        },
+    },
+    Client {
+        name: "aiomcache",
+        is_there: |workspace| setup::has_python(workspace, &["aiomcache"]),
+        command: |workspace, port, seed| Ok(python(workspace, "aiomcache_client.py", port, seed)),
+    },
+    Client {
+        name: "django",
+        is_there: |workspace| setup::has_python(workspace, &["Django", "pymemcache"]),
+        command: |workspace, port, seed| Ok(python(workspace, "django_client.py", port, seed)),
+    },
+    Client {
+        name: "memcached-tool",
+        is_there: |workspace| {
+            let programs = memcached_tool().is_some() && find_program("perl").is_some();
+            programs && setup::has_python(workspace, &["pymemcache"])
+        },
+        command: |workspace, port, seed| {
+            let mut command = python(workspace, "memcached_tool.py", port, seed);
+            let tool = memcached_tool().context("no memcached-tool")?;
+            command.arg("--tool").arg(tool);
+            Ok(command)
+        },
+    },
+    Client {
+        name: "npm memcached",
+        is_there: |workspace| setup::has_node(workspace, "memcached"),
+        command: |workspace, port, seed| Ok(node(workspace, "memcached_client.js", port, seed)),
+    },
+    Client {
+        name: "memcache crate",
+        is_there: setup::has_memcache_crate,
+        command: memcache_crate,
     },
     Client {
         name: "pylibmc binary",
-        is_there: setup::has_python_clients,
+        is_there: |workspace| setup::has_python(workspace, &["pylibmc"]),
         command: |workspace, port, seed| {
-            let mut command = script(workspace, "pylibmc_client.py", port, seed);
+            let mut command = python(workspace, "pylibmc_client.py", port, seed);
             command.arg("--binary");
-            command
+            Ok(command)
         },
     },
     Client {
         name: "bmemcached binary",
-        is_there: setup::has_python_clients,
-        command: |workspace, port, seed| script(workspace, "bmemcached_client.py", port, seed),
+        is_there: |workspace| setup::has_python(workspace, &["python-binary-memcached"]),
+        command: |workspace, port, seed| Ok(python(workspace, "bmemcached_client.py", port, seed)),
+    },
+    Client {
+        name: "npm memjs binary",
+        is_there: |workspace| setup::has_node(workspace, "memjs"),
+        command: |workspace, port, seed| Ok(node(workspace, "memjs_client.js", port, seed)),
+    },
+    Client {
+        name: "memcache crate binary",
+        is_there: setup::has_memcache_crate,
+        command: |workspace, port, seed| {
+            let mut command = memcache_crate(workspace, port, seed)?;
+            command.arg("--binary");
+            Ok(command)
+        },
     },
     Client {
         name: "memccapable",
         is_there: |_| find_program("memccapable").is_some(),
-        command: |_, port, _| memccapable("-a", port),
+        command: |_, port, _| Ok(memccapable("-a", port)),
     },
     Client {
         name: "memccapable binary",
         is_there: |_| find_program("memccapable").is_some(),
-        command: |_, port, _| memccapable("-b", port),
+        command: |_, port, _| Ok(memccapable("-b", port)),
     },
 ];
 
@@ -145,20 +198,51 @@ fn memccapable(protocol: &str, port: u16) -> Command {
     command
 }
 
-fn script(workspace: &Workspace, name: &str, port: u16, seed: u32) -> Command {
-    let mut command = Command::new(workspace.python());
-    command.arg(workspace.root.join(Path::new(SCRIPTS)).join(name));
-    command.args(["--port", &port.to_string(), "--seed", &seed.to_string()]);
+fn python(workspace: &Workspace, name: &str, port: u16, seed: u32) -> Command {
+    let mut command = script(Command::new(workspace.python()), workspace, name);
     command.env("PYTHONDONTWRITEBYTECODE", "1");
+    told(command, port, seed)
+}
+
+fn node(workspace: &Workspace, name: &str, port: u16, seed: u32) -> Command {
+    let mut node = Command::new("node");
+    // The clients are older than what they are warned of.
+    node.arg("--no-deprecation");
+    let mut command = script(node, workspace, name);
+    command.env("NODE_PATH", workspace.node().join("node_modules"));
+    told(command, port, seed)
+}
+
+/// Builds the program that drives the crate, and gives the command that runs it.
+fn memcache_crate(workspace: &Workspace, port: u16, seed: u32) -> Result<Command> {
+    let target = workspace.target.join("clients");
+    let mut build = workspace.cargo(&["build", "--quiet", "--locked", "--manifest-path"]);
+    build.arg(setup::memcache_crate_manifest(workspace));
+    run_command(build.arg("--target-dir").arg(&target))?;
+    let program = target.join("debug").join("strata-client-check");
+    Ok(told(Command::new(program), port, seed))
+}
+
+/// Where Debian puts the script that comes with memcached, unless it is on the `PATH`.
+fn memcached_tool() -> Option<PathBuf> {
+    let debian = Path::new("/usr/share/memcached/scripts/memcached-tool");
+    find_program("memcached-tool").or_else(|| debian.is_file().then(|| debian.to_owned()))
+}
+
+fn script(mut interpreter: Command, workspace: &Workspace, name: &str) -> Command {
+    interpreter.arg(workspace.root.join(SCRIPTS).join(name));
+    interpreter
+}
+
+fn told(mut command: Command, port: u16, seed: u32) -> Command {
+    command.args(["--port", &port.to_string(), "--seed", &seed.to_string()]);
     command
 }
 
 fn try_client(workspace: &Workspace, client: &Client, server: &[String], seed: u32) -> Result<()> {
     let mut server = Server::start(server, &[])?;
-    let outcome = run_bounded(
-        &mut (client.command)(workspace, server.address().port(), seed),
-        LIMIT,
-    );
+    let mut command = (client.command)(workspace, server.address().port(), seed)?;
+    let outcome = run_bounded(&mut command, LIMIT);
     if let Some(status) = server.ended()? {
         bail!("the server ended with {status}\n{}", server.log());
     }

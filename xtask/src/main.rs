@@ -60,7 +60,7 @@ enum Command {
     Held(held::Options),
     /// Replay synthetic workloads through the eviction policies and other stores, and write the record.
     Missratio(missratio::Options),
-    /// Install what conformance and clients need: Debian packages and a Python environment.
+    /// Install what conformance and clients need: Debian packages, a Python environment, Node packages, a crate's sources.
     Setup,
 }
 

@@ -292,7 +292,7 @@ fn is_kept_by_hand(path: &str) -> bool {
     let is_transcript = path.starts_with("server/transcripts/");
     is_transcript
         || path.starts_with(".ci/")
-        || [".rs", ".toml", ".py", ".sh"]
+        || [".rs", ".toml", ".py", ".js", ".sh"]
             .iter()
             .any(|end| path.ends_with(end))
 }

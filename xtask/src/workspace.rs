@@ -48,6 +48,11 @@ impl Workspace {
         self.target.join("python").join("bin").join("python3")
     }
 
+    /// Where `cargo xtask setup` installs the Node clients, whether or not they are there yet.
+    pub fn node(&self) -> PathBuf {
+        self.target.join("node")
+    }
+
     /// Builds the server and gives its path. Without `release` it has its debug assertions on.
     pub fn build_server(&self, release: bool) -> Result<PathBuf> {
         let mut arguments = vec!["build", "--package", "strata-server", "--bin", "strata"];

@@ -22,7 +22,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("strata-fuzz", &["strata-store", "strata-protocol"]),
     ("xtask", &[]),
+    ("strata-client-check", &[]),
 ];
+/// The manifests that are workspaces of their own.
+const APART: &[&str] = &["engine/fuzz/Cargo.toml", "xtask/clients/rust/Cargo.toml"];
 
 /// One crate and those of our crates that it depends on.
 pub struct Crate {
@@ -31,16 +34,15 @@ pub struct Crate {
     has_dependencies: bool,
 }
 
-/// The crates of the workspace, and the fuzz targets, which are a workspace of their own.
+/// The crates of the workspace, and those that stand apart from it.
 pub fn of_workspace(workspace: &Workspace) -> Result<Vec<Crate>> {
     let mut packages = workspace.metadata.packages.clone();
-    let fuzz = workspace.root.join("engine/fuzz/Cargo.toml");
-    if fuzz.is_file() {
+    for manifest in APART {
         let metadata = MetadataCommand::new()
-            .manifest_path(&fuzz)
+            .manifest_path(workspace.root.join(manifest))
             .no_deps()
             .exec()
-            .context("engine/fuzz")?;
+            .context(*manifest)?;
         packages.extend(metadata.packages);
     }
     Ok(packages.iter().map(crate_of).collect())
