@@ -2,9 +2,14 @@
 //! from which queue it went.
 //!
 //! Ghosts live in the bytes that an empty slot has no use for, two to a slot (`bucket` has the drawing). A ghost is marked
-//! with twelve bits made of the key's tag and the queue, so one in several hundred new keys is taken for another, which
-//! costs no more than an item in the wrong queue. Its stamp counts the ghosts left since the start, in units of a quarter
-//! of the table's rows; how many units came after it is its age.
+//! with eleven bits made of the key's tag and a bit for the queue. So one in several hundred new keys is taken for another,
+//! which costs no more than an item in the wrong queue; and what such a key finds still names the queue that dropped
+//! something. Were the queue told by different marks of one key, other keys would find as many ghosts of a queue that drops
+//! nothing as of one that drops all, and who weighs hits by what was dropped would give that queue the memory:
+//! perf/notes/eviction-policies.md.
+//!
+//! A stamp counts units of a 64th of the items, in ghosts left; how many units began after it is a ghost's age. So an age
+//! is as fine, and a stamp comes round as late, for large items as for small ones.
 //!
 //! Always true: the slot of a ghost is empty to everybody else (its tag is zero), so no lookup meets a ghost, none makes
 //! the table grow, and an entry takes the slot of ghosts without asking; `ghosts` counts them.
@@ -14,20 +19,16 @@ use super::{Candidates, Place, Table};
 use crate::key;
 use crate::segment::arena::Queue;
 
-/// `log2` of the units of a stamp in as many ghosts as the table has rows. After 256 units, 64 ghosts to a row, a ghost
-/// looks young again. Few live that long, since entries take their slots.
-const UNITS_SHIFT: u32 = 2;
+/// `log2` of the units of a stamp in the time that as many ghosts are left as there are items. After 256 units, four times
+/// the items, a ghost looks young again. Hardly any live that long, since entries take their slots.
+const UNITS_SHIFT: u32 = 6;
 
 /// What a key whose item was in `queue` leaves of its tag. It is never zero.
 #[inline]
 fn mark(tag: u16, queue: Queue) -> u16 {
     // The tags of one bucket share some of their bits, so all of them have a say.
-    let of_small = (key::tag_product(tag) >> (u32::BITS - MARK_BITS)) as u16;
-    let mark = match queue {
-        Queue::Small => of_small,
-        Queue::Main => !of_small & ((1 << MARK_BITS) - 1),
-    };
-    mark.max(1)
+    let of_key = (key::tag_product(tag) >> (u32::BITS - (MARK_BITS - 1))) as u16;
+    of_key.max(1) << 1 | u16::from(queue == Queue::Main)
 }
 
 impl Table {
@@ -38,7 +39,7 @@ impl Table {
 
     /// Leaves a ghost of an item of `queue` whose entry has just been taken out.
     pub fn leave_ghost(&mut self, memory: &mut [u8], place: Place, tag: u16, queue: Queue) {
-        self.ghosts_left += 1;
+        self.pass_ghost_time();
         self.ghosts += 1;
         let bucket = bucket::view(memory, place.bucket_at);
         // Beside another one if it can, so that the next entry finds a slot without any.
@@ -54,7 +55,7 @@ impl Table {
             free &= free - 1;
         }
         let (slot, ghosts) = here;
-        let ghosts = ghosts.push(mark(tag, queue), self.stamp());
+        let ghosts = ghosts.push(mark(tag, queue), self.ghost_stamp);
         bucket::set_ghosts(memory, place.bucket_at, slot, ghosts);
     }
 
@@ -101,19 +102,18 @@ impl Table {
         found
     }
 
-    /// The present, as ghosts tell it.
-    fn stamp(&self) -> u8 {
-        (self.ghosts_left >> self.stamp_shift()) as u8
-    }
-
-    /// `log2` of the ghosts to a unit of a stamp.
-    fn stamp_shift(&self) -> u32 {
-        self.row_shift - UNITS_SHIFT
+    /// One more ghost is left.
+    fn pass_ghost_time(&mut self) {
+        self.ghosts_in_unit += 1;
+        if self.ghosts_in_unit << UNITS_SHIFT >= self.entries {
+            self.ghosts_in_unit = 0;
+            self.ghost_stamp = self.ghost_stamp.wrapping_add(1);
+        }
     }
 
     /// About how many were left after the one with this stamp.
     fn age(&self, stamp: u8) -> u64 {
-        u64::from(self.stamp().wrapping_sub(stamp)) << self.stamp_shift()
+        u64::from(self.ghost_stamp.wrapping_sub(stamp)) * self.entries as u64 >> UNITS_SHIFT
     }
 
     /// The slot of a bucket that an entry is about to take, of the `free` ones: one without ghosts, or the one whose
@@ -130,7 +130,7 @@ impl Table {
     #[inline(never)]
     fn claim_among_ghosts(&mut self, memory: &[u8], bucket_at: usize, free: u32) -> usize {
         let bucket = bucket::view(memory, bucket_at);
-        let now = self.stamp();
+        let now = self.ghost_stamp;
         // The younger, the more.
         let worth = |ghosts: Ghosts| match ghosts.first() {
             (0, _) => 0,
@@ -165,4 +165,90 @@ pub(crate) fn ghosts_in(bucket: &bucket::Bucket) -> usize {
         .filter(|slot| free & 1 << slot != 0)
         .map(|slot| bucket::ghosts(bucket, slot).count())
         .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::KeyHash;
+    use crate::{Eviction, HASH_SEED_WORDS, KeyHasher, Shard, ShardConfig};
+
+    fn shard() -> Shard<Vec<u8>> {
+        let config = ShardConfig {
+            item_max_bytes: 64 << 10,
+            eviction: Eviction::S3Fifo,
+            seed: 1,
+        };
+        let hasher = KeyHasher::new([7; HASH_SEED_WORDS]);
+        Shard::new(vec![0; 4 << 20], hasher, config).expect("enough memory")
+    }
+
+    fn hashes(from: u64) -> impl Iterator<Item = KeyHash> {
+        (from..).map(|i| KeyHash(i.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
+    }
+
+    /// Leaves the ghost of a key in the first of its buckets.
+    fn leave(shard: &mut Shard<Vec<u8>>, hash: KeyHash, queue: Queue) {
+        let (bucket_at, _) = shard.table.both(hash);
+        let place = Place { bucket_at, slot: 0 };
+        let memory = shard.arena.bytes_mut();
+        shard.table.leave_ghost(memory, place, hash.tag(), queue);
+    }
+
+    fn take(shard: &mut Shard<Vec<u8>>, hash: KeyHash) -> Option<(Queue, u64)> {
+        let pair = shard.table.pair(hash);
+        let places = shard.table.candidates_of(shard.arena.bytes(), pair, hash);
+        let memory = shard.arena.bytes_mut();
+        shard.table.take_ghost(memory, places, hash.tag(), u64::MAX)
+    }
+
+    #[test]
+    fn marks_of_the_queues_have_nothing_in_common() {
+        let of = |queue| (1..=u16::MAX).map(move |tag| mark(tag, queue));
+        for (small, main) in of(Queue::Small).zip(of(Queue::Main)) {
+            assert!(small != 0 && main < 1 << MARK_BITS);
+            assert_eq!((small & 1, main), (0, small | 1));
+        }
+    }
+
+    #[test]
+    fn a_key_taken_for_another_finds_the_queue_that_dropped_the_other() {
+        for queue in [Queue::Small, Queue::Main] {
+            let mut shard = shard();
+            for hash in hashes(0).take(5000) {
+                leave(&mut shard, hash, queue);
+            }
+            let found: Vec<_> = hashes(1 << 40)
+                .take(50_000)
+                .filter_map(|hash| take(&mut shard, hash))
+                .map(|(queue, _)| queue)
+                .collect();
+            assert!(
+                (50..5000).contains(&found.len()),
+                "{} by chance",
+                found.len()
+            );
+            assert!(found.iter().all(|&of| of == queue), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn ages_are_as_fine_for_few_items_as_for_many() {
+        // Of one item to a row, and of a hundred.
+        for items in [256usize, 25_600] {
+            for eighths in 0..=16 {
+                let mut shard = shard();
+                shard.table.entries = items;
+                let hash = KeyHash(5 << 32 | 77);
+                leave(&mut shard, hash, Queue::Small);
+                let passing = items * eighths / 8;
+                (0..passing).for_each(|_| shard.table.pass_ghost_time());
+                let (_, age) = take(&mut shard, hash).expect("nothing took its slot");
+                assert!(
+                    age.abs_diff(passing as u64) <= items as u64 / 32,
+                    "{age} for {passing} of {items}"
+                );
+            }
+        }
+    }
 }
