@@ -2,11 +2,10 @@
 //! from which queue it went.
 //!
 //! Ghosts live in the bytes that an empty slot has no use for, two to a slot (`bucket` has the drawing). A ghost is marked
-//! with eleven bits made of the key's tag and a bit for the queue. So one in several hundred new keys is taken for another,
-//! which costs no more than an item in the wrong queue; and what such a key finds still names the queue that dropped
-//! something. Were the queue told by different marks of one key, other keys would find as many ghosts of a queue that drops
-//! nothing as of one that drops all, and who weighs hits by what was dropped would give that queue the memory:
-//! perf/notes/eviction-policies.md.
+//! with eleven bits made of the key's tag and one for the queue. So one in several hundred new keys is taken for another,
+//! which costs no more than an item in the wrong queue, and the ghost it finds still names the queue that left it. Were the
+//! queue told by a second mark of the key instead, half of those taken for another would be counted for the wrong queue, and
+//! one that drops nothing would seem worth more memory: perf/notes/eviction-policies.md.
 //!
 //! A stamp counts units of a 64th of the items, in ghosts left; how many units began after it is a ghost's age. So an age
 //! is as fine, and a stamp comes round as late, for large items as for small ones.
@@ -113,7 +112,8 @@ impl Table {
 
     /// About how many were left after the one with this stamp.
     fn age(&self, stamp: u8) -> u64 {
-        u64::from(self.ghost_stamp.wrapping_sub(stamp)) * self.entries as u64 >> UNITS_SHIFT
+        let units = self.ghost_stamp.wrapping_sub(stamp);
+        (u64::from(units) * self.entries as u64) >> UNITS_SHIFT
     }
 
     /// The slot of a bucket that an entry is about to take, of the `free` ones: one without ghosts, or the one whose
