@@ -136,6 +136,46 @@ pub const MEMORY_STEP_BYTES: usize = 256 << 10;
 /// Until then it costs addresses.
 pub const MEMORY_ROOM_TIMES: usize = 16;
 
+/// What a watcher may be late with before it loses lines, unless `-o watcher_logbuf_size` says
+/// otherwise; memcached's.
+pub const WATCHER_LOG_BYTES_DEFAULT: usize = 256 << 10;
+
+/// Log lines of one worker in one tick, unless `-o worker_logbuf_size` says otherwise; memcached's.
+pub const WORKER_LOG_BYTES_DEFAULT: usize = 64 << 10;
+
+/// A log line at most.
+pub const LOG_LINE_MAX_BYTES: usize = 1024;
+
+/// Evictions of one worker that are noted in one tick.
+pub const EVICTIONS_NOTED_MAX: usize = 512;
+
+/// Watchers of the whole server at most; memcached's.
+pub const WATCHERS_MAX: usize = 20;
+
+/// Batches of lines that wait to be written to standard error.
+pub const STDERR_BATCHES_MAX: usize = 64;
+
+/// Hash buckets, of nine items at most, that one tick walks for one dump of all items.
+pub const DUMP_SLICE_BUCKETS: usize = 64;
+
+/// Hash buckets of one worker that `stats cachedump` looks at, in one tick.
+pub const CACHEDUMP_BUCKETS: usize = 512;
+
+/// The reply of `stats cachedump` at most; memcached's.
+pub const CACHEDUMP_MAX_BYTES: usize = 2 << 20;
+
+/// Prefixes that one worker counts commands by.
+pub const PREFIXES_MAX: usize = 4096;
+
+/// Between a key's prefix and the rest, unless `-D` says otherwise; memcached's.
+pub const PREFIX_DELIMITER_DEFAULT: u8 = b':';
+
+/// Size of a file of names and passwords at most.
+pub const USERS_FILE_MAX_BYTES: u64 = 1 << 20;
+
+/// The line of a name and password at most; memcached's.
+pub const USER_LINE_MAX_BYTES: usize = 256;
+
 /// Questions from the control plane that wait for one worker.
 pub const ASKS_MAX: usize = 16;
 
@@ -215,6 +255,24 @@ pub struct Settings {
     pub flush: bool,
     /// Whether `shutdown` is allowed (`-A`).
     pub shutdown: bool,
+    /// Whether items may be listed (`-X` turns it off).
+    pub dump: bool,
+    /// Whether `watch` is allowed (`-W` turns it off).
+    pub watch: bool,
+    /// What one watcher may be late with (`-o watcher_logbuf_size=`).
+    pub watcher_log_bytes: usize,
+    /// Log lines of one worker in one tick (`-o worker_logbuf_size=`).
+    pub worker_log_bytes: usize,
+    /// Names and passwords that clients are asked for (`-Y`).
+    pub auth_file: Option<PathBuf>,
+    /// What ends a key's prefix (`-D`).
+    pub prefix_delimiter: u8,
+    /// Whether commands are counted by prefix from the start (`-D`).
+    pub count_prefixes: bool,
+    /// Whether `debugtime` moves the clock, for tests.
+    pub debug_clock: bool,
+    /// Options that were given and have no effect.
+    pub unheeded: Vec<String>,
     /// How much is said on standard error (`-v`).
     pub verbosity: u8,
     /// Address of the admin endpoint, if any (`--admin`).
@@ -295,6 +353,15 @@ impl Settings {
             cas: true,
             flush: true,
             shutdown: false,
+            dump: true,
+            watch: true,
+            watcher_log_bytes: WATCHER_LOG_BYTES_DEFAULT,
+            worker_log_bytes: WORKER_LOG_BYTES_DEFAULT,
+            auth_file: None,
+            prefix_delimiter: PREFIX_DELIMITER_DEFAULT,
+            count_prefixes: false,
+            debug_clock: false,
+            unheeded: Vec::new(),
             verbosity: 0,
             admin: None,
             lock_memory: false,

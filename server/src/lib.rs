@@ -20,6 +20,10 @@
 //!  socket <-- io <-- session::Replies, in request order <------+---------------------+
 //! ```
 //!
+//! What is rare has a way of its own: a session that is no client (a stranger before its password, a
+//! watcher, a dump of all items) is a [`session::Role`], and while somebody watches, commands go
+//! through an [`observe::Observer`] on their way to the keeper.
+//!
 //! A [`session::Session`] never sees a shard, and an [`execute::Keeper`] (a shard with its
 //! counters) never sees a session; only the worker holds both. The worker's page draws its tick.
 //!
@@ -48,9 +52,12 @@ pub mod mailbox;
 pub mod memory;
 pub mod mesh;
 pub mod message;
+pub mod observe;
 pub mod route;
 pub mod session;
 pub mod shared;
 pub mod stats;
 mod sync;
+pub mod users;
+pub mod watch;
 pub mod worker;

@@ -25,6 +25,10 @@ fn main() -> ExitCode {
             };
         }
     };
+    if args.license {
+        println!("Strata is licensed under MIT or Apache-2.0, as you like.");
+        return ExitCode::SUCCESS;
+    }
     let cores = core_affinity::get_core_ids().map_or(1, |cores| cores.len());
     let settings = match args.settings(cores) {
         Ok(settings) => settings,
@@ -35,7 +39,12 @@ fn main() -> ExitCode {
     };
     // A start that fails earlier must leave the file of the server that runs already.
     let mut pid_file_is_ours = false;
-    let started = boot::raise_file_limit(&settings)
+    let core_files = match args.core_files {
+        true => boot::allow_core_files(),
+        false => Ok(()),
+    };
+    let started = core_files
+        .and_then(|()| boot::raise_file_limit(&settings))
         .and_then(|()| boot::listen(&settings))
         .map_err(|error| (EX_OSERR, error))
         .and_then(|listeners| {

@@ -1,15 +1,16 @@
 //! What travels between workers: a visit (a request to the owner of a key) and a homecoming (its
 //! reply). Both are filled in place in mailbox slots, and their bytes live in a [`Parcel`].
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{OwnedFd, RawFd};
 
 use strata_protocol::binary::Head;
 use strata_protocol::reply::Sink;
 use strata_protocol::{ArithVerb, MetaVerb, StoreVerb};
-use strata_store::{Deadline, KeyHash, Seconds};
+use strata_store::{Deadline, KeyHash, ScanPlace, Seconds};
 
 use crate::config::{INLINE_BYTES, SPILL_KEEP_BYTES};
-use crate::stats::Snapshot;
+use crate::session::DumpForm;
+use crate::stats::{Snapshot, Topic};
 
 /// The place a reply will take in its session, named from afar. A ticket whose generation is not
 /// the session's names a session that is gone; its reply is counted and dropped.
@@ -119,8 +120,19 @@ pub enum Op {
     MemoryLimit,
     /// Report counters.
     Snapshot,
-    /// List the open connections.
-    Connections,
+    /// Nothing but an answer: whoever gives it has begun a tick after it was asked.
+    Attend,
+    /// Tell something as text.
+    Tell(Topic),
+    /// Give these log lines to watchers.
+    Lines,
+    /// The next slice of a dump of all items.
+    Scan {
+        /// What is told of each.
+        form: DumpForm,
+        /// Where the slice begins.
+        place: ScanPlace,
+    },
     /// Set the counters to zero.
     ResetStats,
     /// The next piece of a lent value.
@@ -226,6 +238,8 @@ pub struct Visit {
     pub key_bytes: u8,
     /// Whether the reply is to be left out (`noreply`).
     pub quiet: bool,
+    /// The descriptor of the client's connection, which names it in log lines.
+    pub asker: RawFd,
     /// Key and value.
     pub parcel: Parcel,
     /// The connection of an [`Op::Adopt`].
@@ -251,6 +265,7 @@ impl Default for Visit {
             op: Op::Delete,
             key_bytes: 0,
             quiet: false,
+            asker: -1,
             parcel: Parcel::default(),
             fd: None,
         }
@@ -266,6 +281,8 @@ pub struct Homecoming {
     pub parcel: Parcel,
     /// A lent value that follows the parcel's bytes.
     pub lent: Option<Lent>,
+    /// After [`Op::Scan`], where the next slice begins, if there is one.
+    pub scanned: Option<Option<ScanPlace>>,
     /// The answer to [`Op::Snapshot`].
     pub snapshot: Option<Box<Snapshot>>,
 }

@@ -19,13 +19,16 @@
 use std::collections::VecDeque;
 use std::os::fd::RawFd;
 
+use strata_protocol::auth::Door;
 use strata_protocol::binary::{self, Head, Status};
 use strata_protocol::meta::Options;
 use strata_protocol::reply::Sink;
 use strata_protocol::{
     ClientError, GetKey, KEY_MAX_BYTES, Meta, MetaVerb, Parser, Request, Step, Store, StoreVerb,
-    block_ends_well,
+    WatchKinds, block_ends_well,
 };
+
+use strata_store::ScanPlace;
 
 use crate::config::{
     CARRY_STORE_BYTES, HELD_KEEP_BYTES, HELD_MAX_BYTES, OUT_HIGH_BYTES, Protocol, SLOTS_MAX,
@@ -853,6 +856,62 @@ impl Replies {
     }
 }
 
+/// What a connection is for.
+#[derive(Debug, Default)]
+pub enum Role {
+    /// Requests and replies.
+    #[default]
+    Client,
+    /// It has not said yet who it is, and a password is asked for.
+    Stranger(Door),
+    /// It gets lines about what happens, and is not listened to.
+    Watcher(Watcher),
+    /// It gets all items as lines; its next request waits.
+    Dump(Dump),
+}
+
+/// A connection that watches.
+#[derive(Debug, Default)]
+pub struct Watcher {
+    /// What it is told of; nothing until every worker knows of it.
+    pub kinds: WatchKinds,
+    /// Lines it has lost since it last got one.
+    pub skipped: u64,
+}
+
+/// What a dump tells of each item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DumpForm {
+    /// What is known of it.
+    Meta,
+    /// A command that fetches it.
+    Mg,
+}
+
+impl DumpForm {
+    /// The last line.
+    #[must_use]
+    pub fn end(self) -> &'static [u8] {
+        match self {
+            DumpForm::Meta => b"END\r\n",
+            DumpForm::Mg => b"EN\r\n",
+        }
+    }
+}
+
+/// How far a dump has come.
+#[derive(Debug)]
+pub struct Dump {
+    /// What is told.
+    pub form: DumpForm,
+    /// The worker whose shard is walked; behind the last one it is done.
+    pub owner: usize,
+    /// Where the next slice begins.
+    pub place: ScanPlace,
+    /// Whether another worker has been asked for it.
+    pub asked: bool,
+}
+
 /// One client connection.
 #[derive(Debug, Default)]
 pub struct Session {
@@ -888,12 +947,18 @@ pub struct Session {
     pub parked: bool,
     /// It waits for a credit of a peer, or has used up its share of this tick.
     pub held_back: bool,
+    /// It has waited for a credit of a peer and has its share of them in this tick.
+    pub let_on: bool,
     /// When it last sent something, in seconds on the server's clock.
     pub active_s: u32,
     /// When it last made a request.
     pub asked_s: u32,
     /// The number of its large value that is in the worker's list of those.
     pub listed_intake: Option<u32>,
+    /// What it is for.
+    pub role: Role,
+    /// Why it ends, as a watcher is told; an error unless something else is known.
+    pub ends_for: Option<&'static str>,
     /// The number of its descriptor, which names it in `stats conns`.
     pub fd: RawFd,
 }

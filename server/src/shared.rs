@@ -1,11 +1,13 @@
 //! What all workers share: facts that do not change, and a few small numbers that do.
 
 use std::ops::RangeInclusive;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crossbeam_channel::Sender;
 
+use crate::clock::Clock;
 use crate::stats::Process;
+use crate::watch::Watch;
 
 /// Counts the connections of the whole server against its limit.
 #[derive(Debug)]
@@ -46,6 +48,15 @@ impl Gate {
     }
 }
 
+/// What the main thread is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// End the server.
+    Stop,
+    /// Read the operator's files again.
+    Reload,
+}
+
 /// See the module's page.
 #[derive(Debug)]
 pub struct Shared {
@@ -53,34 +64,46 @@ pub struct Shared {
     pub process: Process,
     /// The connection limit.
     pub gate: Gate,
-    verbosity: AtomicU8,
+    /// Who watches what.
+    pub watch: Watch,
     /// Bytes for items and table of all shards, as last set.
     memory_limit: AtomicUsize,
     /// What all shards can be set to.
     memory_least: AtomicUsize,
     memory_most: AtomicUsize,
-    stop: Sender<()>,
+    /// Whether the search through all items is allowed (`lru_crawler`).
+    crawler: AtomicBool,
+    /// The clock, where a test may move it.
+    pub clock: Option<Clock>,
+    notices: Sender<Notice>,
 }
 
 impl Shared {
-    /// `stop` is told when a client asks the server to end.
+    /// `notices` goes to the main thread.
     #[must_use]
-    pub fn new(process: Process, stop: Sender<()>) -> Self {
+    pub fn new(process: Process, notices: Sender<Notice>) -> Self {
         Self {
             gate: Gate::new(process.settings.conns_max),
-            verbosity: AtomicU8::new(process.settings.verbosity),
+            watch: Watch::new(
+                process.settings.workers,
+                process.settings.verbosity,
+                process.settings.count_prefixes,
+                None,
+            ),
             memory_limit: AtomicUsize::new(process.settings.memory_bytes),
             memory_least: AtomicUsize::new(0),
             memory_most: AtomicUsize::new(usize::MAX),
             process,
-            stop,
+            crawler: AtomicBool::new(true),
+            clock: None,
+            notices,
         }
     }
 
     /// Asks the main thread to end the server.
     pub fn request_stop(&self) {
         // A full channel means that somebody has asked already.
-        let _ = self.stop.try_send(());
+        let _ = self.notices.try_send(Notice::Stop);
     }
 
     /// Memory for items and table of all shards, in bytes.
@@ -120,14 +143,14 @@ impl Shared {
         self.memory_most.fetch_min(most, Ordering::Relaxed);
     }
 
-    /// How much is said on standard error.
+    /// Whether the search through all items is allowed.
     #[must_use]
-    pub fn verbosity(&self) -> u8 {
-        self.verbosity.load(Ordering::Relaxed)
+    pub fn crawler(&self) -> bool {
+        self.crawler.load(Ordering::Relaxed)
     }
 
-    /// See `verbosity`.
-    pub fn set_verbosity(&self, level: u8) {
-        self.verbosity.store(level, Ordering::Relaxed);
+    /// Allows or forbids it; what it was before.
+    pub fn set_crawler(&self, allowed: bool) -> bool {
+        self.crawler.swap(allowed, Ordering::Relaxed)
     }
 }

@@ -99,6 +99,7 @@ impl Server {
                 hasher: hasher.clone(),
                 peers,
                 asks,
+                users: Arc::default(),
                 open_listeners: 1,
             }));
             let ringer = ringers[index].clone();

@@ -4,6 +4,7 @@
 //! because the order decides which of two errors a client sees and whether `noreply` silences it.
 
 use crate::error::ClientError;
+use crate::manage;
 use crate::meta::{self, MetaVerb};
 use crate::number::{c_exptime, c_flags, strict_i32, strict_u32, strict_u64};
 use crate::request::{
@@ -49,7 +50,7 @@ pub(crate) fn loud<'a>(error: ClientError) -> Line<'a> {
 }
 
 /// Malformed, and silent if the line ends with `noreply`.
-fn refuse<'a>(error: ClientError, noreply: bool) -> Line<'a> {
+pub(crate) fn refuse<'a>(error: ClientError, noreply: bool) -> Line<'a> {
     Line::Invalid {
         error: if noreply { None } else { Some(error) },
         skip: 0,
@@ -85,13 +86,14 @@ pub(crate) fn read(line: &[u8]) -> Line<'_> {
         b"stats" => stats(line),
         b"version" => Request::Version.into(),
         b"quit" => Request::Quit.into(),
+        b"watch" => manage::watch(line),
         b"mn" => Request::Nop.into(),
-        _ => manage(line),
+        _ => any(line),
     }
 }
 
 /// Commands that memcached looks up by the first word instead of by what stands before the first space, so that spaces before them do no harm; and everything unknown.
-fn manage(line: &[u8]) -> Line<'_> {
+fn any(line: &[u8]) -> Line<'_> {
     let tokens = Tokens::split(line);
     let noreply = tokens.noreply();
     match tokens.get(0) {
@@ -107,6 +109,11 @@ fn manage(line: &[u8]) -> Line<'_> {
             Some(megabytes) => Request::MemoryLimit { megabytes, noreply }.into(),
         },
         Some(b"shutdown") => shutdown(&tokens, noreply),
+        Some(b"lru_crawler") => manage::lru_crawler(&tokens, noreply),
+        Some(b"slabs") => manage::slabs(&tokens, noreply),
+        Some(b"lru") => manage::lru(&tokens, noreply),
+        Some(b"extstore") => manage::extstore(&tokens, noreply),
+        Some(b"debugtime") => manage::debugtime(&tokens, noreply),
         // A browser, or somebody who uses one to write into caches.
         _ if tokens.count() > 1 && tokens.last().is_some_and(|last| last.starts_with(b"HTTP/")) => {
             Line::Lost
@@ -262,19 +269,14 @@ fn flush_all<'a>(tokens: &Tokens<'a>, noreply: bool) -> Line<'a> {
     let bare_count = if noreply { 2 } else { 1 };
     if tokens.count() == bare_count {
         return Request::FlushAll {
-            exptime: 0,
+            exptime: Some(0),
             noreply,
         }
         .into();
     }
-    match tokens.get(1).and_then(strict_i32) {
-        Some(exptime) => Request::FlushAll {
-            exptime: exptime.into(),
-            noreply,
-        }
-        .into(),
-        None => refuse(ClientError::BadExptime, noreply),
-    }
+    // Where flushing is forbidden, that comes before what is wrong with the exptime.
+    let exptime = tokens.get(1).and_then(strict_i32).map(i64::from);
+    Request::FlushAll { exptime, noreply }.into()
 }
 
 fn shutdown<'a>(tokens: &Tokens<'a>, noreply: bool) -> Line<'a> {
@@ -302,6 +304,9 @@ fn stats(line: &[u8]) -> Line<'_> {
         b"settings" => StatsSubject::Settings,
         b"conns" => StatsSubject::Conns,
         b"workers" => StatsSubject::Workers,
+        b"segments" => StatsSubject::Segments,
+        b"ttl" => StatsSubject::Ttl,
+        b"extstore" => StatsSubject::Extstore,
         b"items" => StatsSubject::Items,
         b"slabs" => StatsSubject::Slabs,
         b"sizes" => StatsSubject::Sizes,

@@ -31,8 +31,60 @@ pub enum ClientError {
     CachedumpUsage,
     /// `stats cachedump` of a class that cannot exist.
     CachedumpClass,
+    /// `stats cachedump` where it is disabled.
+    CachedumpNotAllowed,
+    /// `stats detail` where it is disabled.
+    DetailNotAllowed,
     /// `stats detail` without on, off or dump.
     DetailUsage,
+    /// `watch` where it is disabled.
+    WatchNotAllowed,
+    /// `watch` behind commands whose replies are not sent.
+    WatchPipelined,
+    /// `watch` when there are as many watchers as there may be.
+    WatchersMany,
+    /// `lru_crawler enable` of one that is enabled.
+    CrawlerEnabled,
+    /// `lru_crawler` with something to search while it is disabled.
+    CrawlerDisabled,
+    /// `lru_crawler sleep` of more than a second.
+    CrawlerSleep,
+    /// A search while another one is under way.
+    CrawlerBusy,
+    /// A search of a class that cannot exist.
+    CrawlerClass,
+    /// `lru_crawler crawl hash`, which only dumps can.
+    CrawlerUnknown,
+    /// `lru_crawler metadump` where it is disabled.
+    MetadumpNotAllowed,
+    /// `lru_crawler mgdump` where it is disabled.
+    MgdumpNotAllowed,
+    /// `lru_crawler metadump` behind commands whose replies are not sent.
+    MetadumpPipelined,
+    /// `lru_crawler mgdump` behind commands whose replies are not sent.
+    MgdumpPipelined,
+    /// `slabs reassign` from a class to itself.
+    SlabsSame,
+    /// `slabs reassign` of a class that does not exist.
+    SlabsClass,
+    /// `slabs reassign` from a class that has no page to give.
+    SlabsNoSpare,
+    /// `slabs automove window` of less than 3 or more than 1800.
+    AutomoveWindow,
+    /// `lru tune` of more than 80 percent.
+    LruPercents,
+    /// `lru tune` with a factor of 0 or less.
+    LruFactors,
+    /// Anything but a name and password before they were right.
+    Unauthenticated,
+    /// A name and password of more than 16 KiB.
+    AuthTooLong,
+    /// A name and password without their line end.
+    AuthTermination,
+    /// A name without a password.
+    AuthFormat,
+    /// A name and password that are nobody's.
+    AuthFailure,
     /// More words than a meta line may have.
     OptionsTooLong,
     /// A flag stands twice in a meta line.
@@ -83,6 +135,8 @@ impl ClientError {
             ClientError::ShutdownMode => b"CLIENT_ERROR invalid shutdown mode\r\n",
             ClientError::CachedumpUsage => b"CLIENT_ERROR bad command line\r\n",
             ClientError::CachedumpClass => b"CLIENT_ERROR Illegal slab id\r\n",
+            ClientError::CachedumpNotAllowed => b"CLIENT_ERROR stats cachedump not allowed\r\n",
+            ClientError::DetailNotAllowed => b"CLIENT_ERROR stats detail not allowed\r\n",
             ClientError::OptionsTooLong => b"CLIENT_ERROR options flags are too long\r\n",
             ClientError::DuplicateFlag => b"CLIENT_ERROR duplicate flag\r\n",
             ClientError::InvalidFlag => b"CLIENT_ERROR invalid flag\r\n",
@@ -95,6 +149,34 @@ impl ClientError {
             ClientError::ArithMode => b"CLIENT_ERROR invalid mode for ma M token\r\n",
             ClientError::ArithFlag => b"CLIENT_ERROR invalid or duplicate flag\r\n",
             ClientError::DetailUsage => b"CLIENT_ERROR usage: stats detail on|off|dump\r\n",
+            ClientError::WatchNotAllowed => b"CLIENT_ERROR watch commands not allowed\r\n",
+            ClientError::WatchPipelined => b"ERROR cannot pipeline other commands before watch\r\n",
+            ClientError::WatchersMany => b"WATCHER_TOO_MANY log watcher limit reached\r\n",
+            ClientError::CrawlerEnabled => b"ERROR failed to start lru crawler thread\r\n",
+            ClientError::CrawlerDisabled => b"CLIENT_ERROR lru crawler disabled\r\n",
+            ClientError::CrawlerSleep => b"CLIENT_ERROR sleep must be one second or less\r\n",
+            ClientError::CrawlerBusy => b"BUSY currently processing crawler request\r\n",
+            ClientError::CrawlerClass => b"BADCLASS invalid class id\r\n",
+            ClientError::CrawlerUnknown => b"ERROR an unknown error happened\r\n",
+            ClientError::MetadumpNotAllowed => b"ERROR metadump not allowed\r\n",
+            ClientError::MgdumpNotAllowed => b"ERROR key dump not allowed\r\n",
+            ClientError::MetadumpPipelined => {
+                b"ERROR cannot pipeline other commands before metadump\r\n"
+            }
+            ClientError::MgdumpPipelined => {
+                b"ERROR cannot pipeline other commands before mgdump\r\n"
+            }
+            ClientError::SlabsSame => b"SAME src and dst class are identical\r\n",
+            ClientError::SlabsClass => b"BADCLASS invalid src or dst class id\r\n",
+            ClientError::SlabsNoSpare => b"NOSPARE source class has no spare pages\r\n",
+            ClientError::AutomoveWindow => b"CLIENT_ERROR automove window too low or too high\r\n",
+            ClientError::LruPercents => b"ERROR hot and warm pcts must not exceed 80\r\n",
+            ClientError::LruFactors => b"ERROR hot/warm age factors must be greater than 0\r\n",
+            ClientError::Unauthenticated => b"CLIENT_ERROR unauthenticated\r\n",
+            ClientError::AuthTooLong => b"CLIENT_ERROR auth token too long\r\n",
+            ClientError::AuthTermination => b"CLIENT_ERROR bad command line termination\r\n",
+            ClientError::AuthFormat => b"CLIENT_ERROR bad authentication token format\r\n",
+            ClientError::AuthFailure => b"CLIENT_ERROR authentication failure\r\n",
         }
     }
 }

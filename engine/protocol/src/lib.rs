@@ -46,6 +46,7 @@
 //! flush_all [exptime] [noreply] verbosity level [noreply]               shutdown [graceful]
 //! cache_memlimit megabytes [noreply]
 //! stats [subject]               version               mn                quit
+//! watch [kind]*                 lru_crawler order [scope] [noreply]     slabs|lru|extstore order ... [noreply]
 //! mg|md|ma key flag*            me key [b word]
 //! ms key bytes flag*                                                    then bytes of data and \r\n
 //! ```
@@ -54,7 +55,7 @@
 //!
 //! Further words are ignored. `noreply` counts only as the last word, and there it also silences an unknown command and most malformed ones;
 //! it does not silence a line with too few words, a storage line whose `bytes` is not a length, a retrieval line, or `stats`.
-//! `shutdown`, `flush_all`, `cache_memlimit` and `verbosity` may be preceded by spaces, no other command may.
+//! `shutdown`, `flush_all`, `cache_memlimit`, `verbosity`, `lru_crawler`, `slabs`, `lru` and `extstore` may be preceded by spaces, no other command may.
 //! Numbers are strict decimal digits (at most 11 characters for 32 bits, 22 for 64 bits), except the flags and exptime of a storage command,
 //! which follow C's `strtoul` and `strtol`: a sign, leading white space, and truncation to 32 bits.
 //!
@@ -82,11 +83,13 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod auth;
 pub mod binary;
 pub mod client;
 mod command;
 mod error;
 mod expiry;
+mod manage;
 pub mod meta;
 mod number;
 mod parser;
@@ -100,8 +103,8 @@ pub use expiry::{Expiry, RELATIVE_MAX_SECONDS};
 pub use meta::{Meta, MetaVerb};
 pub use parser::{Parser, Step};
 pub use request::{
-    ArithVerb, DetailSwitch, GetKey, GetKind, Request, ShutdownMode, StatsSubject, Store,
-    StoreVerb, block_ends_well,
+    ArithVerb, ClockStep, CrawlScope, CrawlerOrder, DetailSwitch, GetKey, GetKind, Request,
+    ShutdownMode, StatsSubject, Store, StoreVerb, WatchKinds, block_ends_well,
 };
 
 /// Longest key in bytes.

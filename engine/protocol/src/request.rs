@@ -38,8 +38,8 @@ pub enum Request<'a> {
     },
     /// Make every item that is older than a point in time a miss.
     FlushAll {
-        /// The exptime from which on it holds. Absent is 0; 0 and less mean now.
-        exptime: i64,
+        /// The exptime from which on it holds; `None` when it is no number. Absent is 0; 0 and less mean now.
+        exptime: Option<i64>,
         /// Whether the reply is to be left out.
         noreply: bool,
     },
@@ -74,6 +74,39 @@ pub enum Request<'a> {
     Meta(Meta<'a>),
     /// `mn`: does nothing, is answered with `MN`, and asks for earlier replies to be sent at once.
     Nop,
+    /// Become a stream of what happens. Has a reply even when `noreply` is given.
+    Watch {
+        /// What of it.
+        kinds: WatchKinds,
+    },
+    /// An order about the search through all items.
+    Crawler {
+        /// Which.
+        order: CrawlerOrder,
+        /// Whether the reply is to be left out.
+        noreply: bool,
+    },
+    /// Give pages of one item class to another.
+    SlabsReassign {
+        /// From this class.
+        from: i32,
+        /// To this one.
+        to: i32,
+        /// Whether the reply is to be left out.
+        noreply: bool,
+    },
+    /// A well-formed order to a part that only memcached has: `OK`, and nothing to do.
+    Moot {
+        /// Whether the reply is to be left out.
+        noreply: bool,
+    },
+    /// Move the server's clock, for tests.
+    DebugTime {
+        /// How.
+        step: ClockStep,
+        /// Whether the reply is to be left out.
+        noreply: bool,
+    },
 }
 
 /// One key of a retrieval line. A line of `n` keys is `n` of these.
@@ -192,6 +225,12 @@ pub enum StatsSubject {
     Conns,
     /// Figures of each worker; Strata's own word.
     Workers,
+    /// The segments of the store; Strata's own word.
+    Segments,
+    /// How long the items have to live; Strata's own word.
+    Ttl,
+    /// The flash storage, of which there is nothing to say.
+    Extstore,
     /// Counters by key prefix.
     Detail(DetailSwitch),
     /// List items of one class.
@@ -226,4 +265,104 @@ pub enum ShutdownMode {
     /// A word that names no mode. It is an error only where shutdown is allowed at all, so the caller decides:
     /// [`crate::ServerError::ShutdownDisabled`] or [`crate::ClientError::ShutdownMode`].
     Unknown,
+}
+
+/// What a watcher is told of, a set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WatchKinds(u16);
+
+impl WatchKinds {
+    /// Nothing.
+    pub const NONE: Self = Self(0);
+    /// Commands as they come.
+    pub const RAWCMDS: Self = Self(1);
+    /// Items dropped to make room.
+    pub const EVICTIONS: Self = Self(1 << 1);
+    /// Items asked for.
+    pub const FETCHERS: Self = Self(1 << 2);
+    /// Items stored.
+    pub const MUTATIONS: Self = Self(1 << 3);
+    /// What the server does by itself.
+    pub const SYSEVENTS: Self = Self(1 << 4);
+    /// Connections that begin and end.
+    pub const CONNEVENTS: Self = Self(1 << 5);
+    /// Items deleted.
+    pub const DELETIONS: Self = Self(1 << 6);
+
+    /// The kind that memcached finds by this word or the beginning of it. Those of its proxy are taken, and never happen.
+    pub fn named(word: &[u8]) -> Option<Self> {
+        const NAMES: [(&[u8], WatchKinds); 10] = [
+            (b"rawcmds", WatchKinds::RAWCMDS),
+            (b"evictions", WatchKinds::EVICTIONS),
+            (b"fetchers", WatchKinds::FETCHERS),
+            (b"mutations", WatchKinds::MUTATIONS),
+            (b"sysevents", WatchKinds::SYSEVENTS),
+            (b"connevents", WatchKinds::CONNEVENTS),
+            (b"proxyreqs", WatchKinds::NONE),
+            (b"proxyevents", WatchKinds::NONE),
+            (b"proxyuser", WatchKinds::NONE),
+            (b"deletions", WatchKinds::DELETIONS),
+        ];
+        let found = NAMES.iter().find(|(name, _)| name.starts_with(word));
+        found.map(|(_, kind)| *kind)
+    }
+
+    /// The kinds of both.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether the two have a kind in common.
+    #[inline]
+    pub const fn meets(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// As a number, to be kept where only numbers can be.
+    pub const fn bits(self) -> u16 {
+        self.0
+    }
+
+    /// The kinds that [`WatchKinds::bits`] gave.
+    pub const fn from_bits(bits: u16) -> Self {
+        Self(bits)
+    }
+}
+
+/// An order about the search through all items.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CrawlerOrder {
+    /// Allow it.
+    Enable,
+    /// Forbid it.
+    Disable,
+    /// Search for what has expired.
+    Crawl(CrawlScope),
+    /// List all items with what is known of them.
+    Metadump(CrawlScope),
+    /// List all keys as commands that fetch them.
+    Mgdump(CrawlScope),
+}
+
+/// Where the search goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CrawlScope {
+    /// Through the hash table.
+    Hash,
+    /// Through the item classes whose bits are set.
+    Classes(u64),
+    /// To a class that cannot exist.
+    BadClass,
+}
+
+/// How the clock of a test moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClockStep {
+    /// It stands still.
+    Pause,
+    /// It goes on.
+    Resume,
+    /// So many seconds ahead, on top of all steps before.
+    Forward(u32),
 }

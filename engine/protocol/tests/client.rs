@@ -66,7 +66,7 @@ proptest! {
             assert_parses(&rendered(|mut out| client::arith(&mut out, verb, key, delta, noreply)), Request::Arith { verb, key, delta, noreply });
         }
         assert_parses(&rendered(|mut out| client::touch(&mut out, key, exptime, noreply)), Request::Touch { key, exptime, noreply });
-        assert_parses(&rendered(|mut out| client::flush_all(&mut out, exptime, noreply)), Request::FlushAll { exptime, noreply });
+        assert_parses(&rendered(|mut out| client::flush_all(&mut out, exptime, noreply)), Request::FlushAll { exptime: Some(exptime), noreply });
         assert_parses(&rendered(|mut out| client::verbosity(&mut out, level, noreply)), Request::Verbosity { level, noreply });
         let megabytes = level.clamp(8, 1_000_000_000);
         assert_parses(&rendered(|mut out| client::cache_memlimit(&mut out, megabytes, noreply)), Request::MemoryLimit { megabytes, noreply });

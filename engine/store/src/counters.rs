@@ -23,9 +23,9 @@ pub struct Counters {
     pub expired_unfetched: u64,
     /// Items removed because of a flush.
     pub flushed: u64,
-    /// Fetches that met an expired item (memcached's `get_expired`).
+    /// Commands, other than plain sets, that met an expired item (memcached's `get_expired`).
     pub get_expired: u64,
-    /// Fetches that met a flushed item (memcached's `get_flushed`).
+    /// Commands, other than plain sets, that met a flushed item (memcached's `get_flushed`).
     pub get_flushed: u64,
     /// Items moved to another segment by merge or compaction.
     pub moved: u64,

@@ -55,10 +55,10 @@ pub use key::{HASH_SEED_WORDS, KEY_BYTES_MAX, Key, KeyHash, KeyHasher};
 pub use loan::Loan;
 pub use segment::arena::Memory;
 pub use shard::{
-    ArithOutcome, Arithmetic, CountOutcome, Counted, Counting, DeleteOutcome, Eviction, Fetch,
-    Fetched, Inspected, Invalidation, InvalidationOutcome, LimitOutOfRange, MetaSet,
-    MetaSetOutcome, NewItem, Probe, SetMode, SetOutcome, Shard, ShardConfig, TooSmall,
-    TouchOutcome, Unique, Vivify,
+    ArithOutcome, Arithmetic, CountOutcome, Counted, Counting, DeleteOutcome, Evicted, Eviction,
+    Fetch, Fetched, Inspected, Invalidation, InvalidationOutcome, LimitOutOfRange, MetaSet,
+    MetaSetOutcome, NewItem, Peek, Probe, ScanPlace, SetMode, SetOutcome, Shard, ShardConfig,
+    Sight, TooSmall, TouchOutcome, TtlClass, Unique, Vivify,
 };
 pub use ttl::{Deadline, Seconds};
 pub use value::{Hit, ItemRef, Pieces, Value};

@@ -113,6 +113,17 @@ impl TtlBuckets {
         ((ttl >> shift) + (shift << self.split_shift)) as usize
     }
 
+    /// The shortest ttl of a TTL bucket; `None` for the one of items that never expire.
+    pub fn shortest(self, index: usize) -> Option<u32> {
+        match self.count() - index {
+            1 => return None,
+            2 => return Some(TTL_NEAR_MAX + 1),
+            _ => {}
+        }
+        let shift = (index >> self.split_shift).saturating_sub(1);
+        Some(((index - (shift << self.split_shift)) << shift) as u32)
+    }
+
     /// At what age an open segment takes no more items, so that its first item does not wait long for its last.
     #[inline]
     pub fn seal_age(self, ttl: u32) -> u32 {
@@ -142,6 +153,23 @@ mod tests {
             assert_eq!(buckets.index(NEVER - 1, 4), last + 1);
             assert_eq!(buckets.index(NEVER, 4), last + 2);
             assert_eq!(buckets.count(), last + 3);
+        }
+    }
+
+    #[test]
+    fn a_bucket_begins_with_its_shortest_ttl() {
+        for pages in [64, 128, 256, 512] {
+            let buckets = TtlBuckets::new(pages);
+            for index in 1..buckets.count() - 2 {
+                let ttl = buckets.shortest(index).expect("it is near");
+                assert_eq!(buckets.of_ttl(ttl), index);
+                assert_eq!(buckets.of_ttl(ttl - 1), index - 1, "{ttl} is the shortest");
+            }
+            assert_eq!(
+                buckets.shortest(buckets.count() - 2),
+                Some(TTL_NEAR_MAX + 1)
+            );
+            assert_eq!(buckets.shortest(buckets.count() - 1), None);
         }
     }
 

@@ -217,11 +217,14 @@ impl Keeper {
                 self.drop_loan(loan);
                 return Outcome::Done;
             }
+            Op::Attend => return Outcome::Done,
             Op::Get { .. }
             | Op::Store { .. }
             | Op::MemoryLimit
             | Op::Snapshot
-            | Op::Connections
+            | Op::Tell(_)
+            | Op::Lines
+            | Op::Scan { .. }
             | Op::Adopt => {
                 panic!("{op:?} is not for the shard")
             }

@@ -54,7 +54,9 @@ impl Worker {
         self.keeper.counters.commands_remote += 1;
         let ticket = self.ticket(conn);
         let words = call.words.text();
+        let asker = self.sessions[conn as usize].fd;
         self.visit(owner, |visit| {
+            visit.asker = asker;
             visit.ticket = ticket;
             visit.hash = hash;
             visit.op = Op::Meta {
@@ -79,6 +81,18 @@ impl Worker {
         key: &[u8],
         call: MetaCall<'_>,
     ) {
+        if self.observer.on {
+            // The way of a command of another worker's client tells of it.
+            let words = call.words.text();
+            let op = Op::Meta {
+                verb: call.verb,
+                base64: call.base64,
+                words_bytes: words.len() as u16,
+            };
+            let value = [words, call.value].concat();
+            self.command_here(now, conn, op, hash, key, &value, false);
+            return;
+        }
         let key = Key { hash, bytes: key };
         let keeper = &mut self.keeper;
         let replies = &mut self.sessions[conn as usize].replies;

@@ -20,6 +20,9 @@
 //! credit. Then its socket is read until [`CARRY_PAUSE_BYTES`] wait, and after that TCP pushes
 //! back on that client alone.
 
+mod apart;
+mod dump;
+mod manage;
 mod metas;
 mod overdue;
 mod packets;
@@ -27,6 +30,7 @@ mod requests;
 mod sessions;
 mod spares;
 mod visits;
+mod watch;
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -38,25 +42,28 @@ use crossbeam_channel::{Receiver, Sender};
 use strata_protocol::binary::{self, Head};
 use strata_protocol::reply::{self, Sink};
 use strata_protocol::{
-    ClientError, GetKey, MetaVerb, Request, ServerError, ShutdownMode, StatsSubject, Store,
+    ClientError, DetailSwitch, GetKey, MetaVerb, Request, ServerError, ShutdownMode, StatsSubject,
+    Store, WatchKinds,
 };
-use strata_store::{Key, KeyHash, KeyHasher, Probe, Shard};
+use strata_store::{Key, KeyHash, KeyHasher, Probe, ScanPlace, Shard};
 
 use crate::clock::Now;
 use crate::config::{
-    BATCH_MAX, CARRY_MAX_BYTES, CARRY_PAUSE_BYTES, INTAKE_MAX_BYTES, LENT_PER_TICK_BYTES,
-    MEMORY_STEP_BYTES, OUT_HIGH_BYTES, REPLIES_MAX_BYTES, REQUESTS_PER_TICK_ALL,
-    REQUESTS_SHARE_MIN, UPKEEP_ITEMS, VISITORS_PER_TICK,
+    BATCH_MAX, CACHEDUMP_BUCKETS, CARRY_MAX_BYTES, CARRY_PAUSE_BYTES, INTAKE_MAX_BYTES,
+    LENT_PER_TICK_BYTES, MEMORY_STEP_BYTES, OUT_HIGH_BYTES, REPLIES_MAX_BYTES,
+    REQUESTS_PER_TICK_ALL, REQUESTS_SHARE_MIN, UPKEEP_ITEMS, VISITORS_PER_TICK,
 };
 use crate::execute::{Keeper, Outcome};
 use crate::io::{ConnIndex, Event, Io};
 use crate::memory::Memory;
 use crate::mesh::{Peer, Peers};
 use crate::message::{Homecoming, Op, Ticket, Visit};
+use crate::observe::Observer;
 use crate::route::Route;
-use crate::session::{Intake, IntakeLimits, Intent, Reader, Session, Stream, Tail};
+use crate::session::{Intake, IntakeLimits, Intent, Reader, Role, Session, Stream, Tail};
 use crate::shared::Shared;
-use crate::stats::{self, Gather, Question, QueueMarks, Snapshot, WorkerFigures};
+use crate::stats::{self, Gather, Question, QueueMarks, Snapshot, Topic, WorkerFigures};
+use crate::users::Users;
 use overdue::{Half, IdleSweep};
 use spares::Spares;
 
@@ -67,6 +74,8 @@ pub enum Ask {
     Snapshot(Sender<Box<Snapshot>>),
     /// Take no more, and finish what is in flight.
     Stop,
+    /// Let these clients in from now on.
+    Users(Arc<Users>),
     /// End.
     End,
 }
@@ -85,6 +94,8 @@ pub struct Parts {
     pub peers: Peers,
     /// Questions from the control plane.
     pub asks: Receiver<Ask>,
+    /// Who may come in, where the settings have clients asked for a password.
+    pub users: Arc<Users>,
     /// How many of its listeners' connections are dealt out to all workers; those of the others,
     /// which come behind them, stay.
     pub open_listeners: usize,
@@ -99,6 +110,15 @@ pub struct Worker {
     route: Route,
     peers: Peers,
     asks: Receiver<Ask>,
+    users: Arc<Users>,
+    /// Looks at commands for whoever watches.
+    observer: Observer,
+    /// What of [`Watch`](crate::watch::Watch) it has seen.
+    watch_epoch: u64,
+    /// Its watchers, and what they want.
+    watchers: Vec<(ConnIndex, WatchKinds)>,
+    /// The time of this tick, while somebody watches.
+    watched_at: Option<Now>,
     sessions: Vec<Session>,
     free_sessions: Vec<ConnIndex>,
     /// Sessions to look at in this tick, each at most once.
@@ -185,6 +205,8 @@ impl Worker {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         let cas = parts.shared.process.settings.cas;
+        let settings = &parts.shared.process.settings;
+        let observer = Observer::new(settings.worker_log_bytes, settings.prefix_delimiter);
         let marks = vec![QueueMarks::default(); parts.peers.len()];
         parts.shared.bound_memory(&parts.shard.memory_limits());
         Self {
@@ -194,6 +216,11 @@ impl Worker {
             route: Route::new(parts.peers.len(), parts.shared.process.settings.shard_ports),
             peers: parts.peers,
             asks: parts.asks,
+            users: parts.users,
+            observer,
+            watch_epoch: 0,
+            watchers: Vec::new(),
+            watched_at: None,
             shared: parts.shared,
             sessions: Vec::new(),
             free_sessions: Vec::new(),
@@ -227,6 +254,7 @@ impl Worker {
     /// end or a peer has something.
     pub fn tick(&mut self, io: &mut impl Io, now: &Now) -> bool {
         self.keeper.counters.ticks += 1;
+        self.look_for_watchers(now);
         let mut events = std::mem::take(&mut self.events);
         io.poll(&mut events);
         let active = events.len() + self.queue.len();
@@ -242,6 +270,7 @@ impl Worker {
         let more_idle = self.sweep_idle(io, now);
         self.watch_carry(io);
         self.return_orphans();
+        self.send_log(now);
         self.publish();
         let more_upkeep = self.keeper.shard.upkeep(now.seconds, UPKEEP_ITEMS);
         let more_memory = self.move_memory();
@@ -381,6 +410,7 @@ impl Worker {
                             let _ = answer.try_send(Box::new(self.snapshot()));
                         }
                         Ask::Stop => self.stop(io),
+                        Ask::Users(users) => self.users = users,
                         Ask::End => self.ended = true,
                     }
                 }
@@ -411,6 +441,31 @@ impl Worker {
     fn reset_marks(&mut self) {
         self.longest_tick_us = 0;
         self.marks.fill(QueueMarks::default());
+    }
+
+    /// Tells its part of something that all workers tell together.
+    fn tell(&self, now: &Now, topic: Topic, text: &mut Vec<u8>) {
+        match topic {
+            Topic::Connections => self.list_connections(now, text),
+            Topic::Prefixes => self.observer.prefixes.part(text),
+            Topic::Ttl => {
+                let shard = &self.keeper.shard;
+                shard.ttl_classes(|class| stats::held::ttl_part(&class, text));
+            }
+            Topic::Cachedump(limit) => {
+                let share = stats::cachedump_share(self.peers.len());
+                let most = if limit == 0 { u32::MAX } else { limit };
+                let mut shown = 0;
+                let from = ScanPlace::default();
+                let shard = &self.keeper.shard;
+                let _ = shard.scan(from, CACHEDUMP_BUCKETS, now.seconds, |item| {
+                    if shown < most {
+                        stats::cachedump_part(&item, now, share, text);
+                        shown += 1;
+                    }
+                });
+            }
+        }
     }
 
     fn list_connections(&self, now: &Now, text: &mut Vec<u8>) {

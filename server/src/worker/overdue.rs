@@ -112,7 +112,9 @@ impl Worker {
                 continue;
             }
             // memcached's rule: a connection is idle when it is waited for, not while it waits.
-            let waiting = session.sending || session.held_back || !session.replies.settled();
+            let listens = matches!(session.role, Role::Watcher(_) | Role::Dump(_));
+            let waiting =
+                session.sending || session.held_back || !session.replies.settled() || listens;
             let since_s = match session.reader.intake_number() {
                 Some(_) => session.active_s,
                 None => session.asked_s,
@@ -127,6 +129,7 @@ impl Worker {
                 session.asked_s = now_s;
             } else {
                 self.keeper.counters.idle_kicks += 1;
+                session.ends_for = Some("idle_timeout");
                 self.end(io, at as ConnIndex);
             }
         }

@@ -32,9 +32,23 @@ impl Worker {
     pub(super) fn turn(&mut self, now: &Now, conn: ConnIndex, input: &[u8]) -> (usize, Pause) {
         let mut used = 0;
         let mut left = self.share;
-        let mut credits_left = self.credit_share;
+        // Whoever has not waited for credits waits behind those who have. Else a session whose
+        // replies come home takes the credits they free before the others have their turn.
+        let let_on = self.sessions[conn as usize].let_on;
+        let mut credits_left = match self.credit_share {
+            usize::MAX => usize::MAX,
+            share if let_on => share,
+            _ => 0,
+        };
         self.furnish(conn);
         loop {
+            if !matches!(self.sessions[conn as usize].role, Role::Client) {
+                let (taken, pause) = self.turn_apart(now, conn, &input[used..]);
+                used += taken;
+                if let Some(pause) = pause {
+                    return (used, pause);
+                }
+            }
             let session = &self.sessions[conn as usize];
             let room = session.replies.room();
             if room == 0 {
@@ -49,7 +63,10 @@ impl Worker {
             if scarce && (session.sending || !replies.out.is_empty() || !replies.settled()) {
                 return (used, Pause::Full);
             }
-            let most = if scarce { 1 } else { BATCH_MAX };
+            // One at a time also while somebody wants to see the lines as they come.
+            let raw = self.observer.watches(WatchKinds::RAWCMDS);
+            let most = if scarce || raw { 1 } else { BATCH_MAX };
+            let before = used;
             let credits = self.credits().unwrap_or(BATCH_MAX).min(credits_left);
             let batch = most.min(left).min(room).min(credits);
             if batch == 0 {
@@ -97,6 +114,12 @@ impl Worker {
                 match intent {
                     Intent::More => pause = Some(Pause::Empty),
                     Intent::Lost | Intent::Request(Request::Quit) => pause = Some(Pause::End),
+                    // What stands behind it is perhaps not a client's any more.
+                    Intent::Request(Request::Watch { .. } | Request::Crawler { .. }) => {
+                        let hash = KeyHash::default();
+                        plan.push(Planned::Other(intent, hash, None));
+                        break;
+                    }
                     intent => {
                         let key = key_of(&intent);
                         let hash = match key {
@@ -124,6 +147,24 @@ impl Worker {
                 session.listed_intake = intake;
                 let generation = session.generation;
                 self.list_half(Half::new(conn, generation, intake, now));
+            }
+            if raw && intake_before == 0 && used > before {
+                let begins = match plan.first() {
+                    Some(Planned::Get(get, _) | Planned::Other(Intent::Get(get), ..)) => get.first,
+                    // A packet has no line.
+                    Some(Planned::Other(
+                        Intent::Packet(..)
+                        | Intent::PacketTooLarge(_)
+                        | Intent::PacketRefused { .. },
+                        ..,
+                    )) => false,
+                    Some(_) => true,
+                    None => intake.is_some() || pause == Some(Pause::End),
+                };
+                if begins {
+                    let fd = self.sessions[conn as usize].fd;
+                    self.observer.command(now, fd, &input[before..]);
+                }
             }
             left -= plan.len();
             credits_left -= plan.len();
@@ -156,6 +197,10 @@ impl Worker {
     #[inline]
     fn get_here(&mut self, now: &Now, conn: ConnIndex, get: &GetKey<'_>, probe: Probe) {
         self.keeper.counters.commands_local += 1;
+        if self.observer.on {
+            self.get_observed(now, conn, get);
+            return;
+        }
         let keeper = &mut self.keeper;
         let replies = &mut self.sessions[conn as usize].replies;
         let (with_cas, last) = (get.kind.wants_cas(), get.last);
@@ -163,6 +208,22 @@ impl Worker {
         if let Outcome::Lent(lent) = outcome {
             replies.lend(Stream::new(self.index, lent));
         }
+    }
+
+    /// As `get_here`, for whoever watches.
+    #[cold]
+    fn get_observed(&mut self, now: &Now, conn: ConnIndex, get: &GetKey<'_>) {
+        let (with_cas, last) = (get.kind.wants_cas(), get.last);
+        let hash = self.hasher.hash(get.key);
+        self.command_here(
+            now,
+            conn,
+            Op::Get { with_cas, last },
+            hash,
+            get.key,
+            &[],
+            false,
+        );
     }
 
     /// Carries out a storage command whose value is here.
@@ -267,23 +328,35 @@ impl Worker {
             }
             Request::FlushAll { exptime, noreply } => {
                 self.keeper.counters.cmd_flush += 1;
-                if settings.flush {
+                if let (true, Some(exptime)) = (settings.flush, exptime) {
+                    if self.observer.watches(WatchKinds::SYSEVENTS) {
+                        self.observer
+                            .event(now, format_args!("type=flush_all delay={exptime}"));
+                    }
                     let at = now.flush_at(exptime);
                     let text = if noreply { b"" } else { reply::OK };
                     self.ask_all(now, conn, Op::Flush { at }, Question::Done(text));
                 } else if !noreply {
-                    self.answer(conn, ClientError::FlushNotAllowed.wire());
+                    let error = match settings.flush {
+                        true => ClientError::BadExptime,
+                        false => ClientError::FlushNotAllowed,
+                    };
+                    self.answer(conn, error.wire());
                 }
             }
             Request::Version => self.write(conn, |out| reply::version(out, stats::VERSION)),
             Request::Verbosity { level, noreply } => {
-                self.shared.set_verbosity(level.min(2) as u8);
+                self.shared.watch.set_verbosity(level.min(2) as u8);
                 if !noreply {
                     self.answer(conn, reply::OK);
                 }
             }
             Request::MemoryLimit { megabytes, noreply } => {
                 if self.shared.set_memory_limit((megabytes as usize) << 20) {
+                    if self.observer.watches(WatchKinds::SYSEVENTS) {
+                        let event = format_args!("type=memory_limit megabytes={megabytes}");
+                        self.observer.event(now, event);
+                    }
                     let text = if noreply { b"" } else { reply::OK };
                     self.ask_all(now, conn, Op::MemoryLimit, Question::Done(text));
                 } else if !noreply {
@@ -305,6 +378,11 @@ impl Worker {
                     self.answer(conn, text);
                 }
             }
+            Request::Watch { .. }
+            | Request::Crawler { .. }
+            | Request::SlabsReassign { .. }
+            | Request::Moot { .. }
+            | Request::DebugTime { .. } => self.manage(now, conn, request),
             Request::Quit | Request::Get(_) | Request::Store(_) | Request::Meta(_) => {
                 panic!("{request:?} is planned elsewhere")
             }
@@ -317,7 +395,8 @@ impl Worker {
             StatsSubject::Items => self.ask_all(now, conn, Op::Snapshot, Question::Items),
             StatsSubject::Slabs => self.ask_all(now, conn, Op::Snapshot, Question::Slabs),
             StatsSubject::Conns => {
-                self.ask_all(now, conn, Op::Connections, Question::Connections);
+                let op = Op::Tell(Topic::Connections);
+                self.ask_all(now, conn, op, Question::Connections);
             }
             StatsSubject::Workers => self.ask_all(now, conn, Op::Snapshot, Question::Workers),
             StatsSubject::Reset => {
@@ -329,10 +408,31 @@ impl Worker {
                     stats::settings(&shared, out);
                 });
             }
-            StatsSubject::Sizes => self.answer(conn, stats::SIZES_DISABLED),
-            StatsSubject::Detail(_) | StatsSubject::Cachedump { .. } | StatsSubject::Unknown => {
-                self.answer(conn, reply::ERROR);
+            StatsSubject::Extstore => self.answer(conn, reply::END),
+            StatsSubject::Segments => self.ask_all(now, conn, Op::Snapshot, Question::Segments),
+            StatsSubject::Ttl => self.ask_all(now, conn, Op::Tell(Topic::Ttl), Question::Ttl),
+            StatsSubject::Detail(_) if !self.shared.process.settings.dump => {
+                self.answer(conn, ClientError::DetailNotAllowed.wire());
             }
+            StatsSubject::Detail(DetailSwitch::Dump) => {
+                let op = Op::Tell(Topic::Prefixes);
+                self.ask_all(now, conn, op, Question::Prefixes);
+            }
+            StatsSubject::Detail(switch) => {
+                self.shared.watch.set_prefixes(switch == DetailSwitch::On);
+                self.ask_all(now, conn, Op::Attend, Question::Done(reply::OK));
+            }
+            StatsSubject::Cachedump { .. } if !self.shared.process.settings.dump => {
+                self.answer(conn, ClientError::CachedumpNotAllowed.wire());
+            }
+            // All items are of the first class.
+            StatsSubject::Cachedump { class_id: 1, limit } => {
+                let op = Op::Tell(Topic::Cachedump(limit));
+                self.ask_all(now, conn, op, Question::Cachedump(limit));
+            }
+            StatsSubject::Cachedump { .. } => self.answer(conn, reply::END),
+            StatsSubject::Sizes => self.answer(conn, stats::SIZES_DISABLED),
+            StatsSubject::Unknown => self.answer(conn, reply::ERROR),
         }
     }
 
@@ -369,11 +469,13 @@ impl Worker {
         }
         self.keeper.counters.commands_remote += 1;
         let ticket = self.ticket(conn);
+        let asker = self.sessions[conn as usize].fd;
         self.visit(owner, |visit| {
             visit.ticket = ticket;
             visit.hash = hash;
             visit.op = op;
             visit.quiet = quiet;
+            visit.asker = asker;
             visit.key_bytes = key.len() as u8;
             visit.parcel.clear();
             visit.parcel.put(key);
@@ -395,8 +497,14 @@ impl Worker {
     ) {
         let key = Key { hash, bytes: key };
         let keeper = &mut self.keeper;
-        let replies = &mut self.sessions[conn as usize].replies;
-        let outcome = replies.ready(|out| keeper.execute(now, op, key, value, quiet, out));
+        let session = &mut self.sessions[conn as usize];
+        let replies = &mut session.replies;
+        let outcome = if self.observer.on {
+            let (observer, fd) = (&mut self.observer, session.fd);
+            replies.ready(|out| observer.execute(keeper, now, fd, op, key, value, quiet, out))
+        } else {
+            replies.ready(|out| keeper.execute(now, op, key, value, quiet, out))
+        };
         self.lend_if_asked(conn, outcome);
     }
 
@@ -458,11 +566,13 @@ impl Worker {
         }
         self.keeper.counters.commands_remote += 1;
         let ticket = self.ticket(conn);
+        let asker = self.sessions[conn as usize].fd;
         self.visit(owner, |visit| {
             visit.ticket = ticket;
             visit.hash = hash;
             visit.op = op;
             visit.quiet = noreply;
+            visit.asker = asker;
             visit.key_bytes = key_bytes as u8;
             visit.parcel.adopt(bytes);
         });

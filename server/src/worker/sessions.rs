@@ -4,6 +4,8 @@
 //! and input bytes is what it last counted; when it ends, all that it held is given back before
 //! its index is free.
 
+use strata_protocol::auth::Door;
+
 use super::*;
 
 impl Worker {
@@ -68,8 +70,15 @@ impl Worker {
             asked_s: now.seconds.0,
             reader: Reader::speaking(self.shared.process.settings.protocol),
             fd: fd.as_raw_fd(),
+            role: match self.shared.process.settings.auth_file {
+                None => Role::Client,
+                Some(_) => Role::Stranger(Door::default()),
+            },
             ..Session::default()
         };
+        if self.observer.watches(WatchKinds::CONNEVENTS) {
+            self.observe_connection(conn, None);
+        }
         io.adopt(conn, fd);
         if self.stopping {
             self.sessions[conn as usize].draining = true;
@@ -138,6 +147,7 @@ impl Worker {
         for conn in queue.drain(..) {
             self.sessions[conn as usize].queued = false;
             self.serve_session(io, now, conn);
+            self.sessions[conn as usize].let_on = false;
         }
         // What was added meanwhile waits for the next tick.
         queue.append(&mut self.unsent);
@@ -158,6 +168,9 @@ impl Worker {
         if !self.pump_stream(io, conn) {
             self.end(io, conn);
             return;
+        }
+        if !matches!(self.sessions[conn as usize].role, Role::Client) {
+            self.pump_dump(now, conn);
         }
         let session = &mut self.sessions[conn as usize];
         let has_input = !session.carry.is_empty() || session.ended;
@@ -199,6 +212,9 @@ impl Worker {
             && session.replies.settled()
             && session.replies.out.is_empty()
         {
+            if !self.stopping {
+                session.ends_for = Some("normal");
+            }
             self.end(io, conn);
             return;
         }
@@ -291,6 +307,19 @@ impl Worker {
             return;
         }
         session.closing = true;
+        let reason = match session.ends_for {
+            Some(reason) => reason,
+            None if self.stopping => "shutdown",
+            None => "error",
+        };
+        if matches!(session.role, Role::Watcher(_)) {
+            self.watcher_gone(conn);
+        }
+        if self.observer.watches(WatchKinds::CONNEVENTS) {
+            self.observe_connection(conn, Some(reason));
+        }
+        let session = &mut self.sessions[conn as usize];
+        session.role = Role::Client;
         session.generation = session.generation.wrapping_add(1);
         self.intake_bytes -= session.reader.intake_bytes();
         session.reader = Reader::default();

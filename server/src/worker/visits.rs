@@ -49,11 +49,12 @@ impl Worker {
         });
         match op {
             Op::Snapshot => gather.sum.add(&self.snapshot()),
-            Op::Connections => self.list_connections(now, &mut gather.text),
+            Op::Tell(topic) => self.tell(now, topic, &mut gather.text),
             Op::MemoryLimit => self.follow_memory_limit(),
             _ => {
                 if op == Op::ResetStats {
                     self.reset_marks();
+                    self.observer.prefixes.clear();
                 }
                 let key = Key {
                     hash: KeyHash::default(),
@@ -84,9 +85,14 @@ impl Worker {
             .is_some_and(|gather| gather.awaited == 0)
         {
             let shared = &self.shared;
+            let mut question = None;
             replies.gathered(slot, |gather, out| {
+                question = Some(gather.question);
                 stats::render(&gather, shared, now, out);
             });
+            if let Some(Question::Watch(kinds)) = question {
+                self.watcher_ready(conn, kinds);
+            }
         }
     }
 
@@ -107,6 +113,7 @@ impl Worker {
                         home.parcel.clear();
                         home.lent = None;
                         home.snapshot = None;
+                        home.scanned = None;
                         self.serve(now, visit, home);
                     });
                     assert!(done, "worker {at} has more visits out than credits");
@@ -127,9 +134,18 @@ impl Worker {
     pub(super) fn serve(&mut self, now: &Now, visit: &mut Visit, home: &mut Homecoming) {
         match visit.op {
             Op::Snapshot => home.snapshot = Some(Box::new(self.snapshot())),
-            Op::Connections => {
+            Op::Tell(topic) => {
                 let mut text = Vec::new();
-                self.list_connections(now, &mut text);
+                self.tell(now, topic, &mut text);
+                home.parcel.adopt(text);
+            }
+            Op::Lines => {
+                self.deliver(visit.parcel.bytes());
+                visit.parcel.clear();
+            }
+            Op::Scan { form, place } => {
+                let mut text = Vec::new();
+                home.scanned = Some(self.dump_slice(now, form, place, &mut text));
                 home.parcel.adopt(text);
             }
             Op::MemoryLimit => self.follow_memory_limit(),
@@ -137,6 +153,7 @@ impl Worker {
             op => {
                 if op == Op::ResetStats {
                     self.reset_marks();
+                    self.observer.prefixes.clear();
                 }
                 // Errands have no key.
                 self.keeper.counters.commands_served += u64::from(visit.key_bytes > 0);
@@ -145,9 +162,13 @@ impl Worker {
                     hash: visit.hash,
                     bytes: key,
                 };
-                let outcome =
-                    self.keeper
-                        .execute(now, op, key, value, visit.quiet, &mut home.parcel);
+                let (keeper, out) = (&mut self.keeper, &mut home.parcel);
+                let outcome = if self.observer.on {
+                    let observer = &mut self.observer;
+                    observer.execute(keeper, now, visit.asker, op, key, value, visit.quiet, out)
+                } else {
+                    keeper.execute(now, op, key, value, visit.quiet, out)
+                };
                 if let Outcome::Lent(lent) = outcome {
                     home.lent = Some(lent);
                 }
@@ -185,6 +206,7 @@ impl Worker {
         } = home.ticket;
         let lent = home.lent.take().map(|lent| Stream::new(owner, lent));
         let snapshot = home.snapshot.take();
+        let scanned = home.scanned.take();
         let Some(session) = self
             .sessions
             .get_mut(conn as usize)
@@ -211,6 +233,9 @@ impl Worker {
                 self.finish_gathering(now, conn, slot);
             }
             None => session.replies.fill(slot, home.parcel.bytes(), lent),
+        }
+        if let Some(next) = scanned {
+            self.dump_went_on(conn, next);
         }
         self.look_at(conn);
     }
@@ -246,6 +271,7 @@ impl Worker {
             let session = &mut self.sessions[conn as usize];
             session.parked = false;
             session.held_back = false;
+            session.let_on = true;
             self.look_at(conn);
         }
     }

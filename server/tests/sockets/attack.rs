@@ -63,6 +63,16 @@ fn garbage_costs_at_most_its_own_connection() {
             let alphabet = b"get set cas incr stats noreply 0 1 -5 k k2 \r\n\r\n\t\0\xff";
             let words = (0..len).map(|_| alphabet[dice.below(alphabet.len())]);
             garbage.push(words.collect());
+            // Random, and yet packets, whose values may be longer than what comes.
+            let mut packets = Vec::new();
+            while packets.len() < len {
+                let (opcode, extras) = (dice.below(0x26) as u8, [0, 4, 8, 20][dice.below(4)]);
+                packets.extend([0x80, opcode, 0, 1, extras, 0, 0, 0, 0, 0]);
+                packets.extend([dice.below(64) as u8, dice.below(256) as u8]);
+                let rest = dice.below(300);
+                packets.extend(dice.bytes(rest));
+            }
+            garbage.push(packets);
         }
         for bytes in &garbage {
             let mut client = server.client();

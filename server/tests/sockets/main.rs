@@ -8,9 +8,13 @@
 mod admin;
 mod attack;
 mod client;
+mod counters;
 mod idle;
 mod limit;
+mod packets;
 mod server;
 mod sharing;
 mod start_stop;
+mod surface;
+mod watching;
 mod workers;

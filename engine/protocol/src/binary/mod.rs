@@ -47,8 +47,12 @@
 //! what is in use may rely on them: there is no Verbosity (`1b`); SASL opcodes are unknown but malformed ones still cost the connection; a body that is
 //! longer than the extras and the key of a Touch, GAT or Stat is read as the next packet; and a header is judged when extras and key have arrived.
 //!
-//! Two are not. memcached skips the extras and the key of an unknown opcode twice and so loses its place in the stream; here its body is skipped once. And
-//! a key that exceeds a small buffer hangs memcached up without a reply; here it is malformed as any other long key.
+//! Some are not. memcached skips the extras and the key of an unknown opcode twice and so loses its place in the stream; here its body is skipped once.
+//! A key that exceeds a small buffer hangs memcached up without a reply; here it is malformed as any other long key. And a stream that goes wrong does not
+//! cost the replies that came before.
+//!
+//! What a server makes of a request it may decide otherwise in two corners: memcached does not count a packet's value among those that were too large, and
+//! tells an Increment that both has another unique and meets an empty value of the value; Strata counts it, and tells of the unique.
 
 mod read;
 pub mod reply;

@@ -707,7 +707,7 @@ impl<M: Memory> Shard<M> {
     }
 
     /// When an item was last fetched, or else written, as far as that is known.
-    fn accessed_at(&self, location: usize, header: Header) -> u32 {
+    pub(super) fn accessed_at(&self, location: usize, header: Header) -> u32 {
         if let Some(ext) = header.ext(self.arena.bytes(), location) {
             return ext.accessed;
         }

@@ -15,6 +15,7 @@
 //! an item; the notes of each page agree with the items in it (`audit` recounts both).
 
 mod deadline;
+mod inspect;
 mod limit;
 mod meta;
 mod read;
@@ -22,6 +23,8 @@ mod relocate;
 mod remove;
 mod room;
 mod write;
+
+pub use inspect::{Evicted, Peek, ScanPlace, Sight, TtlClass};
 
 use crate::counters::{Counters, Usage};
 use crate::item;
@@ -196,6 +199,8 @@ pub struct Shard<M> {
     pub(crate) eviction: Eviction,
     pub(crate) counters: Counters,
     pub(crate) reclaim: Reclaim,
+    /// What is noted of evictions, for who watches.
+    pub(crate) witness: inspect::Witness,
     item_max_bytes: usize,
     /// The memory limit at the start.
     first_limit_bytes: usize,
@@ -276,6 +281,7 @@ impl<M: Memory> Shard<M> {
             eviction: config.eviction,
             counters: Counters::default(),
             reclaim: Reclaim::new(arena.page_count(), config.eviction),
+            witness: inspect::Witness::default(),
             item_max_bytes: config.item_max_bytes as usize,
             first_limit_bytes: have_bytes,
             next_epoch: 1,

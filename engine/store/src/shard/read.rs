@@ -94,10 +94,17 @@ impl<M: Memory> Shard<M> {
         // An item without notes whose bits are set already, as most are, is only read.
         if header.bits & (wanted | item::EXT) != wanted {
             header.bits |= wanted;
-            header.write_bits(self.arena.bytes_mut(), location);
-            if fetched != 0 {
-                self.note_access(location, *header, now);
-            }
+            self.write_marks(location, *header, fetched, now);
+        }
+    }
+
+    // Apart, so that a fetch of an item that is only read keeps nothing in registers for it.
+    #[cold]
+    #[inline(never)]
+    fn write_marks(&mut self, location: usize, header: Header, fetched: u8, now: u32) {
+        header.write_bits(self.arena.bytes_mut(), location);
+        if fetched != 0 {
+            self.note_access(location, header, now);
         }
     }
 
@@ -227,11 +234,12 @@ impl<M: Memory> Shard<M> {
     #[inline(always)]
     pub(crate) fn lookup(&mut self, key: Key<'_>, now: u32) -> Option<(Entry, Header)> {
         let pair = self.table.pair(key.hash);
-        let (entry, header, _) = self.find_visible(pair, key, now).ok()?;
+        let (entry, header, _) = self.fetch(pair, key, now)?;
         Some((entry, header))
     }
 
-    /// As `lookup`, for commands that fetch: tells the deadline too, and counts what made it miss.
+    /// As `lookup`, and tells the deadline too. What made it miss is counted, whatever the command was for: memcached
+    /// does so too, for all but a plain set, which does not look here.
     #[inline(always)]
     pub(super) fn fetch(
         &mut self,

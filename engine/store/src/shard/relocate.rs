@@ -49,7 +49,7 @@ impl<M: Memory> Shard<M> {
             ..header
         };
         let new_size = new_header.size();
-        let to = self.reserve(to_page, new_size, deadline);
+        let to = self.reserve(to_page, new_size, deadline, None);
         let memory = self.arena.bytes_mut();
         memory.copy_within(from..header.far_at(from), to);
         new_header.write(memory, to);

@@ -77,6 +77,9 @@ impl<M: Memory> Shard<M> {
             Reason::Evicted => {
                 self.counters.evictions += 1;
                 self.counters.evicted_unfetched += u64::from(!fetched);
+                if self.witness.room > 0 {
+                    self.note_eviction(entry.location, header);
+                }
             }
         }
         self.table.remove(self.arena.bytes_mut(), entry.place);

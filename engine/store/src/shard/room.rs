@@ -22,7 +22,7 @@ impl<M: Memory> Shard<M> {
 
     /// Finds or opens a segment of a queue with room for an item of `size` bytes, and for its deadline where that has
     /// to be written out, and sees to it that `extensions` pages are free.
-    #[inline]
+    #[inline(always)]
     pub(super) fn make_room(
         &mut self,
         queue: Queue,
@@ -100,13 +100,27 @@ impl<M: Memory> Shard<M> {
         Some(page)
     }
 
-    /// Takes `size` bytes at the end of a segment for an item that is live from now on.
-    pub(crate) fn reserve(&mut self, page: u32, size: usize, deadline: u32) -> usize {
+    /// Takes `size` bytes at the end of a segment for an item that is live from now on, and notes the second if it is
+    /// written anew.
+    #[inline(always)]
+    pub(crate) fn reserve(
+        &mut self,
+        page: u32,
+        size: usize,
+        deadline: u32,
+        written_at: Option<u32>,
+    ) -> usize {
         let start = self.arena.start_of(page);
         let page_bytes = self.arena.page_bytes();
         let padded = self.arena.pages.padded(size);
         let notes = self.arena.page_mut(page);
         let at = start + notes.used as usize;
+        if let Some(now) = written_at
+            && notes.written_at != now
+        {
+            notes.written_at = now;
+            notes.written_from = notes.used;
+        }
         notes.used += padded as u32;
         assert!(
             notes.used as usize <= page_bytes,

@@ -115,25 +115,31 @@ impl<M: Memory> Shard<M> {
                 self.unlink(key);
                 return SetOutcome::Stored;
             }
-            let draft = Draft {
-                key,
-                queue: self.queue_for(key, pair),
-                flags: item.flags,
-                deadline,
-                value_len: item.value.len(),
-                bits: 0,
-                unique: 0,
-                ext: self.ext_of_new(now),
-            };
-            match self.write(&draft, now) {
-                Ok(written) => {
-                    value::write(&mut self.arena, &written.placement, 0, item.value);
-                    match self.publish(key, pair, written.location) {
-                        Ok(()) => SetOutcome::Stored,
-                        Err(NoMemory) => SetOutcome::NoMemory,
+            let queue = self.queue_for(key, pair);
+            // Told apart here, so that an item without notes is not asked for them at each turn.
+            if now < self.access_noted_until {
+                self.store_noted(key, pair, queue, item, now)
+            } else {
+                let draft = Draft {
+                    key,
+                    queue,
+                    flags: item.flags,
+                    deadline,
+                    value_len: item.value.len(),
+                    bits: 0,
+                    unique: 0,
+                    ext: None,
+                };
+                match self.write_in_line(&draft, now) {
+                    Ok(written) => {
+                        value::write(&mut self.arena, &written.placement, 0, item.value);
+                        match self.publish_in_line(key, pair, written.location) {
+                            Ok(()) => SetOutcome::Stored,
+                            Err(NoMemory) => SetOutcome::NoMemory,
+                        }
                     }
+                    Err(NoMemory) => SetOutcome::NoMemory,
                 }
-                Err(NoMemory) => SetOutcome::NoMemory,
             }
         };
         if outcome == SetOutcome::NoMemory {
@@ -253,8 +259,46 @@ impl<M: Memory> Shard<M> {
         }
     }
 
-    /// Writes all of a new item but its value.
+    /// Stores an item with a place for notes, whatever is there.
+    #[cold]
+    #[inline(never)]
+    fn store_noted(
+        &mut self,
+        key: Key<'_>,
+        pair: Pair,
+        queue: Queue,
+        item: NewItem<'_>,
+        now: u32,
+    ) -> SetOutcome {
+        let draft = Draft {
+            key,
+            queue,
+            flags: item.flags,
+            deadline: item.deadline.raw(),
+            value_len: item.value.len(),
+            bits: 0,
+            unique: 0,
+            ext: self.ext_of_new(now),
+        };
+        let Ok(written) = self.write(&draft, now) else {
+            return SetOutcome::NoMemory;
+        };
+        value::write(&mut self.arena, &written.placement, 0, item.value);
+        match self.publish(key, pair, written.location) {
+            Ok(()) => SetOutcome::Stored,
+            Err(NoMemory) => SetOutcome::NoMemory,
+        }
+    }
+
+    /// As `write_in_line`, for what is stored less often.
+    #[inline(never)]
     pub(super) fn write(&mut self, draft: &Draft<'_>, now: u32) -> Result<Written, NoMemory> {
+        self.write_in_line(draft, now)
+    }
+
+    /// Writes all of a new item but its value. In line, because what a set does not have is then left out.
+    #[inline(always)]
+    fn write_in_line(&mut self, draft: &Draft<'_>, now: u32) -> Result<Written, NoMemory> {
         let key_len = draft.key.bytes.len();
         let flags_bytes = if draft.flags == 0 {
             0
@@ -282,12 +326,7 @@ impl<M: Memory> Shard<M> {
         let delta = delta_of(self.arena.page(page).base, draft.deadline);
         let far = delta.is_none();
         let size = near_size + if far { item::FAR_BYTES } else { 0 };
-        let location = self.reserve(page, size, draft.deadline);
-        let notes = self.arena.page_mut(page);
-        if notes.written_at != now {
-            notes.written_at = now;
-            notes.written_from = notes.used - size as u32;
-        }
+        let location = self.reserve(page, size, draft.deadline, Some(now));
         let header = Header {
             key_len: key_len as u8,
             bits: draft.bits
@@ -352,9 +391,20 @@ impl<M: Memory> Shard<M> {
         })
     }
 
-    /// Leads the table to a new item and removes the old one of the same key.
-    #[inline]
+    /// As `publish_in_line`, for what is stored less often.
+    #[inline(never)]
     pub(super) fn publish(
+        &mut self,
+        key: Key<'_>,
+        pair: Pair,
+        location: usize,
+    ) -> Result<(), NoMemory> {
+        self.publish_in_line(key, pair, location)
+    }
+
+    /// Leads the table to a new item and removes the old one of the same key.
+    #[inline(always)]
+    fn publish_in_line(
         &mut self,
         key: Key<'_>,
         pair: Pair,
@@ -391,6 +441,7 @@ impl<M: Memory> Shard<M> {
         Ok(())
     }
 
+    #[inline(always)]
     fn replace_entry(&mut self, entry: Entry, location: usize) {
         self.table
             .set_location(self.arena.bytes_mut(), entry.place, location);

@@ -209,6 +209,15 @@ impl Table {
         }
     }
 
+    pub fn row_count(&self) -> usize {
+        1 << self.row_shift
+    }
+
+    /// Buckets of a row.
+    pub fn columns_of(&self, row: usize) -> usize {
+        self.columns + usize::from(row < self.cursor)
+    }
+
     pub fn entries(&self) -> usize {
         self.entries
     }
@@ -239,8 +248,7 @@ impl Table {
     /// Offsets of all buckets.
     pub fn buckets(&self) -> impl Iterator<Item = usize> {
         (0..1usize << self.row_shift).flat_map(move |row| {
-            (0..self.columns + usize::from(row < self.cursor))
-                .map(move |column| self.bucket_at(row, column))
+            (0..self.columns_of(row)).map(move |column| self.bucket_at(row, column))
         })
     }
 
@@ -264,7 +272,7 @@ impl Table {
     }
 
     #[inline(always)]
-    fn bucket_at(&self, row: usize, column: usize) -> usize {
+    pub fn bucket_at(&self, row: usize, column: usize) -> usize {
         self.directory[(column << self.column_shift) + (row >> self.chunk_shift)]
             + (row & self.chunk_mask) * BUCKET_BYTES
     }

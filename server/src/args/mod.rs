@@ -1,6 +1,14 @@
-//! The command line: memcached's flags where they mean something here, and a few of our own.
+//! The command line: every flag of memcached 1.6, and a few of our own.
+//!
+//! Always true: a flag of memcached that means something here does it; one about parts that Strata
+//! does not have (slabs, LRU threads, flash) is checked as memcached checks it, and the start says
+//! that it has no effect; one that asks for something that is not there and would be missed (TLS,
+//! SASL, UDP) ends the start with a sentence.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+mod extended;
+mod listen;
+
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Parser;
@@ -8,23 +16,25 @@ use clap::Parser;
 use strata_store::Eviction;
 
 use crate::config::{
-    BACKLOG_DEFAULT, CONNS_MAX, EVICTION_DEFAULT, EVICTIONS, IoChoice, Protocol,
-    REQUESTS_PER_TICK_DEFAULT, SHARD_MIN_MIB, Settings, WORKERS_MAX,
+    BACKLOG_DEFAULT, CONNS_MAX, EVICTION_DEFAULT, EVICTIONS, IoChoice, PREFIX_DELIMITER_DEFAULT,
+    Protocol, REQUESTS_PER_TICK_DEFAULT, SHARD_MIN_MIB, Settings, WORKERS_MAX,
 };
+use extended::Extended;
 
 /// memcached's port.
 pub const PORT_DEFAULT: u16 = 11211;
 
 /// A memcached-compatible cache: one shard and one ring a core.
 #[derive(Parser, Debug)]
-#[command(name = "strata", version = crate::stats::VERSION, disable_help_flag = true, disable_version_flag = true)]
+#[command(name = "strata", version = crate::stats::VERSION, disable_help_flag = true, disable_version_flag = true, args_override_self = true)]
 pub struct Args {
     /// TCP port; -1 lets the kernel choose, 0 turns TCP off
     #[arg(short = 'p', long = "port", value_name = "NUM", default_value_t = i32::from(PORT_DEFAULT), allow_negative_numbers = true)]
     port: i32,
 
-    /// Address to listen on, with or without a port; may be given several times or as a list with
-    /// commas. An unauthenticated cache is reachable by whoever reaches its address
+    /// Address to listen on, with or without a port, perhaps with proto[ascii]: or tag[NAME]: before
+    /// it; may be given several times or as a list with commas. An unauthenticated cache is
+    /// reachable by whoever reaches its address
     #[arg(
         short = 'l',
         long = "listen",
@@ -88,8 +98,9 @@ pub struct Args {
     #[arg(short = 'B', long = "protocol", value_enum, value_name = "PROTOCOL", default_value_t = Protocol::Auto)]
     protocol: Protocol,
 
-    /// Of memcached's extended options, idle_timeout=SECONDS: close TCP connections that make no
-    /// request for longer; 0 never does
+    /// memcached's extended options. idle_timeout=SECONDS closes TCP connections that make no request
+    /// for longer, watcher_logbuf_size=KB and worker_logbuf_size=KB bound what watchers may be late
+    /// with; the others have no effect
     #[arg(
         short = 'o',
         long = "extended",
@@ -105,6 +116,23 @@ pub struct Args {
     /// Refuse flush_all
     #[arg(short = 'F', long = "disable-flush-all")]
     disable_flush_all: bool,
+
+    /// Refuse stats cachedump and the dumps of lru_crawler
+    #[arg(short = 'X', long = "disable-dumping")]
+    disable_dumping: bool,
+
+    /// Refuse watch
+    #[arg(short = 'W', long = "disable-watch")]
+    disable_watch: bool,
+
+    /// Ask every client for a name and password of this file, with lines name:password; a hang-up
+    /// signal has it read again
+    #[arg(short = 'Y', long = "auth-file", value_name = "FILE")]
+    auth_file: Option<PathBuf>,
+
+    /// Character between a key's prefix and the rest; counts by prefix from the start
+    #[arg(short = 'D', value_name = "CHAR")]
+    delimiter: Option<String>,
 
     /// Allow the shutdown command
     #[arg(short = 'A', long = "enable-shutdown")]
@@ -139,7 +167,40 @@ pub struct Args {
     )]
     udp_port: u16,
 
-    /// Say more on standard error; up to three times
+    /// Leave a core file of any size on failure
+    #[arg(short = 'r', long = "enable-coredumps")]
+    pub core_files: bool,
+
+    /// Of slabs: has no effect
+    #[arg(short = 'f', long = "slab-growth-factor", value_name = "NUM")]
+    slab_growth_factor: Option<f64>,
+
+    /// Of slabs: has no effect
+    #[arg(short = 'n', long = "slab-min-size", value_name = "BYTES")]
+    slab_min_size: Option<u32>,
+
+    /// Of restarts that keep the items: has no effect
+    #[arg(short = 'e', long = "memory-file", value_name = "FILE")]
+    memory_file: Option<PathBuf>,
+
+    /// Of network cards: has no effect
+    #[arg(
+        short = 'N',
+        long = "napi-ids",
+        visible_alias = "napi_ids",
+        value_name = "NUM"
+    )]
+    napi_ids: Option<u32>,
+
+    /// TLS: not there yet, and refused
+    #[arg(short = 'Z', long = "enable-ssl")]
+    enable_ssl: bool,
+
+    /// SASL: not there, and refused
+    #[arg(short = 'S', long = "enable-sasl")]
+    enable_sasl: bool,
+
+    /// Say more on standard error: connections and events of the server; twice, every command
     #[arg(short = 'v', long = "verbose", action = clap::ArgAction::Count)]
     verbose: u8,
 
@@ -163,6 +224,14 @@ pub struct Args {
     /// Have one worker stand still for 100 ms once a second, to see what the others make of it
     #[arg(long = "debug-stall", value_name = "WORKER", hide = true)]
     debug_stall: Option<usize>,
+
+    /// Let the test command debugtime move the server's clock
+    #[arg(long = "debug-clock", hide = true)]
+    debug_clock: bool,
+
+    /// Print the licence and end
+    #[arg(short = 'i', long = "license")]
+    pub license: bool,
 
     /// Print the version and end
     #[arg(short = 'V', long = "version", action = clap::ArgAction::Version)]
@@ -210,51 +279,21 @@ fn item_size(text: &str) -> Result<u32, String> {
     u32::try_from(bytes).map_err(|error| error.to_string())
 }
 
-/// The addresses one `-l` names, with `port` where it names none.
-fn addresses(text: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
-    if let Ok(address) = text.parse::<SocketAddr>() {
-        return Ok(vec![address]);
-    }
-    if let Ok(ip) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
-        return Ok(vec![SocketAddr::new(ip, port)]);
-    }
-    if text == "*" {
-        return Ok(vec![SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port)]);
-    }
-    let (host, port) = match text.rsplit_once(':') {
-        Some((host, digits)) => match digits.parse() {
-            Ok(port) => (host, port),
-            Err(_) => return Err(format!("-l {text}: {digits} is no port")),
-        },
-        None => (text, port),
-    };
-    let found = std::net::ToSocketAddrs::to_socket_addrs(&(host, port))
-        .map_err(|error| format!("-l {text}: {error}"))?;
-    Ok(found.collect())
-}
-
-/// The number of seconds of `idle_timeout`, the only one of the extended options.
-fn idle_timeout(options: &[String]) -> Result<u32, String> {
-    let mut seconds = 0;
-    for option in options {
-        let Some(digits) = option.strip_prefix("idle_timeout=") else {
-            return Err(format!(
-                "-o {option}: of the extended options only idle_timeout=SECONDS is there"
-            ));
-        };
-        seconds = digits
-            .parse()
-            .map_err(|_| format!("-o {option}: {digits} is no number of seconds"))?;
-    }
-    Ok(seconds)
-}
-
 impl Args {
     /// Checks the options against each other and against the machine.
     ///
     /// # Errors
     /// A sentence that names the option.
     pub fn settings(&self, cores: usize) -> Result<Settings, String> {
+        if self.enable_ssl {
+            return Err("-Z: TLS is not there yet; put a proxy that ends TLS before it".into());
+        }
+        if self.enable_sasl {
+            return Err(
+                "-S: SASL is not there, and memcached has it for the binary protocol alone; -Y asks for passwords"
+                    .into(),
+            );
+        }
         if self.udp_port != 0 {
             return Err(format!(
                 "-U {}: UDP is not supported, because a UDP cache can be used to amplify attacks; use -U 0",
@@ -266,10 +305,29 @@ impl Args {
             0 => None,
             port => Some(u16::try_from(port).map_err(|_| format!("-p {port} is no port"))?),
         };
+        let extended = Extended::read(&self.extended)?;
+        let unheeded = self.unheeded(&extended)?;
+        // A password is asked for in text.
+        let protocol = match (&self.auth_file, self.protocol) {
+            (Some(_), Protocol::Binary) => {
+                return Err("-Y asks for passwords in text, which -B binary forbids".into());
+            }
+            (Some(_), Protocol::Auto) => Protocol::Ascii,
+            (_, protocol) => protocol,
+        };
+        let delimiter = match &self.delimiter {
+            None => None,
+            Some(text) => Some(
+                *text
+                    .as_bytes()
+                    .first()
+                    .ok_or("-D: No delimiter specified")?,
+            ),
+        };
         let mut listen = Vec::new();
         if let Some(port) = port {
             for text in &self.listen {
-                listen.extend(addresses(text, port)?);
+                listen.extend(listen::addresses(text, port)?);
             }
         }
         if listen.is_empty() && self.unix_socket.is_none() {
@@ -329,19 +387,53 @@ impl Args {
             conns_max: self.conn_limit,
             item_max_bytes: self.max_item_size,
             requests_per_tick: self.max_reqs_per_event,
-            idle_timeout_s: idle_timeout(&self.extended)?,
+            idle_timeout_s: extended.idle_timeout_s,
             backlog: self.listen_backlog,
             cas: !self.disable_cas,
             flush: !self.disable_flush_all,
             shutdown: self.enable_shutdown,
+            dump: !self.disable_dumping,
+            watch: !self.disable_watch,
+            watcher_log_bytes: extended.watcher_log_bytes,
+            worker_log_bytes: extended.worker_log_bytes,
+            auth_file: self.auth_file.clone(),
+            prefix_delimiter: delimiter.unwrap_or(PREFIX_DELIMITER_DEFAULT),
+            count_prefixes: delimiter.is_some(),
+            debug_clock: self.debug_clock,
+            unheeded,
             verbosity: self.verbose,
             admin: self.admin,
             lock_memory: self.lock_memory,
             io: self.io,
-            protocol: self.protocol,
+            protocol,
             shard_ports: self.shard_ports,
             stalled_worker: self.debug_stall,
         })
+    }
+
+    /// The options that are valid and have no effect here.
+    fn unheeded(&self, extended: &Extended) -> Result<Vec<String>, String> {
+        if self.slab_growth_factor.is_some_and(|factor| factor <= 1.0) {
+            return Err("-f: Factor must be greater than 1".into());
+        }
+        if self.slab_min_size == Some(0) {
+            return Err("-n: Chunk size must be greater than 0".into());
+        }
+        if self.napi_ids == Some(0) {
+            return Err("-N: Maximum number of NAPI IDs must be greater than 0".into());
+        }
+        let flags = [
+            ("-f", self.slab_growth_factor.is_some()),
+            ("-n", self.slab_min_size.is_some()),
+            ("-e", self.memory_file.is_some()),
+            ("-N", self.napi_ids.is_some()),
+        ];
+        let flags = flags.iter().filter(|(_, given)| *given);
+        let options = extended.unheeded.iter();
+        Ok(flags
+            .map(|(flag, _)| (*flag).to_owned())
+            .chain(options.map(|option| format!("-o {option}")))
+            .collect())
     }
 }
 
@@ -389,7 +481,21 @@ mod tests {
             ("-p 0", "-s"),
             ("-l 127.0.0.1:x", "-l"),
             ("-o idle_timeout=x", "idle_timeout=x"),
-            ("-o modern", "-o modern"),
+            ("-o bogus", "bogus"),
+            ("-o ssl_chain_cert=/x", "TLS"),
+            ("-o hashpower=9", "hashpower=9"),
+            ("-o hashpower", "hashpower"),
+            ("-o slab_automove=3", "slab_automove=3"),
+            ("-o hash_algorithm=md5", "jenkins"),
+            ("-o hot_lru_pct=50,warm_lru_pct=40", "80"),
+            ("-f 1", "-f"),
+            ("-n 0", "-n"),
+            ("-Z", "TLS"),
+            ("-S", "SASL"),
+            ("-Y /x -B binary", "-Y"),
+            ("-l proto[proxy]:127.0.0.1", "proxy"),
+            ("-l tag[muchtoolong]:127.0.0.1", "tag"),
+            ("-l notls:127.0.0.1", "TLS"),
             ("-M --eviction s3fifo", "-M forbids"),
             ("-B redis", "auto, ascii, binary"),
             ("--eviction lru", "merge, s3fifo, fifo, none"),
@@ -397,6 +503,51 @@ mod tests {
             let error = settings(words).expect_err(words);
             assert!(error.contains(part), "{words}: {error}");
         }
+    }
+
+    #[test]
+    fn a_listener_may_say_its_protocol_and_a_tag() {
+        let words = "-l proto[ascii]:tag[front]:127.0.0.1:4000;tag_b_:127.0.0.2 -l proto[negotiating]:[::1]:7";
+        let expected = ["127.0.0.1:4000", "127.0.0.2:11211", "[::1]:7"];
+        let expected: Vec<SocketAddr> = expected.map(|text| text.parse().expect("valid")).into();
+        assert_eq!(settings(words).expect("valid").listen, expected);
+    }
+
+    #[test]
+    fn options_of_parts_that_are_not_here_are_named_once() {
+        let words = "-f 1.1 -n 96 -o modern,slab_reassign,hashpower=20,lru_crawler -o no_hashexpand,ext_path=/x:1G,idle_timeout=3";
+        let settings = settings(words).expect("valid");
+        let expected = [
+            "-f",
+            "-n",
+            "-o modern",
+            "-o slab_reassign",
+            "-o hashpower",
+            "-o lru_crawler",
+            "-o no_hashexpand",
+            "-o ext_path",
+        ];
+        assert_eq!(settings.unheeded, expected);
+        assert_eq!(settings.idle_timeout_s, 3);
+    }
+
+    #[test]
+    fn an_option_given_twice_counts_as_given_last() {
+        let settings =
+            settings("-m 64 -c 10 -m 128 -o idle_timeout=3,idle_timeout=4").expect("valid");
+        assert_eq!((settings.memory_bytes, settings.conns_max), (128 << 20, 10));
+        assert_eq!(settings.idle_timeout_s, 4);
+    }
+
+    #[test]
+    fn a_delimiter_turns_counting_by_prefix_on() {
+        let plain = settings("").expect("valid");
+        assert_eq!(
+            (plain.prefix_delimiter, plain.count_prefixes),
+            (b':', false)
+        );
+        let given = settings("-D /x").expect("valid");
+        assert_eq!((given.prefix_delimiter, given.count_prefixes), (b'/', true));
     }
 
     #[test]

@@ -1,44 +1,49 @@
 //! Start and stop: what the host must grant, the listeners, one thread a worker, signals.
 //!
 //! Whatever the host refuses ends the start with a [`StartError`]: one sentence that says what to
-//! do. Nothing is served before every worker has its memory and its ring.
+//! do. Nothing is served before every worker has its memory and its ring. `host` asks the host,
+//! `listeners` binds, `announce` says what came of it.
+
+mod announce;
+mod host;
+mod listeners;
 
 use std::io::Write;
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use core_affinity::CoreId;
-use crossbeam_channel::{Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::mman::{MlockAllFlags, mlockall};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use strata_store::{HASH_SEED_WORDS, KeyHasher, Shard, ShardConfig};
 
 use crate::clock::Clock;
 use crate::config::{
-    ASKS_MAX, BATCH_MAX, CARRY_MAX_BYTES, CARRY_PAUSE_BYTES, DRAIN_MAX_MS, END_MAX_MS,
-    INTAKE_MAX_BYTES, IoChoice, LEND_MIN_BYTES, MEMORY_ROOM_TIMES, RECEIVE_BUFFER_BYTES,
-    RECEIVE_BUFFERS, REPLIES_MAX_BYTES, SPARE_MAX_BYTES, SPARE_SMALL_MAX_BYTES, SPILL_KEEP_BYTES,
-    STALL_MS, Settings, mailbox_slots,
+    ASKS_MAX, DRAIN_MAX_MS, END_MAX_MS, IoChoice, STALL_MS, STDERR_BATCHES_MAX, Settings,
 };
 use crate::io::epoll::EpollIo;
 use crate::io::uring::UringIo;
 use crate::io::{EventRinger, Io};
 use crate::mailbox::Bell;
-use crate::memory::{Memory, available_bytes};
+use crate::memory::Memory;
 use crate::mesh::{Peers, Waker, mesh};
-use crate::message::{Homecoming, Visit};
-use crate::shared::Shared;
+use crate::observe::lines_of;
+use crate::shared::{Notice, Shared};
 use crate::stats::Process;
+use crate::users::Users;
+use crate::watch::Watch;
 use crate::worker::{Ask, Parts, Worker};
+
+pub use host::{allow_core_files, become_user, detach, raise_file_limit, write_pid_file};
+pub use listeners::{Listeners, listen};
+
+use announce::{announce, room_bytes};
+use listeners::write_port_file;
 
 /// Why the server did not start, as a sentence for the operator.
 #[derive(Debug)]
@@ -54,216 +59,6 @@ impl From<String> for StartError {
     fn from(text: String) -> Self {
         Self(text)
     }
-}
-
-/// Descriptors the server needs besides its clients': listeners, rings, eventfds, the admin
-/// endpoint, standard streams.
-const RESERVED_FILES: u64 = 64;
-
-/// The listening sockets, bound before privileges are dropped.
-pub struct Listeners {
-    sockets: Vec<OwnedFd>,
-    bound: Vec<SocketAddr>,
-    /// Each worker's own.
-    shards: Vec<Vec<OwnedFd>>,
-    shards_bound: Vec<SocketAddr>,
-}
-
-/// Makes sure that as many descriptors may be opened as there may be connections.
-///
-/// # Errors
-/// When the limit is lower and may not be raised.
-pub fn raise_file_limit(settings: &Settings) -> Result<(), StartError> {
-    let conns_max = settings.conns_max;
-    let shard_ports = if settings.shard_ports {
-        settings.workers * settings.listen.len()
-    } else {
-        0
-    };
-    let wanted = (conns_max + shard_ports) as u64 + RESERVED_FILES;
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)
-        .map_err(|error| format!("the limit of open files cannot be read: {error}"))?;
-    if soft >= wanted {
-        return Ok(());
-    }
-    let most = std::fs::read_to_string("/proc/sys/fs/nr_open");
-    let most = most.ok().and_then(|text| text.trim().parse::<u64>().ok());
-    if let Some(most) = most.filter(|most| *most < wanted) {
-        return Err(StartError(format!(
-            "-c {conns_max} needs {wanted} open files and this kernel lets a process have {most}; \
-             lower -c or raise fs.nr_open (sysctl fs.nr_open={wanted})"
-        )));
-    }
-    setrlimit(Resource::RLIMIT_NOFILE, wanted, hard.max(wanted)).map_err(|_| {
-        StartError(format!(
-            "-c {conns_max} needs {wanted} open files and the limit is {hard}; \
-             raise it (ulimit -n {wanted}, LimitNOFILE= in a unit file) or lower -c"
-        ))
-    })
-}
-
-/// Binds all listeners.
-///
-/// # Errors
-/// When an address or path cannot be had.
-pub fn listen(settings: &Settings) -> Result<Listeners, StartError> {
-    let mut listeners = Listeners {
-        sockets: Vec::new(),
-        bound: Vec::new(),
-        shards: (0..settings.workers).map(|_| Vec::new()).collect(),
-        shards_bound: Vec::new(),
-    };
-    for (at, address) in settings.listen.iter().enumerate() {
-        let (socket, bound) = bind_tcp(*address, settings)?;
-        listeners.bound.push(bound);
-        listeners.sockets.push(socket);
-        if !settings.shard_ports {
-            continue;
-        }
-        for (worker, own) in listeners.shards.iter_mut().enumerate() {
-            // Where the kernel chooses the first port, it chooses the others too.
-            let port = match address.port() {
-                0 => 0,
-                first => u16::try_from(usize::from(first) + 1 + worker).map_err(|_| {
-                    format!("--shard-ports: there is no port {first} + {worker} + 1; lower -p")
-                })?,
-            };
-            let (socket, bound) = bind_tcp(SocketAddr::new(address.ip(), port), settings)?;
-            own.push(socket);
-            if at == 0 {
-                listeners.shards_bound.push(bound);
-            }
-        }
-    }
-    if let Some(path) = &settings.unix_path {
-        let socket = listen_unix(path, settings).map_err(|error| {
-            let advice = match error.kind() {
-                std::io::ErrorKind::AddrInUse => {
-                    "; another server has it: stop that one or choose another path with -s"
-                }
-                _ => "",
-            };
-            format!("cannot listen on {}: {error}{advice}", path.display())
-        })?;
-        listeners.sockets.push(socket.into());
-    }
-    Ok(listeners)
-}
-
-/// Listens on an address; the socket, and the address with the port it really has.
-fn bind_tcp(address: SocketAddr, settings: &Settings) -> Result<(OwnedFd, SocketAddr), StartError> {
-    let socket = listen_tcp(address, settings.backlog).map_err(|error| {
-        let advice = match error.kind() {
-            std::io::ErrorKind::AddrInUse => {
-                "; another server has it: stop that one or choose another port with -p"
-            }
-            std::io::ErrorKind::PermissionDenied => "; ports below 1024 need root",
-            std::io::ErrorKind::AddrNotAvailable => "; this host has no such address",
-            _ => "",
-        };
-        format!("cannot listen on {address}: {error}{advice}")
-    })?;
-    let bound = socket
-        .local_addr()
-        .ok()
-        .and_then(|address| address.as_socket())
-        .unwrap_or(address);
-    Ok((socket.into(), bound))
-}
-
-fn listen_tcp(address: SocketAddr, backlog: i32) -> std::io::Result<Socket> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM.cloexec(),
-        Some(Protocol::TCP),
-    )?;
-    socket.set_reuse_address(true)?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    socket.bind(&address.into())?;
-    socket.listen(backlog)?;
-    Ok(socket)
-}
-
-fn listen_unix(path: &Path, settings: &Settings) -> std::io::Result<Socket> {
-    use std::os::unix::fs::FileTypeExt;
-    let address = SockAddr::unix(path)?;
-    // A socket file that nobody serves any more is in the way; anything else is not ours.
-    if std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
-        let probe = Socket::new(Domain::UNIX, Type::STREAM.cloexec().nonblocking(), None)?;
-        match probe.connect(&address) {
-            Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
-                std::fs::remove_file(path)?;
-            }
-            // Anything but a refusal is an answer: it is served, or not ours to judge.
-            _ => return Err(std::io::ErrorKind::AddrInUse.into()),
-        }
-    }
-    let socket = Socket::new(Domain::UNIX, Type::STREAM.cloexec(), None)?;
-    socket.bind(&address)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(settings.unix_mask))?;
-    socket.listen(settings.backlog)?;
-    Ok(socket)
-}
-
-/// Goes into the background; to be called before any thread exists.
-///
-/// # Errors
-/// When the system does not let it.
-pub fn detach() -> Result<(), StartError> {
-    nix::unistd::daemon(true, false)
-        .map_err(|error| StartError(format!("-d: cannot go into the background: {error}")))
-}
-
-/// Writes the process id to a file.
-///
-/// # Errors
-/// When the file cannot be written.
-pub fn write_pid_file(path: &Path) -> Result<(), StartError> {
-    std::fs::write(path, format!("{}\n", std::process::id()))
-        .map_err(|error| StartError(format!("-P: cannot write {}: {error}", path.display())))
-}
-
-/// Gives up root's rights for those of a user; does nothing when not started as root.
-///
-/// # Errors
-/// When there is no such user, or the system does not let it.
-pub fn become_user(name: &str) -> Result<(), StartError> {
-    use nix::unistd::{User, geteuid, initgroups, setgid, setuid};
-    if !geteuid().is_root() {
-        return Ok(());
-    }
-    let user = User::from_name(name)
-        .ok()
-        .flatten()
-        .ok_or_else(|| format!("-u: there is no user {name}"))?;
-    let c_name = std::ffi::CString::new(name).map_err(|error| format!("-u {name}: {error}"))?;
-    initgroups(&c_name, user.gid)
-        .and_then(|()| setgid(user.gid))
-        .and_then(|()| setuid(user.uid))
-        .map_err(|error| StartError(format!("-u: cannot become {name}: {error}")))
-}
-
-/// Tells tests and scripts the ports the kernel chose, as memcached does.
-///
-/// # Errors
-/// When the file that `MEMCACHED_PORT_FILENAME` names cannot be written.
-fn write_port_file(bound: &[SocketAddr]) -> Result<(), StartError> {
-    let Some(path) = std::env::var_os("MEMCACHED_PORT_FILENAME") else {
-        return Ok(());
-    };
-    let path = Path::new(&path);
-    // Whoever waits for the file must never see half of it.
-    let part = path.with_extension("part");
-    let mut text = Vec::new();
-    for address in bound {
-        let family = if address.is_ipv6() { "INET6" } else { "INET" };
-        let _ = writeln!(text, "TCP {family}: {}", address.port());
-    }
-    std::fs::write(&part, text)
-        .and_then(|()| std::fs::rename(&part, path))
-        .map_err(|error| StartError(format!("cannot write {}: {error}", path.display())))
 }
 
 /// Says what an io_uring refusal means on this host.
@@ -353,6 +148,7 @@ struct Start {
     open_listeners: usize,
     peers: Peers,
     asks: crossbeam_channel::Receiver<Ask>,
+    users: Arc<Users>,
     shared: Arc<Shared>,
     hasher: KeyHasher,
     seed: u64,
@@ -386,15 +182,29 @@ pub fn run(settings: Settings, listeners: Listeners) -> Result<(), StartError> {
     }
     let hasher = KeyHasher::new(seed);
 
-    let (stop_sender, stop) = bounded(4);
-    let clock = Clock::start();
+    let (notices_sender, notices) = bounded(4);
+    // Read with the rights that a hang-up will find.
+    let users = match &settings.auth_file {
+        Some(path) => Arc::new(Users::load(path)?),
+        None => Arc::default(),
+    };
+    let clock = match settings.debug_clock {
+        true => Clock::start_movable(),
+        false => Clock::start(),
+    };
     let process = Process {
         settings: settings.clone(),
         bound: listeners.bound.clone(),
         shards_bound: listeners.shards_bound,
     };
-    let shared = Arc::new(Shared::new(process, stop_sender.clone()));
-    let signals = catch_signals(stop_sender)?;
+    let mut shared = Shared::new(process, notices_sender.clone());
+    let (log, batches) = bounded(STDERR_BATCHES_MAX);
+    let (verbosity, prefixes) = (settings.verbosity, settings.count_prefixes);
+    shared.watch = Watch::new(count, verbosity, prefixes, Some(log));
+    shared.clock = settings.debug_clock.then_some(clock);
+    let shared = Arc::new(shared);
+    write_log(Arc::clone(&shared), batches)?;
+    let signals = catch_signals(notices_sender)?;
 
     let mut eventfds = Vec::new();
     let mut wakers = Vec::new();
@@ -433,6 +243,7 @@ pub fn run(settings: Settings, listeners: Listeners) -> Result<(), StartError> {
             open_listeners,
             peers,
             asks,
+            users: Arc::clone(&users),
             shared: Arc::clone(&shared),
             hasher: hasher.clone(),
             seed: seed[0].wrapping_add(index as u64),
@@ -473,7 +284,9 @@ pub fn run(settings: Settings, listeners: Listeners) -> Result<(), StartError> {
     write_port_file(&shared.process.bound)?;
 
     // Ends with the first signal or `shutdown`; the senders live as long as this function.
-    let _ = stop.recv();
+    while let Ok(Notice::Reload) = notices.recv() {
+        reload(&control);
+    }
     drain(&control);
     for thread in threads {
         if thread.join().is_err() {
@@ -487,7 +300,50 @@ pub fn run(settings: Settings, listeners: Listeners) -> Result<(), StartError> {
     Ok(())
 }
 
-fn catch_signals(stop: Sender<()>) -> Result<signal_hook::iterator::Handle, StartError> {
+/// Writes what `-v` asks for to standard error, on a thread of its own: whoever reads that may be
+/// slow, and no worker waits for it.
+fn write_log(shared: Arc<Shared>, batches: Receiver<Vec<u8>>) -> Result<(), StartError> {
+    let write = move || {
+        for batch in &batches {
+            let wanted = shared.watch.stderr_kinds();
+            let mut text = Vec::new();
+            for (kinds, line) in lines_of(&batch) {
+                if wanted.meets(kinds) {
+                    text.extend_from_slice(line);
+                }
+            }
+            let _ = std::io::stderr().write_all(&text);
+        }
+    };
+    thread::Builder::new()
+        .name("log".into())
+        .spawn(write)
+        .map_err(|error| format!("cannot start a thread: {error}"))?;
+    Ok(())
+}
+
+/// Reads the operator's files again. What cannot be read leaves everything as it was.
+fn reload(control: &Control) {
+    let Some(path) = &control.shared.process.settings.auth_file else {
+        return;
+    };
+    match Users::load(path) {
+        Ok(users) => {
+            let users = Arc::new(users);
+            let deadline = Instant::now() + Duration::from_millis(DRAIN_MAX_MS);
+            let told = insist(control, deadline, || Ask::Users(Arc::clone(&users)));
+            let done = if told {
+                "read again"
+            } else {
+                "read again, but a worker does not answer"
+            };
+            eprintln!("strata: {} was {done}", path.display());
+        }
+        Err(sentence) => eprintln!("strata: {sentence}; the names known before stay"),
+    }
+}
+
+fn catch_signals(notices: Sender<Notice>) -> Result<signal_hook::iterator::Handle, StartError> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR1, SIGHUP])
         .map_err(|error| format!("signals cannot be caught: {error}"))?;
     let handle = signals.handle();
@@ -495,10 +351,11 @@ fn catch_signals(stop: Sender<()>) -> Result<signal_hook::iterator::Handle, Star
         .name("signals".into())
         .spawn(move || {
             for signal in &mut signals {
-                // A hang-up asks memcached to read its files again; there are none to read.
-                if signal != SIGHUP {
-                    let _ = stop.try_send(());
-                }
+                // A full channel means that the same was asked already, or that the end is near.
+                let _ = notices.try_send(match signal {
+                    SIGHUP => Notice::Reload,
+                    _ => Notice::Stop,
+                });
             }
         })
         .map_err(|error| format!("cannot start a thread: {error}"))?;
@@ -539,99 +396,6 @@ fn insist(control: &Control, deadline: Instant, question: impl Fn() -> Ask) -> b
     all
 }
 
-fn announce(shared: &Shared, admin: Option<SocketAddr>, cores: Option<&[CoreId]>) {
-    let process = &shared.process;
-    let settings = &process.settings;
-    for address in &process.bound {
-        eprintln!("strata: listening on {address}");
-        if !address.ip().is_loopback() {
-            eprintln!(
-                "strata: WARNING: whoever reaches {address} can read and change everything; \
-                 there is no authentication"
-            );
-        }
-    }
-    if let Some(path) = &settings.unix_path {
-        eprintln!("strata: listening on {}", path.display());
-    }
-    if let Some(address) = admin {
-        eprintln!("strata: admin endpoint on http://{address}");
-    }
-    let backend = match settings.io {
-        IoChoice::Epoll => "epoll",
-        IoChoice::Auto | IoChoice::Uring => "io_uring",
-    };
-    let placement = match cores {
-        Some(cores) => {
-            let numbers: Vec<String> = cores.iter().map(|core| core.id.to_string()).collect();
-            format!("pinned to cores {}", numbers.join(","))
-        }
-        None => "not pinned".into(),
-    };
-    eprintln!(
-        "strata: {} workers on {backend}, {placement}",
-        settings.workers
-    );
-    let pages = match huge_bytes() {
-        Some(0) => "on small pages (transparent huge pages are off or scarce)".into(),
-        Some(bytes) => format!("with {} MiB on huge pages", bytes >> 20),
-        None => "on pages of unknown size".into(),
-    };
-    eprintln!(
-        "strata: {} MiB for items and table {pages}, and up to {} MiB for buffers",
-        settings.memory_bytes >> 20,
-        buffers_max_bytes(settings) >> 20
-    );
-    if shared.memory_most() > settings.memory_bytes {
-        eprintln!(
-            "strata: cache_memlimit can raise the first to {} MiB; until then that takes addresses \
-             and no memory",
-            shared.memory_most() >> 20
-        );
-    }
-}
-
-/// How much memory the shards may grow to, in bytes.
-fn room_bytes(settings: &Settings) -> usize {
-    // Room counts as locked although nothing is behind it, and must not use up what may be locked.
-    let locked_max = getrlimit(Resource::RLIMIT_MEMLOCK).map_or(0, |(soft, _)| soft);
-    if settings.lock_memory && locked_max != nix::sys::resource::RLIM_INFINITY {
-        return settings.memory_bytes;
-    }
-    let most = settings.memory_bytes.saturating_mul(MEMORY_ROOM_TIMES);
-    let available = available_bytes().unwrap_or(0);
-    most.min(available).max(settings.memory_bytes)
-}
-
-/// How much of the process's memory is on transparent huge pages, as the kernel counts it.
-fn huge_bytes() -> Option<usize> {
-    let text = std::fs::read_to_string("/proc/self/smaps_rollup").ok()?;
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("AnonHugePages:"))?;
-    let kib: usize = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib << 10)
-}
-
-/// What the server may use besides items and table: receive buffers, mailboxes, half-received
-/// large values, and the replies and carried input of every session at their bounds.
-fn buffers_max_bytes(settings: &Settings) -> usize {
-    let workers = settings.workers;
-    let receive = RECEIVE_BUFFERS * RECEIVE_BUFFER_BYTES;
-    let slots = mailbox_slots(workers) * (workers - 1);
-    let mailboxes = slots * (size_of::<Visit>() + size_of::<Homecoming>() + 2 * SPILL_KEEP_BYTES);
-    let intake = INTAKE_MAX_BYTES + settings.item_max_bytes as usize;
-    // What the ring hands over before it is told to sip comes on top of it, twice at most: the
-    // buffers seen in a tick, and those filled meanwhile.
-    let carry = CARRY_MAX_BYTES + 2 * receive;
-    // What is on its way home when the bound is met comes on top of it.
-    let replies = REPLIES_MAX_BYTES + (BATCH_MAX + slots) * LEND_MIN_BYTES;
-    let spare = SPARE_MAX_BYTES + 2 * SPARE_SMALL_MAX_BYTES;
-    let session = CARRY_PAUSE_BYTES + RECEIVE_BUFFER_BYTES + LEND_MIN_BYTES;
-    workers * (receive + mailboxes + intake + carry + replies + spare)
-        + settings.conns_max * session
-}
-
 /// A worker that panics takes the server with it: half a cache answers wrongly by not answering.
 struct EndsProcess;
 
@@ -656,6 +420,7 @@ fn work(start: Start) {
         open_listeners,
         peers,
         asks,
+        users,
         shared,
         hasher,
         seed,
@@ -697,6 +462,7 @@ fn work(start: Start) {
         hasher,
         peers,
         asks,
+        users,
         open_listeners,
     });
     let failed = |error| {

@@ -1,0 +1,173 @@
+//! memcached's extended options, `-o name[=value],...`.
+//!
+//! Always true: a name or value that memcached refuses is refused, so that a command line is right
+//! on both or on neither; TLS and the proxy, which a memcached may be built with, are refused too.
+
+use crate::config::{WATCHER_LOG_BYTES_DEFAULT, WORKER_LOG_BYTES_DEFAULT};
+
+/// What the extended options ask for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Extended {
+    pub idle_timeout_s: u32,
+    pub watcher_log_bytes: usize,
+    pub worker_log_bytes: usize,
+    /// Names of valid options that have no effect here.
+    pub unheeded: Vec<String>,
+}
+
+/// What may stand behind a name.
+#[derive(Clone, Copy)]
+enum Value {
+    /// Anything, and nobody looks at it.
+    Unread,
+    /// Something.
+    Some,
+    /// A whole number between these two.
+    Whole(i64, i64),
+    /// As before, or nothing.
+    WholeOrNothing(i64, i64),
+    /// A number above the first and up to the second.
+    Real(f64, f64),
+    /// One of these words.
+    Word(&'static [&'static str]),
+}
+
+use Value::{Real, Some as Something, Unread, Whole, WholeOrNothing, Word};
+
+const U32: Value = Whole(0, u32::MAX as i64);
+
+/// Options about parts that Strata does not have, as memcached checks them.
+const UNHEEDED: &[(&str, Value)] = &[
+    ("maxconns_fast", Unread),
+    ("no_maxconns_fast", Unread),
+    ("hashpower", Whole(12, 32)),
+    ("no_hashexpand", Unread),
+    ("slab_reassign", Unread),
+    ("no_slab_reassign", Unread),
+    ("slab_automove", WholeOrNothing(0, 2)),
+    ("no_slab_automove", Unread),
+    ("slab_automove_ratio", Real(0.0, 1.0)),
+    ("slab_automove_freeratio", Real(0.0, f64::MAX)),
+    ("slab_automove_window", Whole(3, 1800)),
+    ("slab_sizes", Something),
+    ("slab_chunk_max", Whole(1, 1024)),
+    ("no_chunked_items", Unread),
+    ("track_sizes", Unread),
+    ("tail_repair_time", Whole(10, i32::MAX as i64)),
+    ("hash_algorithm", Word(&["jenkins", "murmur3", "xxh3"])),
+    ("lru_crawler", Unread),
+    ("no_lru_crawler", Unread),
+    ("lru_crawler_sleep", Whole(0, 1_000_000)),
+    ("lru_crawler_tocrawl", U32),
+    ("lru_maintainer", Unread),
+    ("no_lru_maintainer", Unread),
+    ("hot_lru_pct", Whole(1, 79)),
+    ("warm_lru_pct", Whole(1, 79)),
+    ("hot_max_factor", Real(0.0, f64::MAX)),
+    ("warm_max_factor", Real(0.0, f64::MAX)),
+    ("temporary_ttl", Whole(i32::MIN as i64, i32::MAX as i64)),
+    ("inline_ascii_resp", Unread),
+    ("no_inline_ascii_resp", Unread),
+    ("modern", Unread),
+    ("no_modern", Unread),
+    ("drop_privileges", Unread),
+    ("no_drop_privileges", Unread),
+    ("resp_obj_mem_limit", Unread),
+    ("read_buf_mem_limit", U32),
+    ("sock_cookie_id", Something),
+    ("ext_path", Something),
+    ("ext_page_size", U32),
+    ("ext_wbuf_size", U32),
+    ("ext_threads", U32),
+    ("ext_io_depth", U32),
+    ("ext_item_size", U32),
+    ("ext_item_age", U32),
+    ("ext_low_ttl", U32),
+    ("ext_recache_rate", U32),
+    ("ext_compact_under", U32),
+    ("ext_drop_under", U32),
+    ("ext_max_sleep", U32),
+    ("ext_max_frag", Real(0.0, f64::MAX)),
+    ("ext_drop_unread", Unread),
+];
+
+/// What hot and warm items together may have of memory, in percent.
+const LRU_PCT_MAX: i64 = 80;
+
+impl Extended {
+    /// Reads the options in order; of one given twice the last counts.
+    pub fn read(options: &[String]) -> Result<Self, String> {
+        let mut extended = Self {
+            idle_timeout_s: 0,
+            watcher_log_bytes: WATCHER_LOG_BYTES_DEFAULT,
+            worker_log_bytes: WORKER_LOG_BYTES_DEFAULT,
+            unheeded: Vec::new(),
+        };
+        let (mut hot_pct, mut warm_pct) = (20, 40);
+        for option in options.iter().filter(|option| !option.is_empty()) {
+            let (name, value) = match option.split_once('=') {
+                Some((name, value)) => (name, Some(value)),
+                None => (option.as_str(), None),
+            };
+            let check =
+                |wanted| check(wanted, value).map_err(|reason| format!("-o {option}: {reason}"));
+            match name {
+                "idle_timeout" => {
+                    extended.idle_timeout_s = check(Whole(0, i32::MAX.into()))? as u32
+                }
+                "watcher_logbuf_size" => {
+                    extended.watcher_log_bytes = (check(Whole(1, 1 << 20))? as usize) << 10;
+                }
+                "worker_logbuf_size" => {
+                    extended.worker_log_bytes = (check(Whole(1, 1 << 20))? as usize) << 10;
+                }
+                _ if name.starts_with("ssl_") => {
+                    return Err(format!("-o {option}: TLS is not there yet"));
+                }
+                _ if name.starts_with("proxy_") => {
+                    return Err(format!("-o {option}: there is no proxy in this server"));
+                }
+                _ => {
+                    let known = UNHEEDED.iter().find(|(known, _)| *known == name);
+                    let (_, wanted) =
+                        known.ok_or_else(|| format!("-o: Illegal suboption \"{option}\""))?;
+                    let number = check(*wanted)?;
+                    match name {
+                        "hot_lru_pct" => hot_pct = number,
+                        "warm_lru_pct" => warm_pct = number,
+                        _ => {}
+                    }
+                    extended.unheeded.push(name.to_owned());
+                }
+            }
+        }
+        if hot_pct + warm_pct > LRU_PCT_MAX {
+            return Err(format!(
+                "-o: hot_lru_pct and warm_lru_pct cannot be more than {LRU_PCT_MAX} together"
+            ));
+        }
+        Ok(extended)
+    }
+}
+
+/// Checks a value; the number it is, or 0 where it is none.
+fn check(wanted: Value, value: Option<&str>) -> Result<i64, String> {
+    match (wanted, value) {
+        (Unread, _) | (WholeOrNothing(..), None) | (Something, Some(_)) => Ok(0),
+        (_, None) => Err("a value is missing".into()),
+        (Whole(least, most) | WholeOrNothing(least, most), Some(text)) => {
+            let number = text.parse().ok();
+            number
+                .filter(|number| (least..=most).contains(number))
+                .ok_or_else(|| format!("{text} is no number from {least} to {most}"))
+        }
+        (Real(above, most), Some(text)) => match text.parse::<f64>() {
+            Ok(number) if number > above && number <= most => Ok(0),
+            _ => Err(format!("{text} is no number above {above}")),
+        },
+        (Word(words), Some(text)) => match words.contains(&text) {
+            true => Ok(0),
+            false => Err(format!("{text} is none of {}", words.join(", "))),
+        },
+    }
+}

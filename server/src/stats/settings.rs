@@ -1,0 +1,97 @@
+//! `stats settings`: memcached's keys in its order, without those of storage it does not have.
+
+use strata_protocol::reply::{self, Sink};
+use strata_store::Eviction;
+
+use super::line;
+use crate::shared::Shared;
+
+/// `stats settings`: memcached's keys in its order, without those of storage it does not have.
+pub fn settings(shared: &Shared, out: &mut impl Sink) {
+    let process = &shared.process;
+    let settings = &process.settings;
+    let yes_no = |flag: bool| if flag { "yes" } else { "no" };
+    let port = process.bound.first().map_or(0, |address| address.port());
+    let inter = if settings.listen.is_empty() {
+        "NULL".to_owned()
+    } else {
+        let hosts: Vec<String> = settings
+            .listen
+            .iter()
+            .map(|address| address.ip().to_string())
+            .collect();
+        hosts.join(",")
+    };
+    let unix = settings
+        .unix_path
+        .as_ref()
+        .map_or("NULL".to_owned(), |path| path.display().to_string());
+    line(out, "maxbytes", shared.memory_limit());
+    line(out, "maxconns", settings.conns_max);
+    line(out, "tcpport", port);
+    line(out, "udpport", 0);
+    line(out, "inter", inter);
+    line(out, "verbosity", shared.watch.verbosity());
+    line(out, "oldest", 0);
+    let evicts = settings.eviction != Eviction::None;
+    line(out, "evictions", if evicts { "on" } else { "off" });
+    line(out, "domain_socket", unix);
+    line(out, "umask", format_args!("{:o}", settings.unix_mask));
+    line(out, "shutdown_command", yes_no(settings.shutdown));
+    line(out, "growth_factor", "1.25");
+    line(out, "chunk_size", 48);
+    line(out, "num_threads", settings.workers);
+    line(out, "num_threads_per_udp", 0);
+    let delimiter = char::from(settings.prefix_delimiter);
+    line(out, "stat_key_prefix", delimiter);
+    line(out, "detail_enabled", yes_no(shared.watch.prefixes()));
+    line(out, "reqs_per_event", settings.requests_per_tick);
+    line(out, "cas_enabled", yes_no(settings.cas));
+    line(out, "tcp_backlog", settings.backlog);
+    line(out, "binding_protocol", settings.protocol.name());
+    line(out, "auth_enabled_sasl", "no");
+    let users = settings.auth_file.as_ref();
+    let users = users.map_or("no".to_owned(), |path| path.display().to_string());
+    line(out, "auth_enabled_ascii", users);
+    line(out, "item_size_max", settings.item_max_bytes);
+    line(out, "maxconns_fast", "yes");
+    line(out, "hashpower_init", 0);
+    line(out, "slab_reassign", "no");
+    line(out, "slab_automove", 0);
+    line(out, "slab_automove_ratio", "0.80");
+    line(out, "slab_automove_window", 10);
+    line(out, "slab_chunk_max", 524_288);
+    line(out, "lru_crawler", yes_no(shared.crawler()));
+    line(out, "lru_crawler_sleep", 100);
+    line(out, "lru_crawler_tocrawl", 0);
+    line(out, "tail_repair_time", 0);
+    line(out, "flush_enabled", yes_no(settings.flush));
+    line(out, "dump_enabled", yes_no(settings.dump));
+    line(out, "hash_algorithm", "rapidhash");
+    line(out, "lru_maintainer_thread", "no");
+    line(out, "lru_segmented", "no");
+    line(out, "hot_lru_pct", 20);
+    line(out, "warm_lru_pct", 40);
+    line(out, "hot_max_factor", "0.20");
+    line(out, "warm_max_factor", "2.00");
+    line(out, "temp_lru", "no");
+    line(out, "temporary_ttl", 61);
+    line(out, "idle_timeout", settings.idle_timeout_s);
+    line(out, "watcher_logbuf_size", settings.watcher_log_bytes);
+    line(out, "worker_logbuf_size", settings.worker_log_bytes);
+    line(out, "read_buf_mem_limit", 0);
+    line(out, "track_sizes", "no");
+    line(out, "inline_ascii_response", "no");
+    line(out, "num_napi_ids", 0);
+    line(out, "memory_file", "(null)");
+    line(out, "client_flags_size", 4);
+    if settings.shard_ports {
+        let ports = process.shards_bound.iter();
+        let ports: Vec<String> = ports.map(|address| address.port().to_string()).collect();
+        line(out, "shard_ports", ports.join(","));
+        line(out, "shard_of_key", "((crc32(key)>>16)&0x7fff)%shards");
+    }
+    // Not memcached's.
+    line(out, "eviction_policy", settings.eviction_name());
+    out.put(reply::END);
+}

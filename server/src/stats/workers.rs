@@ -1,0 +1,112 @@
+//! `stats workers`: what is told of each worker by itself, and the queues between each two.
+
+use strata_protocol::reply::Sink;
+
+use super::{Counters, Snapshot, line};
+
+/// The most that the mailboxes between one worker and one peer have held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueMarks {
+    /// Requests sent to the peer that had not come home.
+    pub to: u64,
+    /// Requests of the peer that waited to be served.
+    pub from: u64,
+}
+
+/// What `stats workers` tells of one worker.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WorkerFigures {
+    /// Which worker.
+    pub index: usize,
+    /// What it counted.
+    pub counters: Counters,
+    /// Connections that live on it.
+    pub connections: u64,
+    /// Its longest tick, in microseconds.
+    pub longest_tick_us: u64,
+    /// Its queues, by peer; its own place is zero.
+    pub queues: Vec<QueueMarks>,
+}
+
+impl WorkerFigures {
+    /// The figures that are one number for each worker: name, what it says, whether it only
+    /// grows, and the number.
+    #[must_use]
+    pub fn numbers(&self) -> [(&'static str, &'static str, bool, u64); 11] {
+        let counters = &self.counters;
+        [
+            ("connections", "Connections.", false, self.connections),
+            (
+                "commands_local",
+                "Commands of its clients whose key it owns.",
+                true,
+                counters.commands_local,
+            ),
+            (
+                "commands_remote",
+                "Commands of its clients that it sent to the key's owner.",
+                true,
+                counters.commands_remote,
+            ),
+            (
+                "commands_served",
+                "Commands of other workers' clients.",
+                true,
+                counters.commands_served,
+            ),
+            ("ticks", "Ticks.", true, counters.ticks),
+            (
+                "longest_tick_us",
+                "Longest tick since the last reset, in microseconds.",
+                false,
+                self.longest_tick_us,
+            ),
+            ("wakes_sent", "Other workers woken.", true, counters.wakes),
+            ("wakes_received", "Times rung awake.", true, counters.rings),
+            (
+                "parked",
+                "Times a connection waited for room at another worker.",
+                true,
+                counters.parked,
+            ),
+            (
+                "idle_kicks",
+                "Connections closed for want of requests.",
+                true,
+                counters.idle_kicks,
+            ),
+            (
+                "intake_cuts",
+                "Connections closed in the middle of a large value that took up room for too long.",
+                true,
+                counters.intake_cuts,
+            ),
+        ]
+    }
+}
+
+/// `stats workers`: each worker's figures by its index, and the queues between each two.
+pub(super) fn workers(sum: &Snapshot, out: &mut impl Sink) {
+    let mut list: Vec<&WorkerFigures> = sum.workers.iter().collect();
+    list.sort_by_key(|worker| worker.index);
+    for worker in list {
+        let index = worker.index;
+        for (name, _, _, number) in worker.numbers() {
+            line(out, &format!("{index}:{name}"), number);
+        }
+        let counters = &worker.counters;
+        let commands = counters.commands_local + counters.commands_remote;
+        let share = |part: u64| part * 100 / commands.max(1);
+        line(
+            out,
+            &format!("{index}:local_percent"),
+            share(counters.commands_local),
+        );
+        for (peer, queue) in worker.queues.iter().enumerate() {
+            if peer != index {
+                line(out, &format!("{index}:queue_to_{peer}_most"), queue.to);
+                line(out, &format!("{index}:queue_from_{peer}_most"), queue.from);
+            }
+        }
+    }
+}
