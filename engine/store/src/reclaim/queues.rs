@@ -87,12 +87,8 @@ impl<M: Memory> Shard<M> {
         if let Some(entry) = self.table.find_among(self.arena.bytes(), places, key.bytes) {
             return self.queue_of(entry.location);
         }
-        // As long as it would have been remembered by a queue of ghosts as long as the main queue.
-        let age_max = self.counters.items;
         let tag = key.hash.tag();
-        let ghost = self
-            .table
-            .take_ghost(self.arena.bytes_mut(), places, tag, age_max);
+        let ghost = self.table.take_ghost(self.arena.bytes_mut(), places, tag);
         let Some((queue, age)) = ghost else {
             return Queue::Small;
         };

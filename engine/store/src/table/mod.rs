@@ -156,8 +156,9 @@ pub(crate) struct Table {
     chunk_mask: usize,
     entries: usize,
     ghosts: usize,
-    /// Ghosts ever left.
-    ghosts_left: u64,
+    /// What ghosts left now are stamped with, and how many have been.
+    ghost_stamp: u8,
+    ghosts_in_unit: usize,
     /// `log2` of the bytes in which entries count locations.
     granule_shift: u32,
     /// Entries above which the table grows.
@@ -200,7 +201,8 @@ impl Table {
             chunk_mask: (1 << chunk_shift) - 1,
             entries: 0,
             ghosts: 0,
-            ghosts_left: 0,
+            ghost_stamp: 0,
+            ghosts_in_unit: 0,
             granule_shift: arena.pages.granule_shift,
             grow_above: (grow_above(1) << row_shift) / 16,
             shape: 0,
