@@ -58,10 +58,13 @@ impl Options {
     }
 }
 
+/// One check after another of what belongs together.
+type Test = fn(Options);
+
 fn main() {
     let options = Options::read();
     println!("seed {}", options.seed);
-    let tests: [(&str, fn(Options)); 9] = [
+    let tests: [(&str, Test); 9] = [
         ("stores", stores),
         ("types", types),
         ("counting", counting),
