@@ -27,7 +27,8 @@ use nix::sys::eventfd::EventFd;
 
 use super::{BufferId, ConnIndex, Event, Io};
 use crate::config::{
-    EVENTS_MAX, RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS, RING_ENTRIES, SLEEP_MAX_MS,
+    EVENTS_MAX, RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS, RECEIVE_BUFFERS_FIRST, RING_ENTRIES,
+    SLEEP_MAX_MS,
 };
 
 const KIND_ACCEPT: u64 = 1;
@@ -296,6 +297,7 @@ impl UringIo {
             let Some(buffer) = cqueue::buffer_select(flags) else {
                 panic!("a receive of {result} bytes named no buffer (flags {flags:#x})");
             };
+            self.buffers.taken();
             if state.closing {
                 self.recycle(buffer);
             } else {
@@ -313,7 +315,9 @@ impl UringIo {
                     failed: false,
                 });
             }
-        } else if result != -libc::ENOBUFS && result != -libc::ECANCELED {
+        } else if result == -libc::ENOBUFS {
+            self.buffers.widen();
+        } else if result != -libc::ECANCELED {
             state.ended = true;
             if !state.closing {
                 events.push(Event::Ended { conn, failed: true });
@@ -557,9 +561,16 @@ impl Io for UringIo {
 }
 
 /// The ring of receive buffers the kernel takes from and the worker gives back to.
+///
+/// Always true: each buffer is the kernel's, a spare one, or being read by the worker.
 struct ProvidedBuffers {
     /// `RECEIVE_BUFFERS` entries, then the buffers themselves; an anonymous map, page aligned.
     memory: memmap2::MmapMut,
+    /// How many the kernel has, and how many it is to have.
+    offered: usize,
+    wanted: usize,
+    /// Those it does not have and nobody reads, the last one used on top.
+    spare: Vec<BufferId>,
     /// The tail as this side knows it; published once a tick.
     tail: u16,
     published: u16,
@@ -575,6 +586,9 @@ impl ProvidedBuffers {
         let memory = memmap2::MmapMut::map_anon(bytes)?;
         let mut buffers = Self {
             memory,
+            offered: 0,
+            wanted: RECEIVE_BUFFERS_FIRST,
+            spare: Vec::with_capacity(RECEIVE_BUFFERS),
             tail: 0,
             published: 0,
         };
@@ -589,7 +603,7 @@ impl ProvidedBuffers {
                 0,
             )?;
         }
-        for buffer in 0..RECEIVE_BUFFERS {
+        for buffer in (0..RECEIVE_BUFFERS).rev() {
             buffers.recycle(buffer as BufferId);
         }
         buffers.publish();
@@ -614,7 +628,33 @@ impl ProvidedBuffers {
         &self.memory[start..start + len as usize]
     }
 
+    /// Notes that the kernel has filled one.
+    fn taken(&mut self) {
+        assert!(self.offered > 0, "a buffer that the kernel did not have");
+        self.offered -= 1;
+    }
+
+    /// Takes a buffer back that nobody reads any more: for the kernel, as long as it has too few.
     fn recycle(&mut self, buffer: BufferId) {
+        if self.offered < self.wanted {
+            self.offer(buffer);
+        } else {
+            self.spare.push(buffer);
+        }
+    }
+
+    /// Gives the kernel, which has run out of buffers, more of them from now on.
+    fn widen(&mut self) {
+        self.wanted = (2 * self.wanted).min(RECEIVE_BUFFERS);
+        while self.offered < self.wanted
+            && let Some(buffer) = self.spare.pop()
+        {
+            self.offer(buffer);
+        }
+    }
+
+    fn offer(&mut self, buffer: BufferId) {
+        self.offered += 1;
         let start = Self::offset(buffer);
         let address = self.memory[start..].as_ptr() as u64;
         let slot = usize::from(self.tail) & (RECEIVE_BUFFERS - 1);
