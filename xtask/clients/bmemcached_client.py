@@ -1,11 +1,20 @@
 """python-binary-memcached, which speaks the binary protocol and nothing else: every command, random data of every size, threads."""
 
 import random
-import threading
 
 import bmemcached
 
-from common import LARGEST_VALUE, arguments, check, equal, eventually_missing, in_threads, random_key, random_value, run
+from common import (
+    LARGEST_VALUE,
+    arguments,
+    check,
+    equal,
+    eventually_missing,
+    in_threads,
+    reads_its_own,
+    run,
+    stores_batches,
+)
 
 options = arguments()
 rng = random.Random(options.seed)
@@ -108,37 +117,11 @@ def sizes():
 
 def random_data():
     """5000 random keys and values, stored in batches and read in batches."""
-    model = {}
-    while len(model) < 5000:
-        model[random_key(rng)] = random_value(rng)
-    keys = list(model)
-    for start in range(0, len(keys), 100):
-        batch = {key: model[key] for key in keys[start : start + 100]}
-        equal(client.set_multi(batch), [], "set_multi")
-    found = 0
-    for start in range(0, len(keys), 100):
-        for key, value in client.get_multi(keys[start : start + 100]).items():
-            equal(value, model[key], key)
-            found += 1
-    print(f"    {len(model) - found} of {len(model)} were evicted", flush=True)
-    check(found > len(model) // 2, "more than half is gone", found)
+    stores_batches(client, rng, 5000)
 
 
 def threads():
-    failures = []
-
-    def work():
-        mine = connect()
-        generator = random.Random(options.seed ^ threading.get_ident())
-        name = f"t{threading.get_ident()}"
-        for number in range(500):
-            key, value = f"{name}-{number % 50}", generator.randbytes(generator.randrange(2000))
-            mine.set(key, value)
-            if mine.get(key) != value:
-                failures.append(key)
-
-    in_threads(work, 8)
-    equal(failures, [], "values that another thread's replaced")
+    reads_its_own(connect, options.seed)
 
 
 def managing():

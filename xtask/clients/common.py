@@ -81,6 +81,43 @@ def in_threads(work, count):
         raise errors[0]
 
 
+def stores_batches(client, rng, count):
+    """So many random keys and values, stored in batches and read in batches by a client with `set_multi` and `get_multi`:
+    nothing is ever wrong, and most of it is there."""
+    model = {}
+    while len(model) < count:
+        model[random_key(rng)] = random_value(rng)
+    keys = list(model)
+    for start in range(0, len(keys), 100):
+        batch = {key: model[key] for key in keys[start : start + 100]}
+        equal(client.set_multi(batch), [], "set_multi")
+    found = 0
+    for start in range(0, len(keys), 100):
+        for key, value in client.get_multi(keys[start : start + 100]).items():
+            equal(value, model[key], key)
+            found += 1
+    print(f"    {len(model) - found} of {len(model)} were evicted", flush=True)
+    check(found > len(model) // 2, "more than half is gone", found)
+
+
+def reads_its_own(connect, seed):
+    """Eight threads at once, each with keys of its own and a client that `connect` gives it: each reads what it wrote."""
+    failures = []
+
+    def work():
+        client = connect()
+        generator = random.Random(seed ^ threading.get_ident())
+        name = f"t{threading.get_ident()}"
+        for number in range(500):
+            key, value = f"{name}-{number % 50}", generator.randbytes(generator.randrange(2000))
+            client.set(key, value)
+            if client.get(key) != value:
+                failures.append(key)
+
+    in_threads(work, 8)
+    equal(failures, [], "values that another thread's replaced")
+
+
 def run(tests):
     """Runs the tests in their order and prints each with its time."""
     for test in tests:

@@ -1,13 +1,23 @@
 """pymemcache as its users use it: every command, random data of every size, threads, and races."""
 
 import random
-import threading
 
 from pymemcache.client.base import Client, PooledClient
 from pymemcache.client.hash import HashClient
 from pymemcache.exceptions import MemcacheClientError, MemcacheServerError
 
-from common import LARGEST_VALUE, arguments, check, equal, eventually_missing, in_threads, random_key, random_value, run
+from common import (
+    LARGEST_VALUE,
+    arguments,
+    check,
+    equal,
+    eventually_missing,
+    in_threads,
+    random_key,
+    random_value,
+    reads_its_own,
+    run,
+)
 
 options = arguments()
 address = ("127.0.0.1", options.port)
@@ -177,19 +187,7 @@ def random_data():
 def threads():
     """Each thread's own keys, all at once, through one pool."""
     pool = PooledClient(address, default_noreply=False, timeout=20, max_pool_size=8)
-    failures = []
-
-    def work():
-        mine = random.Random(options.seed ^ threading.get_ident())
-        name = f"t{threading.get_ident()}"
-        for number in range(500):
-            key, value = f"{name}-{number % 50}", mine.randbytes(mine.randrange(2000))
-            pool.set(key, value)
-            if pool.get(key) != value:
-                failures.append(key)
-
-    in_threads(work, 8)
-    equal(failures, [], "values that another thread's replaced")
+    reads_its_own(lambda: pool, options.seed)
     pool.close()
 
 
