@@ -235,23 +235,7 @@ impl Parser {
         if key.is_empty() || key.len() > KEY_MAX_BYTES {
             return None;
         }
-        self.place = if last {
-            Place::LineStart
-        } else {
-            Place::Keys {
-                kind,
-                exptime,
-                first: false,
-            }
-        };
-        let get = GetKey {
-            kind,
-            exptime: exptime.into(),
-            key,
-            first,
-            last,
-        };
-        Some((end + 1, get))
+        Some((end + 1, self.hand_out(kind, exptime, key, first, last)))
     }
 
     /// The next key of a retrieval line. A key is handed out when it is known whether another one follows.
@@ -314,6 +298,20 @@ impl Parser {
                 LineEnd::No => (false, next),
             }
         };
+        let get = self.hand_out(kind, exptime, key, first, last);
+        (start + consumed, Step::Request(Request::Get(get)))
+    }
+
+    /// Moves on behind a key of a retrieval line.
+    #[inline(always)]
+    fn hand_out<'a>(
+        &mut self,
+        kind: GetKind,
+        exptime: i32,
+        key: &'a [u8],
+        first: bool,
+        last: bool,
+    ) -> GetKey<'a> {
         self.place = if last {
             Place::LineStart
         } else {
@@ -323,16 +321,13 @@ impl Parser {
                 first: false,
             }
         };
-        (
-            start + consumed,
-            Step::Request(Request::Get(GetKey {
-                kind,
-                exptime: exptime.into(),
-                key,
-                first,
-                last,
-            })),
-        )
+        GetKey {
+            kind,
+            exptime: exptime.into(),
+            key,
+            first,
+            last,
+        }
     }
 }
 
