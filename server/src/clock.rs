@@ -66,8 +66,8 @@ pub struct Now {
     pub seconds: Seconds,
     /// The same moment in unix time.
     pub unix_s: u64,
-    /// Microseconds since the server's start.
-    pub elapsed_us: u64,
+    /// Nanoseconds since the server's start.
+    pub elapsed_ns: u64,
 }
 
 impl Clock {
@@ -110,7 +110,7 @@ impl Clock {
             None => Now::after(self.started_unix_s, elapsed),
             Some(shift) => Now {
                 // How long a tick takes is nobody's to move.
-                elapsed_us: Now::after(0, elapsed).elapsed_us,
+                elapsed_ns: Now::after(0, elapsed).elapsed_ns,
                 ..Now::after(self.started_unix_s, shift.shifted(elapsed))
             },
         }
@@ -125,7 +125,8 @@ impl Now {
         Self {
             seconds: Seconds(FIRST_SECOND + seconds),
             unix_s: started_unix_s + elapsed.as_secs(),
-            elapsed_us: u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
+            // Enough for five hundred years.
+            elapsed_ns: elapsed.as_secs() * 1_000_000_000 + u64::from(elapsed.subsec_nanos()),
         }
     }
 
@@ -202,7 +203,7 @@ mod tests {
         let after = copy.now();
         assert_eq!(after.seconds.0 - before.seconds.0, 50);
         assert_eq!(after.unix_s - before.unix_s, 50);
-        assert!(after.elapsed_us - before.elapsed_us < 50_000_000);
+        assert!(after.elapsed_ns - before.elapsed_ns < 50_000_000_000);
         assert!(!Clock::start().step(ClockStep::Forward(1)));
     }
 

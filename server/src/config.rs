@@ -169,6 +169,15 @@ pub const CACHEDUMP_BUCKETS: usize = 512;
 /// The reply of `stats cachedump` at most; memcached's.
 pub const CACHEDUMP_MAX_BYTES: usize = 2 << 20;
 
+/// The longest ticks that one worker remembers.
+pub const LONG_TICKS_KEPT: usize = 8;
+
+/// Receipts of waiting input that are told apart in one session, to know since when it waits.
+pub const RECEIPTS_MAX: usize = 4;
+
+/// Groups of unanswered requests that are told apart in one session, to know since when they wait.
+pub const GROUPS_MAX: usize = 4;
+
 /// Prefixes that one worker counts commands by.
 pub const PREFIXES_MAX: usize = 4096;
 

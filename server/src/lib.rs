@@ -35,6 +35,8 @@
 //!   sum.
 //! - What a client does costs at most its own connection.
 //!
+//! [`latency`] says what the server knows of the time its requests take.
+//!
 //! # Unsafe code
 //!
 //! [`mailbox`] (slots that two threads use in turn; loom explores every interleaving), [`memory`]
@@ -48,6 +50,7 @@ pub mod clock;
 pub mod config;
 pub mod execute;
 pub mod io;
+pub mod latency;
 pub mod mailbox;
 pub mod memory;
 pub mod mesh;

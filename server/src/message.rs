@@ -135,6 +135,8 @@ pub enum Op {
     },
     /// Set the counters to zero.
     ResetStats,
+    /// Forget how long requests took.
+    ResetLatency,
     /// The next piece of a lent value.
     ReadLoan {
         /// Which loan of the owner's.

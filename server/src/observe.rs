@@ -78,7 +78,7 @@ impl Log {
         let line_at = self.batch.len();
         let number = LINE_NUMBER.fetch_add(1, Ordering::Relaxed) + 1;
         // memcached's form, in which the microseconds are not filled up with zeros.
-        let micros = now.elapsed_us % 1_000_000;
+        let micros = now.elapsed_ns / 1000 % 1_000_000;
         let _ = write!(self.batch, "ts={}.{micros} gid={number} ", now.unix_s);
         write(&mut self.batch);
         self.batch.truncate(line_at + LOG_LINE_MAX_BYTES - 1);

@@ -33,6 +33,7 @@ use strata_store::ScanPlace;
 use crate::config::{
     CARRY_STORE_BYTES, HELD_KEEP_BYTES, HELD_MAX_BYTES, OUT_HIGH_BYTES, Protocol, SLOTS_MAX,
 };
+use crate::latency::waiting::WaitIndex;
 use crate::message::Lent;
 use crate::stats::Gather;
 
@@ -775,6 +776,12 @@ impl Replies {
         self.first
     }
 
+    /// The number the next slot will have.
+    #[must_use]
+    pub fn back(&self) -> u32 {
+        self.first.wrapping_add(self.slots.len() as u32)
+    }
+
     /// Ends the stream with the value's tail when all of it is in `out`.
     pub fn end_stream_if_done(&mut self) {
         if let Some(Slot::Lent { stream, .. }) = self.slots.front()
@@ -953,6 +960,8 @@ pub struct Session {
     pub active_s: u32,
     /// When it last made a request.
     pub asked_s: u32,
+    /// Since when its requests wait, of those that do.
+    pub wait: WaitIndex,
     /// The number of its large value that is in the worker's list of those.
     pub listed_intake: Option<u32>,
     /// What it is for.

@@ -2,10 +2,12 @@
 
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crossbeam_channel::Sender;
 
 use crate::clock::Clock;
+use crate::latency::{Board, Class, Durations};
 use crate::stats::Process;
 use crate::watch::Watch;
 
@@ -75,6 +77,8 @@ pub struct Shared {
     crawler: AtomicBool,
     /// The clock, where a test may move it.
     pub clock: Option<Clock>,
+    /// What the workers record of the time their requests take, of those that have begun.
+    boards: Box<[OnceLock<Arc<Board>>]>,
     notices: Sender<Notice>,
 }
 
@@ -90,6 +94,9 @@ impl Shared {
                 process.settings.count_prefixes,
                 None,
             ),
+            boards: (0..process.settings.workers)
+                .map(|_| OnceLock::new())
+                .collect(),
             memory_limit: AtomicUsize::new(process.settings.memory_bytes),
             memory_least: AtomicUsize::new(0),
             memory_most: AtomicUsize::new(usize::MAX),
@@ -98,6 +105,25 @@ impl Shared {
             clock: None,
             notices,
         }
+    }
+
+    /// The board of a worker, made by whoever asks first: the worker itself, so that the memory is on
+    /// the node of the core that writes it.
+    #[must_use]
+    pub fn board(&self, worker: usize) -> Arc<Board> {
+        Arc::clone(self.boards[worker].get_or_init(Arc::default))
+    }
+
+    /// How long the requests of a class took, on all workers or on one of them.
+    #[must_use]
+    pub fn durations(&self, class: Class, worker: Option<usize>) -> Durations {
+        let mut sum = Durations::default();
+        for (index, board) in self.boards.iter().enumerate() {
+            if let (Some(board), true) = (board.get(), worker.is_none_or(|it| it == index)) {
+                sum.add(board.of(class));
+            }
+        }
+        sum
     }
 
     /// Asks the main thread to end the server.

@@ -14,9 +14,11 @@ use strata_server::clock::Now;
 use strata_server::config::Settings;
 use strata_server::io::Io;
 use strata_server::io::sim::{ClientId, Dice, Net, SimIo, SimRinger};
+use strata_server::latency::Class;
 use strata_server::mailbox::Bell;
 use strata_server::memory::Memory;
 use strata_server::mesh::{Waker, mesh_of};
+use strata_server::route::Route;
 use strata_server::shared::Shared;
 use strata_server::stats::Process;
 use strata_server::worker::{Ask, Leftovers, Parts, Worker};
@@ -37,6 +39,8 @@ struct Server {
     shared: Arc<Shared>,
     net: Net,
     elapsed: Duration,
+    /// How long a tick of each worker takes.
+    tick_ns: Vec<u64>,
 }
 
 impl Server {
@@ -78,6 +82,7 @@ impl Server {
             shared: Arc::clone(&shared),
             net: net.clone(),
             elapsed: Duration::from_secs(10),
+            tick_ns: vec![1000; workers],
             wakers: wakers.clone(),
         };
         for (index, peers) in mesh_of(&wakers, slots).into_iter().enumerate() {
@@ -122,6 +127,7 @@ impl Server {
             "a receive buffer is lost"
         );
         self.ios[worker].submit(false);
+        self.workers[worker].ticked(now.elapsed_ns + self.tick_ns[worker]);
         if !busy {
             self.wakers[worker].bell.doze();
             if self.workers[worker].has_mail() {
@@ -940,8 +946,10 @@ fn the_figures_of_two_workers_add_up_to_what_was_asked() {
         }
     }
     server.settle();
-    server.workers[1].ticked(77);
-    server.workers[1].ticked(5);
+    server.tick_ns[1] = 77_000;
+    server.tick(1);
+    server.tick_ns[1] = 5_000;
+    server.tick(1);
     for client in &clients {
         let _ = server.net.read(*client, usize::MAX);
     }
@@ -963,6 +971,7 @@ fn the_figures_of_two_workers_add_up_to_what_was_asked() {
         assert!((1..=8).contains(&own(&format!("queue_from_{peer}_most"))));
     }
     assert_eq!(figures["1:longest_tick_us"], 77);
+    server.tick_ns = vec![0; 2];
     server.net.write(clients[1], b"stats reset\r\n");
     server.settle();
     assert_eq!(server.net.read(clients[1], usize::MAX), b"RESET\r\n");
@@ -1272,4 +1281,182 @@ fn a_full_store_answers_with_the_stored_value_or_none() {
         server.settle();
         server.assert_nothing_left();
     }
+}
+
+/// A key of the given worker's.
+fn key_owned_by(worker: usize, workers: usize, seed: u64) -> String {
+    let hasher = KeyHasher::new([seed, 2, 3, 4, 5, 6, 7, 8]);
+    let route = Route::new(workers, false);
+    let owned = |key: &String| route.owner(hasher.hash(key.as_bytes()), key.as_bytes()) == worker;
+    let mut keys = (0..1000).map(|at| format!("key{at}"));
+    keys.find(owned).expect("one of a thousand keys")
+}
+
+#[test]
+fn a_stalled_peer_shows_in_the_latency_and_a_local_request_does_not_wait_for_it() {
+    for seed in 1..30 {
+        let mut server = Server::new(2, 16 << 20, 8, seed);
+        let clients: Vec<ClientId> = (0..3).map(|_| server.net.connect(1 << 20)).collect();
+        // Dealt out in turn: the first and the third live on worker 0.
+        server.settle();
+        let asks = format!("get {}\r\n", key_owned_by(1, 2, seed));
+        server.net.write(clients[0], asks.as_bytes());
+        let asks = format!("delete {}\r\n", key_owned_by(0, 2, seed));
+        server.net.write(clients[2], asks.as_bytes());
+        server.tick_ns[0] = 3_000;
+        let mut seen_ms = 0;
+        for ms in 1..=100 {
+            server.elapsed += Duration::from_millis(1);
+            server.tick(0);
+            if seen_ms == 0 && server.net.unread(clients[0]) == 0 {
+                seen_ms = ms;
+            }
+        }
+        let gets = server.shared.durations(Class::Get, None);
+        assert_eq!(gets.count, 0, "seed {seed}: nobody has answered it");
+        server.settle();
+        let gets = server.shared.durations(Class::Get, Some(0));
+        let stalled_ns = (100 - seen_ms) * 1_000_000 + 3_000;
+        assert_eq!((gets.count, gets.max_ns), (1, stalled_ns), "seed {seed}");
+        let deletes = server.shared.durations(Class::Delete, None);
+        assert_eq!((deletes.count, deletes.max_ns), (1, 3_000), "seed {seed}");
+        assert_eq!(server.net.read(clients[0], 100), b"END\r\n");
+    }
+}
+
+#[test]
+fn a_reader_that_takes_its_time_shows_in_the_latency_of_its_own_requests() {
+    for seed in 1..30 {
+        let mut server = Server::new(1, 16 << 20, 8, seed);
+        let slow = server.net.connect(1000);
+        let value = vec![b'v'; 200_000];
+        let head = format!("set k 0 0 {}\r\n", value.len());
+        server.net.write(slow, head.as_bytes());
+        server.net.write(slow, &value);
+        server.net.write(slow, b"\r\n");
+        server.settle();
+        let sets = server.shared.durations(Class::Set, None);
+        assert_eq!((sets.count, sets.max_ns), (1, 1_000), "seed {seed}");
+        server.net.write(slow, b"get k\r\nmn\r\n");
+        let mut got = 0;
+        // What the kernel took counts as handed over, and so do the pieces it took at once.
+        while got + 100_000 < value.len() {
+            server.settle();
+            let gets = server.shared.durations(Class::Get, None);
+            assert_eq!(gets.count, 0, "seed {seed}: {got} bytes are taken");
+            server.elapsed += Duration::from_millis(1);
+            got += server.net.read(slow, 1000).len();
+        }
+        while server.shared.durations(Class::Other, None).count == 0 {
+            server.settle();
+            let _ = server.net.read(slow, 1000);
+        }
+        let gets = server.shared.durations(Class::Get, None);
+        assert_eq!(gets.count, 1);
+        assert!(gets.max_ns > 50_000_000, "seed {seed}: {}", gets.max_ns);
+    }
+}
+
+#[test]
+fn every_request_is_timed_once_whatever_it_waited_for() {
+    for seed in 1..40 {
+        let workers = 1 + seed as usize % 3;
+        let mut server = Server::new(workers, 16 << 20, 2, seed);
+        let mut dice = Dice::new(seed);
+        let windows = [200, 5_000, 1 << 20];
+        let clients: Vec<ClientId> = (0..4)
+            .map(|_| server.net.connect(windows[dice.below(3)]))
+            .collect();
+        let (mut gets, mut sets, mut others) = (0, 0, 0);
+        for round in 0..200 {
+            let client = clients[dice.below(clients.len())];
+            let key = dice.below(50);
+            let text = match dice.below(4) {
+                0 => {
+                    sets += 1;
+                    let value = "v".repeat([5, 9_000, 60_000][dice.below(3)]);
+                    format!("set k{key} 0 0 {}\r\n{value}\r\n", value.len())
+                }
+                1 => {
+                    gets += 1;
+                    format!("get k{key} k1 k2 k3 k4 none{round}\r\n")
+                }
+                2 => {
+                    gets += 1;
+                    format!("mg k{key} v q\r\n")
+                }
+                _ => {
+                    others += 1;
+                    "stats settings\r\n".into()
+                }
+            };
+            server.net.write(client, text.as_bytes());
+            for _ in 0..dice.below(4) {
+                server.elapsed += Duration::from_micros(dice.below(900) as u64);
+                server.tick(dice.below(workers));
+                let client = clients[dice.below(clients.len())];
+                let _ = server.net.read(client, dice.below(3000));
+            }
+        }
+        let counted = |server: &Server| {
+            [Class::Get, Class::Set, Class::Other]
+                .map(|class| server.shared.durations(class, None).count)
+        };
+        for _ in 0..100_000 {
+            server.settle();
+            let taken: usize = clients
+                .iter()
+                .map(|client| server.net.read(*client, usize::MAX).len())
+                .sum();
+            if taken == 0 {
+                break;
+            }
+        }
+        assert_eq!(counted(&server), [gets, sets, others], "seed {seed}");
+        assert!(
+            server
+                .workers
+                .iter()
+                .all(|worker| worker.leftovers().waits == 0)
+        );
+    }
+}
+
+#[test]
+fn the_latency_is_told_and_forgotten_on_all_workers() {
+    let mut server = Server::new(2, 16 << 20, 8, 3);
+    let clients: Vec<ClientId> = (0..2).map(|_| server.net.connect(1 << 20)).collect();
+    server.settle();
+    server.tick_ns = vec![5_000, 200_000];
+    for client in &clients {
+        for worker in 0..2 {
+            let asks = format!("get {}\r\n", key_owned_by(worker, 2, 3));
+            server.net.write(*client, asks.as_bytes());
+        }
+    }
+    server.settle();
+    let mut ask = |text: &[u8]| {
+        server.net.write(clients[0], text);
+        server.settle();
+        let text = server.net.read(clients[0], usize::MAX);
+        String::from_utf8(text).expect("text")
+    };
+    let told = ask(b"stats latency\r\n");
+    for line in [
+        "get:count 4",
+        "get:max_us 200.0",
+        "long_tick_0:us 200.0",
+        "long_tick_0:worker 1",
+    ] {
+        assert!(
+            told.contains(&format!("STAT {line}\r\n")),
+            "{line} in {told}"
+        );
+    }
+    assert!(told.ends_with("END\r\n"));
+    assert_eq!(ask(b"stats latency reset\r\n"), "RESET\r\n");
+    let told = ask(b"stats latency\r\n");
+    assert!(!told.contains("get:"), "{told}");
+    assert!(told.contains("other:count 1\r\n"), "{told}");
+    assert_eq!(ask(b"stats latency now\r\n"), "ERROR\r\n");
 }

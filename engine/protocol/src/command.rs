@@ -313,6 +313,11 @@ fn stats(line: &[u8]) -> Line<'_> {
         b"workers" => StatsSubject::Workers,
         b"segments" => StatsSubject::Segments,
         b"ttl" => StatsSubject::Ttl,
+        b"latency" => match tokens.get(2) {
+            None => StatsSubject::Latency { reset: false },
+            Some(b"reset") => StatsSubject::Latency { reset: true },
+            Some(_) => StatsSubject::Unknown,
+        },
         b"extstore" => StatsSubject::Extstore,
         b"items" => StatsSubject::Items,
         b"slabs" => StatsSubject::Slabs,

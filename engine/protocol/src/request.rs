@@ -229,6 +229,11 @@ pub enum StatsSubject {
     Segments,
     /// How long the items have to live; Strata's own word.
     Ttl,
+    /// How long requests take inside the server; Strata's own word.
+    Latency {
+        /// Forget what was recorded, instead of telling it.
+        reset: bool,
+    },
     /// The flash storage, of which there is nothing to say.
     Extstore,
     /// Counters by key prefix.

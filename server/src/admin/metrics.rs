@@ -7,7 +7,11 @@
 use std::fmt::Write;
 
 use crate::boot::Control;
+use crate::latency::Class;
 use crate::stats::{self, Figure, Snapshot, WorkerFigures};
+
+/// Edges of the histograms: from a microsecond to eight seconds.
+const EDGES_LOG2_NS: std::ops::RangeInclusive<u32> = 10..=33;
 
 /// Name in `stats`, name as a metric, what it says.
 const COUNTERS: &[(&str, &str, &str)] = &[
@@ -200,7 +204,35 @@ pub fn render(sum: &Snapshot, control: &Control) -> String {
         metric(&mut page, "counter", name, help, &value);
     }
     workers(&mut page, sum);
+    latency(&mut page, control);
     page
+}
+
+/// How long requests took inside the server, by class: histograms whose edges are powers of two of
+/// nanoseconds, because those divide the counts exactly.
+fn latency(page: &mut String, control: &Control) {
+    const NAME: &str = "strata_request_duration_seconds";
+    let _ = writeln!(page, "# HELP {NAME} Time of a request inside the server.");
+    let _ = writeln!(page, "# TYPE {NAME} histogram");
+    for class in Class::ALL {
+        let durations = control.shared.durations(class, None);
+        let name = class.name();
+        for log2_ns in EDGES_LOG2_NS {
+            let edge_s = (1_u64 << log2_ns) as f64 / 1e9;
+            let count = durations.up_to(log2_ns);
+            let _ = writeln!(
+                page,
+                "{NAME}_bucket{{command=\"{name}\",le=\"{edge_s}\"}} {count}"
+            );
+        }
+        let (count, sum_s) = (durations.count, durations.sum_ns as f64 / 1e9);
+        let _ = writeln!(
+            page,
+            "{NAME}_bucket{{command=\"{name}\",le=\"+Inf\"}} {count}"
+        );
+        let _ = writeln!(page, "{NAME}_sum{{command=\"{name}\"}} {sum_s}");
+        let _ = writeln!(page, "{NAME}_count{{command=\"{name}\"}} {count}");
+    }
 }
 
 /// What `stats workers` tells, with the worker as a label.

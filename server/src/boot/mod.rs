@@ -500,7 +500,6 @@ fn drive<I: Io>(mut worker: Worker, mut io: I, bell: &Bell, clock: Clock, stalls
     let mut stalled = now.seconds;
     while !worker.ended() {
         let busy = worker.tick(&mut io, &now);
-        let started_us = now.elapsed_us;
         if stalls && stalled != now.seconds {
             stalled = now.seconds;
             thread::sleep(Duration::from_millis(STALL_MS));
@@ -508,10 +507,10 @@ fn drive<I: Io>(mut worker: Worker, mut io: I, bell: &Bell, clock: Clock, stalls
         if busy {
             io.submit(false);
             now = clock.now();
-            worker.ticked(now.elapsed_us - started_us);
+            worker.ticked(now.elapsed_ns);
             continue;
         }
-        worker.ticked(clock.now().elapsed_us - started_us);
+        worker.ticked(clock.now().elapsed_ns);
         bell.doze();
         if worker.has_mail() {
             bell.rise();

@@ -223,6 +223,7 @@ impl Keeper {
             Op::Get { .. }
             | Op::Store { .. }
             | Op::MemoryLimit
+            | Op::ResetLatency
             | Op::Snapshot
             | Op::Tell(_)
             | Op::Lines

@@ -5,13 +5,14 @@
 //! that its tools and exporters read it. What Strata has no such thing of is zero.
 //!
 //! Each subject is a file: `general`, `classes` (items and slabs), `conns`, `settings`,
-//! `prefixes` (detail), and Strata's own `workers` and `held` (segments and ttl).
+//! `prefixes` (detail), and Strata's own `workers`, `latency` and `held` (segments and ttl).
 
 mod classes;
 pub mod conns;
 pub mod counters;
 pub mod general;
 pub mod held;
+pub mod latency;
 mod lines;
 pub mod prefixes;
 pub mod settings;
@@ -96,6 +97,8 @@ pub enum Question {
     Connections,
     /// `stats workers`.
     Workers,
+    /// `stats latency`.
+    Latency,
     /// `stats segments`.
     Segments,
     /// `stats ttl`.
@@ -205,6 +208,10 @@ fn render_lines(gather: &Gather, shared: &Shared, now: &Now, out: &mut impl Sink
         }
         Question::Workers => {
             workers::workers(&gather.sum, out);
+            out.put(reply::END);
+        }
+        Question::Latency => {
+            latency::latency(&gather.sum, shared, out);
             out.put(reply::END);
         }
         Question::Segments => {

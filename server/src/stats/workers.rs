@@ -3,6 +3,7 @@
 use strata_protocol::reply::Sink;
 
 use super::{Counters, Snapshot, line};
+use crate::latency::ticks::LongTick;
 
 /// The most that the mailboxes between one worker and one peer have held.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub struct WorkerFigures {
     pub connections: u64,
     /// Its longest tick, in microseconds.
     pub longest_tick_us: u64,
+    /// Its longest ticks, the longest first.
+    pub long_ticks: Vec<LongTick>,
     /// Its queues, by peer; its own place is zero.
     pub queues: Vec<QueueMarks>,
 }

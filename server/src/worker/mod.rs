@@ -29,6 +29,7 @@ mod packets;
 mod requests;
 mod sessions;
 mod spares;
+mod timing;
 mod visits;
 mod watch;
 
@@ -66,6 +67,7 @@ use crate::stats::{self, Gather, Question, QueueMarks, Snapshot, Topic, WorkerFi
 use crate::users::Users;
 use overdue::{Half, IdleSweep};
 use spares::Spares;
+use timing::Timing;
 
 /// What the control plane may ask of a worker.
 #[derive(Debug)]
@@ -159,8 +161,8 @@ pub struct Worker {
     open_listeners: usize,
     /// The worker that gets the next accepted connection.
     next_home: usize,
-    /// The longest tick since the start or the last reset, in microseconds.
-    longest_tick_us: u64,
+    /// What it notes of the time its requests take.
+    timing: Timing,
     /// The most that the mailboxes with each peer have held since then.
     marks: Vec<QueueMarks>,
     /// No further connections and requests are taken.
@@ -179,6 +181,8 @@ pub struct Leftovers {
     pub reply_bytes: usize,
     /// Room taken by waiting input.
     pub carry_bytes: usize,
+    /// Sessions with requests that are not answered.
+    pub waits: usize,
     /// Values on loan, or waiting to be given back.
     pub loans: usize,
     /// Whether a visit has not come home.
@@ -208,6 +212,7 @@ impl Worker {
         let settings = &parts.shared.process.settings;
         let observer = Observer::new(settings.worker_log_bytes, settings.prefix_delimiter);
         let marks = vec![QueueMarks::default(); parts.peers.len()];
+        let timing = Timing::on(parts.shared.board(parts.index));
         parts.shared.bound_memory(&parts.shard.memory_limits());
         Self {
             index: parts.index,
@@ -243,7 +248,7 @@ impl Worker {
             credit_share: usize::MAX,
             open_listeners: parts.open_listeners,
             next_home: parts.index,
-            longest_tick_us: 0,
+            timing,
             marks,
             stopping: false,
             ended: false,
@@ -257,6 +262,7 @@ impl Worker {
         self.look_for_watchers(now);
         let mut events = std::mem::take(&mut self.events);
         io.poll(&mut events);
+        self.tick_begins(now, events.len());
         let active = events.len() + self.queue.len();
         self.share = sessions::share(active, self.shared.process.settings.requests_per_tick);
         for event in events.drain(..) {
@@ -282,12 +288,6 @@ impl Worker {
             || more_parked
             || more_idle
             || !self.queue.is_empty()
-    }
-
-    /// Tells how long the last tick took.
-    #[inline]
-    pub fn ticked(&mut self, took_us: u64) {
-        self.longest_tick_us = self.longest_tick_us.max(took_us);
     }
 
     /// Takes up the limit that was set for all workers; the memory follows tick by tick.
@@ -336,6 +336,7 @@ impl Worker {
             intake_bytes: self.intake_bytes,
             reply_bytes: self.reply_bytes,
             carry_bytes: self.carry_bytes,
+            waits: self.timing.waiting.count(),
             loans: self.keeper.loans() + self.orphans.len(),
             credits_out: !self.peers.iter().flatten().all(Peer::idle),
         }
@@ -430,7 +431,8 @@ impl Worker {
                 index: self.index,
                 counters: self.keeper.counters,
                 connections: self.session_count() as u64,
-                longest_tick_us: self.longest_tick_us,
+                longest_tick_us: self.timing.longest.longest_us(),
+                long_ticks: self.timing.longest.list().to_vec(),
                 queues: self.marks.clone(),
             }],
         }
@@ -439,7 +441,7 @@ impl Worker {
     /// Sets to zero what `stats reset` sets to zero and the keeper does not count. What the queues
     /// hold at present counts again at once.
     fn reset_marks(&mut self) {
-        self.longest_tick_us = 0;
+        self.timing.reset();
         self.marks.fill(QueueMarks::default());
     }
 

@@ -94,6 +94,7 @@ impl Worker {
             b"items" => (Op::Snapshot, Question::Items),
             b"slabs" => (Op::Snapshot, Question::Slabs),
             b"workers" => (Op::Snapshot, Question::Workers),
+            b"latency" => (Op::Snapshot, Question::Latency),
             _ if subject.starts_with(b"reset") => (
                 Op::ResetStats,
                 Question::Done(::strata_protocol::reply::RESET),

@@ -6,6 +6,7 @@
 //! the tick, by the room for its replies, and by the credits of the peers.
 
 use super::*;
+use crate::latency::Class;
 
 /// A request of a batch.
 enum Planned<'a> {
@@ -173,19 +174,27 @@ impl Worker {
                     self.keeper.shard.prefetch_item(probe);
                 }
             }
+            let (mut gets, mut sets) = (0, 0);
             // By reference: what is planned is large, and a get is a small part of it.
             for planned in &mut plan {
                 match planned {
-                    Planned::Get(get, probe) => self.get_here(now, conn, get, *probe),
+                    Planned::Get(get, probe) => {
+                        gets += u32::from(get.last);
+                        self.get_here(now, conn, get, *probe);
+                    }
                     Planned::Set(store, value, hash, _) => {
+                        sets += 1;
                         self.store(now, conn, *hash, store, value);
                     }
                     Planned::Other(intent, hash, _) => {
                         let intent = std::mem::replace(intent, Intent::More);
+                        self.count_intent(&intent);
                         self.perform(now, conn, intent, *hash);
                     }
                 }
             }
+            self.timing.turn.count(Class::Get, gets);
+            self.timing.turn.count(Class::Set, sets);
             self.count_replies(conn);
             if let Some(pause) = pause {
                 return (used, pause);
@@ -399,6 +408,12 @@ impl Worker {
                 self.ask_all(now, conn, op, Question::Connections);
             }
             StatsSubject::Workers => self.ask_all(now, conn, Op::Snapshot, Question::Workers),
+            StatsSubject::Latency { reset: false } => {
+                self.ask_all(now, conn, Op::Snapshot, Question::Latency);
+            }
+            StatsSubject::Latency { reset: true } => {
+                self.ask_all(now, conn, Op::ResetLatency, Question::Done(reply::RESET));
+            }
             StatsSubject::Reset => {
                 self.ask_all(now, conn, Op::ResetStats, Question::Done(reply::RESET));
             }

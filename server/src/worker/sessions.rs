@@ -103,8 +103,10 @@ impl Worker {
         session.active_s = now.seconds.0;
         if !session.carry.is_empty() || session.replies.room() == 0 {
             self.carry(conn, bytes);
+            self.input_waits(now, conn, bytes.len());
         } else {
             let (used, pause) = self.turn(now, conn, bytes);
+            self.turned(now, conn, used, bytes.len() - used, pause);
             self.carry(conn, &bytes[used..]);
             self.settle(conn, pause);
         }
@@ -177,6 +179,7 @@ impl Worker {
         if has_input && !session.held_back && !session.draining && session.replies.room() > 0 {
             let mut carry = std::mem::take(&mut session.carry);
             let (used, pause) = self.turn(now, conn, &carry);
+            self.turned(now, conn, used, carry.len() - used, pause);
             if used == carry.len() && carry.capacity() > CARRY_PAUSE_BYTES {
                 carry = Vec::new();
             } else {
@@ -204,6 +207,7 @@ impl Worker {
             let unused = std::mem::take(&mut session.replies.out);
             self.spares.keep_large(unused);
         }
+        self.handed_over(conn);
         self.rest(conn);
         self.count_replies(conn);
         let session = &mut self.sessions[conn as usize];
@@ -323,6 +327,7 @@ impl Worker {
         session.generation = session.generation.wrapping_add(1);
         self.intake_bytes -= session.reader.intake_bytes();
         session.reader = Reader::default();
+        self.timing.waiting.forget(&mut session.wait);
         session.carry = Vec::new();
         self.orphans.extend(session.replies.abandon());
         self.count_carry(conn);

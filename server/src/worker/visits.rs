@@ -51,6 +51,7 @@ impl Worker {
             Op::Snapshot => gather.sum.add(&self.snapshot()),
             Op::Tell(topic) => self.tell(now, topic, &mut gather.text),
             Op::MemoryLimit => self.follow_memory_limit(),
+            Op::ResetLatency => self.timing.reset(),
             _ => {
                 if op == Op::ResetStats {
                     self.reset_marks();
@@ -149,6 +150,7 @@ impl Worker {
                 home.parcel.adopt(text);
             }
             Op::MemoryLimit => self.follow_memory_limit(),
+            Op::ResetLatency => self.timing.reset(),
             Op::Adopt => self.adopted.extend(visit.fd.take()),
             op => {
                 if op == Op::ResetStats {
