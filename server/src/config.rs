@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use strata_store::Eviction;
 
+use crate::tls::{Guard, TlsSettings};
+
 /// Connections that wait in the kernel to be accepted, unless `-b` says otherwise; memcached's.
 pub const BACKLOG_DEFAULT: i32 = 1024;
 
@@ -190,6 +192,21 @@ pub const USERS_FILE_MAX_BYTES: u64 = 1 << 20;
 /// The line of a name and password at most; memcached's.
 pub const USER_LINE_MAX_BYTES: usize = 256;
 
+/// Steps of handshakes that a worker makes in one tick, each about as long as a thousand requests take.
+pub const HANDSHAKE_STEPS_PER_TICK: usize = 1;
+
+/// Records of one handshake that wait for their turn at most; a client's certificates fit in several
+/// times.
+pub const HANDSHAKE_INPUT_MAX_BYTES: usize = 32 << 10;
+
+/// Seconds after which a handshake that is not done is given up.
+pub const HANDSHAKE_MAX_S: u64 = 10;
+
+/// The largest buffer of records that is kept for the next ones, and how many a worker keeps.
+pub const RECORDS_KEEP_BYTES: usize = 64 << 10;
+/// See [`RECORDS_KEEP_BYTES`].
+pub const RECORDS_SPARE_MAX: usize = 32;
+
 /// Questions from the control plane that wait for one worker.
 pub const ASKS_MAX: usize = 16;
 
@@ -238,8 +255,8 @@ pub const EVICTION_DEFAULT: Eviction = Eviction::S3Fifo;
 /// What the operator has chosen. One for the whole server; workers share it read-only.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// TCP addresses to listen on (`-l`, `-p`); a port of 0 lets the kernel choose.
-    pub listen: Vec<SocketAddr>,
+    /// Where to listen for TCP connections (`-l`, `-p`).
+    pub listen: Vec<Listener>,
     /// Unix socket path (`-s`).
     pub unix_path: Option<PathBuf>,
     /// Access mask of the unix socket (`-a`).
@@ -295,8 +312,10 @@ pub struct Settings {
     pub lock_memory: bool,
     /// Which back end carries the connections.
     pub io: IoChoice,
-    /// What clients may speak (`-B`).
+    /// What clients may speak, where their listener does not say otherwise (`-B`).
     pub protocol: Protocol,
+    /// Certificates and what else TLS takes, where it is asked for (`-Z`).
+    pub tls: Option<TlsSettings>,
     /// Whether each worker also listens on a port of its own (`--shard-ports`).
     pub shard_ports: bool,
     /// A worker that stands still for [`STALL_MS`] once a second, for tests.
@@ -326,6 +345,24 @@ pub enum Protocol {
     Binary,
 }
 
+/// Where to listen for TCP connections, and what connections from there may expect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// The address; a port of 0 lets the kernel choose.
+    pub address: SocketAddr,
+    /// How its connections begin.
+    pub entry: Entry,
+}
+
+/// How a connection begins, which its listener decides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Entry {
+    /// What the client may speak.
+    pub protocol: Protocol,
+    /// Whether the bytes are those of TLS.
+    pub guard: Guard,
+}
+
 impl Protocol {
     /// As `stats settings` has it, which is memcached's.
     #[must_use]
@@ -352,7 +389,10 @@ impl Settings {
     #[must_use]
     pub fn for_tests(workers: usize) -> Self {
         Self {
-            listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
+            listen: vec![Listener {
+                address: SocketAddr::from(([127, 0, 0, 1], 0)),
+                entry: Entry::default(),
+            }],
             unix_path: None,
             unix_mask: 0o700,
             memory_bytes: 64 << 20,
@@ -381,6 +421,7 @@ impl Settings {
             lock_memory: false,
             io: IoChoice::Auto,
             protocol: Protocol::Auto,
+            tls: None,
             shard_ports: false,
             stalled_worker: None,
         }

@@ -61,6 +61,7 @@ pub mod session;
 pub mod shared;
 pub mod stats;
 mod sync;
+pub mod tls;
 pub mod users;
 pub mod watch;
 pub mod worker;

@@ -8,7 +8,7 @@ use strata_protocol::reply::Sink;
 use strata_protocol::{ArithVerb, MetaVerb, StoreVerb};
 use strata_store::{Deadline, KeyHash, ScanPlace, Seconds};
 
-use crate::config::{INLINE_BYTES, SPILL_KEEP_BYTES};
+use crate::config::{Entry, INLINE_BYTES, SPILL_KEEP_BYTES};
 use crate::session::DumpForm;
 use crate::stats::{Snapshot, Topic};
 
@@ -150,7 +150,7 @@ pub enum Op {
         loan: u32,
     },
     /// Take over a connection.
-    Adopt,
+    Adopt(Entry),
 }
 
 /// Bytes in a message: in place when few, else in a buffer the slot keeps for its next use.

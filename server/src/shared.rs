@@ -9,6 +9,7 @@ use crossbeam_channel::Sender;
 use crate::clock::Clock;
 use crate::latency::{Board, Class, Durations};
 use crate::stats::Process;
+use crate::tls::Tls;
 use crate::watch::Watch;
 
 /// Counts the connections of the whole server against its limit.
@@ -75,6 +76,8 @@ pub struct Shared {
     memory_most: AtomicUsize,
     /// Whether the search through all items is allowed (`lru_crawler`).
     crawler: AtomicBool,
+    /// TLS, where a listener has it.
+    pub tls: Option<Arc<Tls>>,
     /// The clock, where a test may move it.
     pub clock: Option<Clock>,
     /// What the workers record of the time their requests take, of those that have begun.
@@ -102,6 +105,7 @@ impl Shared {
             memory_most: AtomicUsize::new(usize::MAX),
             process,
             crawler: AtomicBool::new(true),
+            tls: None,
             clock: None,
             notices,
         }

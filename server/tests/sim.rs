@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Sender, bounded};
 use strata_server::clock::Now;
-use strata_server::config::Settings;
+use strata_server::config::{Entry, Settings};
 use strata_server::io::Io;
 use strata_server::io::sim::{ClientId, Dice, Net, SimIo, SimRinger};
 use strata_server::latency::Class;
@@ -105,6 +105,7 @@ impl Server {
                 peers,
                 asks,
                 users: Arc::default(),
+                entries: vec![Entry::default()],
                 open_listeners: 1,
             }));
             let ringer = ringers[index].clone();

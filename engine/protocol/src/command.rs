@@ -113,6 +113,7 @@ fn any(line: &[u8]) -> Line<'_> {
         Some(b"slabs") => manage::slabs(&tokens, noreply),
         Some(b"lru") => manage::lru(&tokens, noreply),
         Some(b"extstore") => manage::extstore(&tokens, noreply),
+        Some(b"refresh_certs") => Request::RefreshCerts.into(),
         Some(b"debugtime") => manage::debugtime(&tokens, noreply),
         // A browser, or somebody who uses one to write into caches.
         _ if tokens.count() > 1 && tokens.last().is_some_and(|last| last.starts_with(b"HTTP/")) => {

@@ -100,6 +100,8 @@ pub enum Request<'a> {
         /// Whether the reply is to be left out.
         noreply: bool,
     },
+    /// Read the certificates of TLS again. There is no way to have the reply left out.
+    RefreshCerts,
     /// Move the server's clock, for tests.
     DebugTime {
         /// How.

@@ -143,6 +143,7 @@ fn orders_to_parts_that_only_memcached_has_are_checked() {
     ] {
         refused(&format!("{line}\r\n"), ClientError::UnknownCommand);
     }
+    assert_eq!(request("refresh_certs noreply\r\n"), Request::RefreshCerts);
     let step = ClockStep::Forward(5);
     let moved = Request::DebugTime {
         step,

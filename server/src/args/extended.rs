@@ -1,9 +1,10 @@
 //! memcached's extended options, `-o name[=value],...`.
 //!
 //! Always true: a name or value that memcached refuses is refused, so that a command line is right
-//! on both or on neither; TLS and the proxy, which a memcached may be built with, are refused too.
+//! on both or on neither; the proxy, which a memcached may be built with, is refused too.
 
 use crate::config::{WATCHER_LOG_BYTES_DEFAULT, WORKER_LOG_BYTES_DEFAULT};
+use crate::tls::{KeyFormat, TlsSettings, Verify};
 
 /// What the extended options ask for.
 #[derive(Debug, PartialEq, Eq)]
@@ -11,6 +12,8 @@ pub(super) struct Extended {
     pub idle_timeout_s: u32,
     pub watcher_log_bytes: usize,
     pub worker_log_bytes: usize,
+    /// What `ssl_` options say, whether or not TLS is asked for.
+    pub tls: TlsSettings,
     /// Names of valid options that have no effect here.
     pub unheeded: Vec<String>,
 }
@@ -91,6 +94,13 @@ const UNHEEDED: &[(&str, Value)] = &[
     ("ext_drop_unread", Unread),
 ];
 
+/// The versions of TLS by memcached's numbers.
+const TLS_12: u8 = 2;
+const TLS_13: u8 = 3;
+
+/// memcached's buffer for what it encrypts, in kilobytes.
+const WBUF_KIB_DEFAULT: u32 = 16;
+
 /// What hot and warm items together may have of memory, in percent.
 const LRU_PCT_MAX: i64 = 80;
 
@@ -101,6 +111,11 @@ impl Extended {
             idle_timeout_s: 0,
             watcher_log_bytes: WATCHER_LOG_BYTES_DEFAULT,
             worker_log_bytes: WORKER_LOG_BYTES_DEFAULT,
+            tls: TlsSettings {
+                min_version: TLS_12,
+                wbuf_kib: WBUF_KIB_DEFAULT,
+                ..TlsSettings::default()
+            },
             unheeded: Vec::new(),
         };
         let (mut hot_pct, mut warm_pct) = (20, 40);
@@ -122,7 +137,9 @@ impl Extended {
                     extended.worker_log_bytes = (check(Whole(1, 1 << 20))? as usize) << 10;
                 }
                 _ if name.starts_with("ssl_") => {
-                    return Err(format!("-o {option}: TLS is not there yet"));
+                    if !extended.read_tls(name, value, check)? {
+                        return Err(format!("-o: Illegal suboption \"{option}\""));
+                    }
                 }
                 _ if name.starts_with("proxy_") => {
                     return Err(format!("-o {option}: there is no proxy in this server"));
@@ -147,6 +164,55 @@ impl Extended {
             ));
         }
         Ok(extended)
+    }
+
+    /// Reads an option about TLS; false when there is no such one.
+    fn read_tls(
+        &mut self,
+        name: &str,
+        value: Option<&str>,
+        check: impl Fn(Value) -> Result<i64, String>,
+    ) -> Result<bool, String> {
+        let text = || check(Something).map(|_| value.unwrap_or_default());
+        let tls = &mut self.tls;
+        match name {
+            "ssl_chain_cert" => tls.chain_cert = text()?.into(),
+            "ssl_key" => tls.key = Some(text()?.into()),
+            "ssl_keyformat" => {
+                tls.key_format = match check(Whole(1, 2))? {
+                    1 => KeyFormat::Pem,
+                    _ => KeyFormat::Der,
+                }
+            }
+            "ssl_verify_mode" => {
+                tls.verify_mode = check(Whole(0, 3))? as u8;
+                tls.verify = match tls.verify_mode {
+                    0 => Verify::None,
+                    1 => Verify::Request,
+                    _ => Verify::Require,
+                };
+            }
+            "ssl_ciphers" => tls.ciphers = Some(text()?.to_owned()),
+            "ssl_ca_cert" => tls.ca_cert = Some(text()?.into()),
+            "ssl_session_cache" => tls.session_cache = true,
+            "ssl_min_version" => {
+                tls.min_version = check(Whole(0, i64::from(TLS_13)))? as u8;
+                tls.only_13 = tls.min_version == TLS_13;
+                if tls.min_version < TLS_12 {
+                    self.unheeded.push("ssl_min_version below TLS 1.2".into());
+                }
+            }
+            "ssl_wbuf_size" => {
+                tls.wbuf_kib = check(U32)? as u32;
+                self.unheeded.push(name.to_owned());
+            }
+            "ssl_kernel_tls" => {
+                tls.kernel_tls = true;
+                self.unheeded.push(name.to_owned());
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
     }
 }
 

@@ -5,44 +5,76 @@
 //! [notls: | btls: | mtls:] [proto[ascii]:] [tag[NAME]: | tag_NAME_:] HOST[:PORT]
 //! ```
 //!
-//! The tag means something to memcached's proxy alone, so it is checked and dropped.
+//! What stands before them decides how connections begin that come this way. The tag means something to memcached's proxy alone, so it is checked and dropped.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use crate::config::{Entry, Listener, Protocol};
+use crate::tls::Guard;
 
 /// Longest tag.
 const TAG_MAX_BYTES: usize = 8;
 
-/// The addresses one `-l` names, with `port` where it names none.
-pub(super) fn addresses(texts: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
+/// What a listener is where its text says nothing.
+#[derive(Clone, Copy)]
+pub(super) struct Usual {
+    pub port: u16,
+    pub protocol: Protocol,
+    /// Whether TLS is there (`-Z`).
+    pub tls: bool,
+    /// Whether passwords are asked for, which is done in text.
+    pub passwords: bool,
+}
+
+/// The listeners that one `-l` names.
+pub(super) fn listeners(texts: &str, usual: Usual) -> Result<Vec<Listener>, String> {
     let mut found = Vec::new();
     for text in texts.split(';').filter(|text| !text.is_empty()) {
-        let host = without_prefixes(text).map_err(|reason| format!("-l {text}: {reason}"))?;
-        found.extend(host_addresses(host, port)?);
+        let (entry, host) =
+            prefixes(text, usual).map_err(|reason| format!("-l {text}: {reason}"))?;
+        let addresses = host_addresses(host, usual.port)?.into_iter();
+        found.extend(addresses.map(|address| Listener { address, entry }));
     }
     Ok(found)
 }
 
-fn without_prefixes(text: &str) -> Result<&str, String> {
-    if let Some(word) = ["notls", "btls", "mtls"]
-        .into_iter()
-        .find(|word| text.starts_with(word))
-    {
-        return Err(format!("{word} is about TLS, which is not there yet"));
-    }
+fn prefixes(text: &str, usual: Usual) -> Result<(Entry, &str), String> {
     let mut rest = text;
+    let mut entry = Entry {
+        protocol: usual.protocol,
+        guard: if usual.tls { Guard::Tls } else { Guard::Open },
+    };
+    for (word, guard) in [
+        ("notls", Guard::Open),
+        ("btls", Guard::TlsWithoutPeer),
+        ("mtls", Guard::TlsWithPeer),
+    ] {
+        if let Some(behind) = text.strip_prefix(word) {
+            if !usual.tls {
+                return Err(format!("{word} is about TLS, which -Z turns on"));
+            }
+            rest = behind.strip_prefix(':').unwrap_or(behind);
+            entry.guard = guard;
+        }
+    }
     if let Some(name) = rest.strip_prefix("proto[") {
         let (name, behind) = name.split_once(']').ok_or("proto[ has no end")?;
         rest = behind.strip_prefix(':').unwrap_or(behind);
-        match name {
-            // Every listener speaks what -B says.
-            "ascii" | "binary" | "negotiating" => {}
+        entry.protocol = match name {
+            "ascii" => Protocol::Ascii,
+            "binary" if usual.passwords => {
+                return Err("-Y asks for passwords in text, which proto[binary] forbids".into());
+            }
+            "binary" => Protocol::Binary,
+            "negotiating" if usual.passwords => Protocol::Ascii,
+            "negotiating" => Protocol::Auto,
             "proxy" => return Err("there is no proxy in this server".into()),
             _ => {
                 return Err(format!(
                     "{name} is no protocol: ascii, binary or negotiating"
                 ));
             }
-        }
+        };
     }
     let tagged = rest
         .strip_prefix("tag[")
@@ -55,7 +87,7 @@ fn without_prefixes(text: &str) -> Result<&str, String> {
         }
         rest = behind.strip_prefix(':').unwrap_or(behind);
     }
-    Ok(rest)
+    Ok((entry, rest))
 }
 
 fn host_addresses(text: &str, port: u16) -> Result<Vec<SocketAddr>, String> {

@@ -192,7 +192,10 @@ pub struct Args {
     )]
     napi_ids: Option<u32>,
 
-    /// TLS: not there yet, and refused
+    /// TLS on TCP, with the certificates that -o ssl_chain_cert=FILE and ssl_key=FILE name; see also
+    /// ssl_verify_mode, ssl_ca_cert, ssl_keyformat, ssl_ciphers, ssl_min_version, ssl_session_cache, and
+    /// notls:, btls: and mtls: before an address of -l. A hang-up signal or refresh_certs has them read
+    /// again
     #[arg(short = 'Z', long = "enable-ssl")]
     enable_ssl: bool,
 
@@ -285,9 +288,6 @@ impl Args {
     /// # Errors
     /// A sentence that names the option.
     pub fn settings(&self, cores: usize) -> Result<Settings, String> {
-        if self.enable_ssl {
-            return Err("-Z: TLS is not there yet; put a proxy that ends TLS before it".into());
-        }
         if self.enable_sasl {
             return Err(
                 "-S: SASL is not there, and memcached has it for the binary protocol alone; -Y asks for passwords"
@@ -325,13 +325,25 @@ impl Args {
             ),
         };
         let mut listen = Vec::new();
+        let usual = |port| listen::Usual {
+            port,
+            protocol,
+            tls: self.enable_ssl,
+            passwords: self.auth_file.is_some(),
+        };
         if let Some(port) = port {
             for text in &self.listen {
-                listen.extend(listen::addresses(text, port)?);
+                listen.extend(listen::listeners(text, usual(port))?);
             }
         }
         if listen.is_empty() && self.unix_socket.is_none() {
             return Err("-p 0 turns TCP off and no unix socket (-s) is given".into());
+        }
+        if self.enable_ssl && listen.is_empty() {
+            return Err("-Z: TLS needs a TCP port, and -p 0 turns TCP off".into());
+        }
+        if self.enable_ssl && extended.tls.chain_cert.as_os_str().is_empty() {
+            return Err("-Z: TLS needs a certificate: -o ssl_chain_cert=FILE,ssl_key=FILE".into());
         }
         let workers = self.threads.unwrap_or(cores);
         if workers == 0 || workers > WORKERS_MAX {
@@ -406,6 +418,7 @@ impl Args {
             lock_memory: self.lock_memory,
             io: self.io,
             protocol,
+            tls: self.enable_ssl.then_some(extended.tls),
             shard_ports: self.shard_ports,
             stalled_worker: self.debug_stall,
         })
@@ -440,6 +453,7 @@ impl Args {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tls::Guard;
 
     fn settings(words: &str) -> Result<Settings, String> {
         let words = std::iter::once("strata").chain(words.split_whitespace());
@@ -448,10 +462,15 @@ mod tests {
             .settings(2)
     }
 
+    fn addresses(settings: &Settings) -> Vec<String> {
+        let listen = settings.listen.iter();
+        listen.map(|at| at.address.to_string()).collect()
+    }
+
     #[test]
     fn defaults_are_memcacheds_on_loopback() {
         let settings = settings("").expect("no option is needed");
-        assert_eq!(settings.listen, ["127.0.0.1:11211".parse().expect("valid")]);
+        assert_eq!(addresses(&settings), ["127.0.0.1:11211"]);
         assert_eq!(settings.memory_bytes, 64 << 20);
         assert_eq!((settings.workers, settings.conns_max), (2, 1024));
         assert_eq!(settings.item_max_bytes, 1 << 20);
@@ -461,8 +480,7 @@ mod tests {
     fn addresses_come_in_lists_with_and_without_ports() {
         let settings = settings("-l 127.0.0.1,[::1]:4000 -l 127.0.0.2 -p -1").expect("valid");
         let expected = ["127.0.0.1:0", "[::1]:4000", "127.0.0.2:0"];
-        let expected: Vec<SocketAddr> = expected.map(|text| text.parse().expect("valid")).into();
-        assert_eq!(settings.listen, expected);
+        assert_eq!(addresses(&settings), expected);
     }
 
     #[test]
@@ -482,7 +500,10 @@ mod tests {
             ("-l 127.0.0.1:x", "-l"),
             ("-o idle_timeout=x", "idle_timeout=x"),
             ("-o bogus", "bogus"),
-            ("-o ssl_chain_cert=/x", "TLS"),
+            ("-o ssl_verify_mode=4", "ssl_verify_mode=4"),
+            ("-o ssl_keyformat=3", "ssl_keyformat=3"),
+            ("-o ssl_chain_cert", "missing"),
+            ("-o ssl_bogus=1", "ssl_bogus"),
             ("-o hashpower=9", "hashpower=9"),
             ("-o hashpower", "hashpower"),
             ("-o slab_automove=3", "slab_automove=3"),
@@ -490,9 +511,11 @@ mod tests {
             ("-o hot_lru_pct=50,warm_lru_pct=40", "80"),
             ("-f 1", "-f"),
             ("-n 0", "-n"),
-            ("-Z", "TLS"),
+            ("-Z", "ssl_chain_cert"),
+            ("-Z -p 0 -s /x -o ssl_chain_cert=/x", "TCP"),
             ("-S", "SASL"),
             ("-Y /x -B binary", "-Y"),
+            ("-Y /x -l proto[binary]:127.0.0.1", "-Y"),
             ("-l proto[proxy]:127.0.0.1", "proxy"),
             ("-l tag[muchtoolong]:127.0.0.1", "tag"),
             ("-l notls:127.0.0.1", "TLS"),
@@ -507,10 +530,28 @@ mod tests {
 
     #[test]
     fn a_listener_may_say_its_protocol_and_a_tag() {
-        let words = "-l proto[ascii]:tag[front]:127.0.0.1:4000;tag_b_:127.0.0.2 -l proto[negotiating]:[::1]:7";
+        let words = "-B binary -l proto[ascii]:tag[front]:127.0.0.1:4000;tag_b_:127.0.0.2 -l proto[negotiating]:[::1]:7";
+        let settings = settings(words).expect("valid");
         let expected = ["127.0.0.1:4000", "127.0.0.2:11211", "[::1]:7"];
-        let expected: Vec<SocketAddr> = expected.map(|text| text.parse().expect("valid")).into();
-        assert_eq!(settings(words).expect("valid").listen, expected);
+        assert_eq!(addresses(&settings), expected);
+        let protocols: Vec<Protocol> = settings.listen.iter().map(|at| at.entry.protocol).collect();
+        let expected = [Protocol::Ascii, Protocol::Binary, Protocol::Auto];
+        assert_eq!(protocols, expected);
+    }
+
+    #[test]
+    fn a_listener_may_go_without_tls_or_ask_for_certificates() {
+        let words = "-Z -o ssl_chain_cert=/x,ssl_min_version=3 -l 127.0.0.1,notls:127.0.0.2,btls:127.0.0.3,mtls:proto[ascii]:127.0.0.4:7";
+        let settings = settings(words).expect("valid");
+        let guards: Vec<Guard> = settings.listen.iter().map(|at| at.entry.guard).collect();
+        let expected = [
+            Guard::Tls,
+            Guard::Open,
+            Guard::TlsWithoutPeer,
+            Guard::TlsWithPeer,
+        ];
+        assert_eq!(guards, expected);
+        assert!(settings.tls.expect("asked for").only_13);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::config::{
 use crate::memory::available_bytes;
 use crate::message::{Homecoming, Visit};
 use crate::shared::Shared;
+use crate::tls::Guard;
 
 /// Tells the operator what was started.
 pub(super) fn announce(shared: &Shared, admin: Option<SocketAddr>, cores: Option<&[CoreId]>) {
@@ -26,12 +27,14 @@ pub(super) fn announce(shared: &Shared, admin: Option<SocketAddr>, cores: Option
             settings.unheeded.join(" ")
         );
     }
-    for address in &process.bound {
-        eprintln!("strata: listening on {address}");
-        if !address.ip().is_loopback() && settings.auth_file.is_none() {
+    for (address, listener) in process.bound.iter().zip(&settings.listen) {
+        let open = listener.entry.guard == Guard::Open;
+        let with = if open { "" } else { " with TLS" };
+        eprintln!("strata: listening on {address}{with}");
+        if open && !address.ip().is_loopback() && settings.auth_file.is_none() {
             eprintln!(
                 "strata: WARNING: whoever reaches {address} can read and change everything; \
-                 there is no authentication"
+                 there is neither authentication nor TLS"
             );
         }
     }

@@ -12,14 +12,21 @@ use std::path::Path;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::StartError;
-use crate::config::Settings;
+use crate::config::{Entry, Listener, Settings};
+use crate::tls::Guard;
+
+/// A listening socket and how its connections begin.
+pub(super) struct Bound {
+    pub socket: OwnedFd,
+    pub entry: Entry,
+}
 
 /// The listening sockets, bound before privileges are dropped.
 pub struct Listeners {
-    pub(super) sockets: Vec<OwnedFd>,
+    pub(super) sockets: Vec<Bound>,
     pub(super) bound: Vec<SocketAddr>,
     /// Each worker's own.
-    pub(super) shards: Vec<Vec<OwnedFd>>,
+    pub(super) shards: Vec<Vec<Bound>>,
     pub(super) shards_bound: Vec<SocketAddr>,
 }
 
@@ -34,10 +41,13 @@ pub fn listen(settings: &Settings) -> Result<Listeners, StartError> {
         shards: (0..settings.workers).map(|_| Vec::new()).collect(),
         shards_bound: Vec::new(),
     };
-    for (at, address) in settings.listen.iter().enumerate() {
+    for (at, Listener { address, entry }) in settings.listen.iter().enumerate() {
         let (socket, bound) = bind_tcp(*address, settings)?;
         listeners.bound.push(bound);
-        listeners.sockets.push(socket);
+        listeners.sockets.push(Bound {
+            socket,
+            entry: *entry,
+        });
         if !settings.shard_ports {
             continue;
         }
@@ -50,7 +60,10 @@ pub fn listen(settings: &Settings) -> Result<Listeners, StartError> {
                 })?,
             };
             let (socket, bound) = bind_tcp(SocketAddr::new(address.ip(), port), settings)?;
-            own.push(socket);
+            own.push(Bound {
+                socket,
+                entry: *entry,
+            });
             if at == 0 {
                 listeners.shards_bound.push(bound);
             }
@@ -66,7 +79,12 @@ pub fn listen(settings: &Settings) -> Result<Listeners, StartError> {
             };
             format!("cannot listen on {}: {error}{advice}", path.display())
         })?;
-        listeners.sockets.push(socket.into());
+        let entry = Entry {
+            protocol: settings.protocol,
+            guard: Guard::Open,
+        };
+        let socket = socket.into();
+        listeners.sockets.push(Bound { socket, entry });
     }
     Ok(listeners)
 }

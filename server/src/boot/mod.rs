@@ -9,7 +9,6 @@ mod host;
 mod listeners;
 
 use std::io::Write;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -27,6 +26,7 @@ use crate::config::{
     ASKS_MAX, DRAIN_MAX_MS, END_MAX_MS, IoChoice, STALL_MS, STDERR_BATCHES_MAX, Settings,
 };
 use crate::io::epoll::EpollIo;
+use crate::io::tls::TlsIo;
 use crate::io::uring::UringIo;
 use crate::io::{EventRinger, Io};
 use crate::mailbox::Bell;
@@ -35,6 +35,7 @@ use crate::mesh::{Peers, Waker, mesh};
 use crate::observe::lines_of;
 use crate::shared::{Notice, Shared};
 use crate::stats::Process;
+use crate::tls::{Guard, Tls};
 use crate::users::Users;
 use crate::watch::Watch;
 use crate::worker::{Ask, Parts, Worker};
@@ -43,7 +44,7 @@ pub use host::{allow_core_files, become_user, detach, raise_file_limit, write_pi
 pub use listeners::{Listeners, listen};
 
 use announce::{announce, room_bytes};
-use listeners::write_port_file;
+use listeners::{Bound, write_port_file};
 
 /// Why the server did not start, as a sentence for the operator.
 #[derive(Debug)]
@@ -144,7 +145,7 @@ struct Start {
     core: Option<CoreId>,
     bell: Arc<Bell>,
     eventfd: Arc<EventFd>,
-    listeners: Vec<OwnedFd>,
+    listeners: Vec<Bound>,
     open_listeners: usize,
     peers: Peers,
     asks: crossbeam_channel::Receiver<Ask>,
@@ -202,6 +203,11 @@ pub fn run(settings: Settings, listeners: Listeners) -> Result<(), StartError> {
     let (verbosity, prefixes) = (settings.verbosity, settings.count_prefixes);
     shared.watch = Watch::new(count, verbosity, prefixes, Some(log));
     shared.clock = settings.debug_clock.then_some(clock);
+    if let Some(tls) = &settings.tls {
+        let guards: Vec<Guard> = settings.listen.iter().map(|at| at.entry.guard).collect();
+        let tls = Tls::load(tls.clone(), &guards, clock.now().seconds.0)?;
+        shared.tls = Some(Arc::new(tls));
+    }
     let shared = Arc::new(shared);
     write_log(Arc::clone(&shared), batches)?;
     let signals = catch_signals(notices_sender)?;
@@ -324,6 +330,12 @@ fn write_log(shared: Arc<Shared>, batches: Receiver<Vec<u8>>) -> Result<(), Star
 
 /// Reads the operator's files again. What cannot be read leaves everything as it was.
 fn reload(control: &Control) {
+    if let Some(tls) = &control.shared.tls {
+        match tls.refresh(control.clock.now().seconds.0) {
+            Ok(()) => eprintln!("strata: the certificates were read again"),
+            Err(sentence) => eprintln!("strata: {sentence}; those known before stay"),
+        }
+    }
     let Some(path) = &control.shared.process.settings.auth_file else {
         return;
     };
@@ -455,6 +467,10 @@ fn work(start: Start) {
             return;
         }
     };
+    let (listeners, entries) = listeners
+        .into_iter()
+        .map(|Bound { socket, entry }| (socket, entry))
+        .unzip();
     let worker = Worker::new(Parts {
         index,
         shared: Arc::clone(&shared),
@@ -463,6 +479,7 @@ fn work(start: Start) {
         peers,
         asks,
         users,
+        entries,
         open_listeners,
     });
     let failed = |error| {
@@ -473,7 +490,16 @@ fn work(start: Start) {
         IoChoice::Epoll => match EpollIo::new(eventfd, listeners) {
             Ok(io) => {
                 let _ = ready.send(Ok(()));
-                drive(worker, io, &bell, clock, stalls);
+                match &shared.tls {
+                    None => drive(worker, io, &bell, clock, stalls),
+                    Some(tls) => drive(
+                        worker,
+                        TlsIo::new(io, Arc::clone(tls)),
+                        &bell,
+                        clock,
+                        stalls,
+                    ),
+                }
             }
             Err(error) => failed(error.to_string()),
         },
@@ -481,7 +507,16 @@ fn work(start: Start) {
             match UringIo::new(settings.conns_max, eventfd, listeners) {
                 Ok(io) => {
                     let _ = ready.send(Ok(()));
-                    drive(worker, io, &bell, clock, stalls);
+                    match &shared.tls {
+                        None => drive(worker, io, &bell, clock, stalls),
+                        Some(tls) => drive(
+                            worker,
+                            TlsIo::new(io, Arc::clone(tls)),
+                            &bell,
+                            clock,
+                            stalls,
+                        ),
+                    }
                 }
                 Err(error) => failed(uring_advice(&error)),
             }

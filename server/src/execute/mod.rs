@@ -228,7 +228,7 @@ impl Keeper {
             | Op::Tell(_)
             | Op::Lines
             | Op::Scan { .. }
-            | Op::Adopt => {
+            | Op::Adopt(_) => {
                 panic!("{op:?} is not for the shard")
             }
         };

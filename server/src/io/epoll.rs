@@ -19,6 +19,7 @@ use socket2::SockRef;
 
 use super::{BufferId, ConnIndex, Event, Io};
 use crate::config::{EVENTS_MAX, RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS, SLEEP_MAX_MS};
+use crate::tls::Guard;
 
 const KIND_CONN: u64 = 0;
 const KIND_LISTENER: u64 = 1;
@@ -268,7 +269,7 @@ impl Io for EpollIo {
         self.free.push(buffer);
     }
 
-    fn adopt(&mut self, conn: ConnIndex, fd: OwnedFd) {
+    fn adopt(&mut self, conn: ConnIndex, fd: OwnedFd, _guard: Guard) {
         if self.conns.len() <= conn as usize {
             self.conns
                 .resize_with(conn as usize + 1, || Conn::new(None, EpollFlags::empty()));

@@ -7,9 +7,12 @@
 //! - [`uring`]: the data plane;
 //! - [`epoll`]: readiness calls, where io_uring is refused, and the control of every comparison;
 //! - [`sim`]: invented connections for tests, seeded.
+//!
+//! [`tls`] is a layer over any of them.
 
 pub mod epoll;
 pub mod sim;
+pub mod tls;
 pub mod uring;
 
 use std::io::IoSlice;
@@ -19,6 +22,8 @@ use std::sync::Arc;
 use nix::errno::Errno;
 use nix::sys::eventfd::EventFd;
 use nix::sys::socket::{MsgFlags, send, sendmsg, setsockopt, sockopt};
+
+use crate::tls::Guard;
 
 /// Index of a connection inside one worker, below the worker's connection limit.
 /// The worker chooses it with [`Io::adopt`] and may use it again after [`Event::Closed`].
@@ -98,8 +103,9 @@ pub trait Io {
     /// Gives a receive buffer back.
     fn recycle(&mut self, buffer: BufferId);
 
-    /// Takes over a connected socket under a free index and starts receiving.
-    fn adopt(&mut self, conn: ConnIndex, fd: OwnedFd);
+    /// Takes over a connected socket under a free index and starts receiving. `guard` is what its
+    /// listener asks of clients; a back end without [`tls`] over it knows none but [`Guard::Open`].
+    fn adopt(&mut self, conn: ConnIndex, fd: OwnedFd, guard: Guard);
 
     /// Says a last word to a connection that is not adopted, if it takes it at once, and closes it.
     fn reject(&mut self, fd: OwnedFd, words: &'static [u8]);

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{BufferId, ConnIndex, Event, Io, Ringer};
+use crate::tls::Guard;
 
 /// Receive buffers of one simulated back end: few, so that they run out.
 const BUFFERS: usize = 4;
@@ -356,7 +357,7 @@ impl Io for SimIo {
         self.free.push(buffer);
     }
 
-    fn adopt(&mut self, conn: ConnIndex, fd: OwnedFd) {
+    fn adopt(&mut self, conn: ConnIndex, fd: OwnedFd, _guard: Guard) {
         if self.conns.len() <= conn as usize {
             self.conns.resize_with(conn as usize + 1, || None);
         }

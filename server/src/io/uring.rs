@@ -30,6 +30,7 @@ use crate::config::{
     EVENTS_MAX, RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS, RECEIVE_BUFFERS_FIRST, RING_ENTRIES,
     SLEEP_MAX_MS,
 };
+use crate::tls::Guard;
 
 const KIND_ACCEPT: u64 = 1;
 const KIND_RECEIVE: u64 = 2;
@@ -411,7 +412,7 @@ impl Io for UringIo {
         self.buffers.recycle(buffer);
     }
 
-    fn adopt(&mut self, conn: ConnIndex, fd: OwnedFd) {
+    fn adopt(&mut self, conn: ConnIndex, fd: OwnedFd, _guard: Guard) {
         if self.conns.len() <= conn as usize {
             self.conns.resize_with(conn as usize + 1, Conn::default);
         }

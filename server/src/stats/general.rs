@@ -154,6 +154,23 @@ pub fn general(sum: &Snapshot, shared: &Shared, now: &Now) -> Vec<(&'static str,
         ("reinsertions", Count(items.reinsertions)),
         ("longest_tick_us", Count(sum.longest_tick_us())),
     ];
+    if let Some(tls) = &shared.tls {
+        let after = figures.iter().position(|(name, _)| *name == "log_watchers");
+        let at = after.map_or(figures.len(), |at| at + 1);
+        let tls_figures = tls.figures(now.seconds.0);
+        let mut lines = vec![
+            ("ssl_handshake_errors", Count(tls_figures.handshake_errors)),
+            ("ssl_proto_errors", Count(tls_figures.proto_errors)),
+            (
+                "time_since_server_cert_refresh",
+                Count(u64::from(tls_figures.since_refresh_s)),
+            ),
+        ];
+        if tls.settings().session_cache {
+            lines.insert(0, ("ssl_new_sessions", Count(tls_figures.new_sessions)));
+        }
+        figures.splice(at..at, lines);
+    }
     if settings.idle_timeout_s > 0 {
         let after = figures.iter().position(|(name, _)| *name == "auth_errors");
         let at = after.map_or(figures.len(), |at| at + 1);

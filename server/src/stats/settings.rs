@@ -1,10 +1,13 @@
 //! `stats settings`: memcached's keys in its order, without those of storage it does not have.
 
+use std::path::PathBuf;
+
 use strata_protocol::reply::{self, Sink};
 use strata_store::Eviction;
 
 use super::line;
 use crate::shared::Shared;
+use crate::tls::{KeyFormat, TlsSettings};
 
 /// `stats settings`: memcached's keys in its order, without those of storage it does not have.
 pub fn settings(shared: &Shared, out: &mut impl Sink) {
@@ -18,7 +21,7 @@ pub fn settings(shared: &Shared, out: &mut impl Sink) {
         let hosts: Vec<String> = settings
             .listen
             .iter()
-            .map(|address| address.ip().to_string())
+            .map(|listener| listener.address.ip().to_string())
             .collect();
         hosts.join(",")
     };
@@ -82,6 +85,9 @@ pub fn settings(shared: &Shared, out: &mut impl Sink) {
     line(out, "read_buf_mem_limit", 0);
     line(out, "track_sizes", "no");
     line(out, "inline_ascii_response", "no");
+    if let Some(tls) = &settings.tls {
+        tls_settings(tls, out);
+    }
     line(out, "num_napi_ids", 0);
     line(out, "memory_file", "(null)");
     line(out, "client_flags_size", 4);
@@ -94,4 +100,33 @@ pub fn settings(shared: &Shared, out: &mut impl Sink) {
     // Not memcached's.
     line(out, "eviction_policy", settings.eviction_name());
     out.put(reply::END);
+}
+
+/// What the operator asked for of TLS; memcached writes OpenSSL's numbers.
+fn tls_settings(tls: &TlsSettings, out: &mut impl Sink) {
+    let yes_no = |flag: bool| if flag { "yes" } else { "no" };
+    let path = |path: &Option<PathBuf>, none: &str| match path {
+        Some(path) => path.display().to_string(),
+        None => none.to_owned(),
+    };
+    line(out, "ssl_enabled", "yes");
+    line(out, "ssl_chain_cert", tls.chain_cert.display());
+    line(out, "ssl_key", path(&tls.key, "(null)"));
+    line(
+        out,
+        "ssl_verify_mode",
+        [0, 1, 3, 7][usize::from(tls.verify_mode)],
+    );
+    let format = match tls.key_format {
+        KeyFormat::Pem => 1,
+        KeyFormat::Der => 2,
+    };
+    line(out, "ssl_keyformat", format);
+    line(out, "ssl_ciphers", tls.ciphers.as_deref().unwrap_or("NULL"));
+    line(out, "ssl_ca_cert", path(&tls.ca_cert, "NULL"));
+    line(out, "ssl_wbuf_size", u64::from(tls.wbuf_kib) << 10);
+    line(out, "ssl_session_cache", yes_no(tls.session_cache));
+    line(out, "ssl_kernel_tls", yes_no(tls.kernel_tls));
+    let version = ["tlsv1.0", "tlsv1.1", "tlsv1.2", "tlsv1.3"][usize::from(tls.min_version)];
+    line(out, "ssl_min_version", version);
 }

@@ -29,6 +29,20 @@ impl Worker {
                 }
                 (reply::ERROR, noreply)
             }
+            Request::RefreshCerts => {
+                // The file system is waited for, as memcached does; whoever may send this may.
+                let refreshed = match &self.shared.tls {
+                    Some(tls) => tls.refresh(now.seconds.0),
+                    None => Err("Error TLS not enabled".into()),
+                };
+                if let Err(sentence) = refreshed {
+                    return self.write(conn, |out| {
+                        out.put(sentence.as_bytes());
+                        out.put(b"\r\n");
+                    });
+                }
+                (reply::OK, false)
+            }
             Request::Crawler { order, noreply } => {
                 let form = match order {
                     CrawlerOrder::Metadump(scope) => Some((DumpForm::Meta, scope)),

@@ -50,7 +50,7 @@ use strata_store::{Key, KeyHash, KeyHasher, Probe, ScanPlace, Shard};
 
 use crate::clock::Now;
 use crate::config::{
-    BATCH_MAX, CACHEDUMP_BUCKETS, CARRY_MAX_BYTES, CARRY_PAUSE_BYTES, INTAKE_MAX_BYTES,
+    BATCH_MAX, CACHEDUMP_BUCKETS, CARRY_MAX_BYTES, CARRY_PAUSE_BYTES, Entry, INTAKE_MAX_BYTES,
     LENT_PER_TICK_BYTES, MEMORY_STEP_BYTES, OUT_HIGH_BYTES, REPLIES_MAX_BYTES,
     REQUESTS_PER_TICK_ALL, REQUESTS_SHARE_MIN, UPKEEP_ITEMS, VISITORS_PER_TICK,
 };
@@ -98,6 +98,8 @@ pub struct Parts {
     pub asks: Receiver<Ask>,
     /// Who may come in, where the settings have clients asked for a password.
     pub users: Arc<Users>,
+    /// How connections of each of its listeners begin.
+    pub entries: Vec<Entry>,
     /// How many of its listeners' connections are dealt out to all workers; those of the others,
     /// which come behind them, stay.
     pub open_listeners: usize,
@@ -137,7 +139,7 @@ pub struct Worker {
     /// Lent values of sessions that are gone, to be given back to their owners.
     orphans: VecDeque<Stream>,
     /// Connections handed over by the accepting worker.
-    adopted: Vec<OwnedFd>,
+    adopted: Vec<(OwnedFd, Entry)>,
     events: Vec<Event>,
     /// Buffers for another use.
     spares: Spares,
@@ -157,6 +159,8 @@ pub struct Worker {
     share: usize,
     /// Requests each session may make in this tick because others wait for credits too.
     credit_share: usize,
+    /// See [`Parts::entries`].
+    entries: Vec<Entry>,
     /// See [`Parts::open_listeners`].
     open_listeners: usize,
     /// The worker that gets the next accepted connection.
@@ -246,6 +250,7 @@ impl Worker {
             sipping: false,
             share: REQUESTS_SHARE_MIN,
             credit_share: usize::MAX,
+            entries: parts.entries,
             open_listeners: parts.open_listeners,
             next_home: parts.index,
             timing,
@@ -393,7 +398,7 @@ impl Worker {
             }
             Event::Accepted { fd, listener } => {
                 let stays = listener >= self.open_listeners;
-                self.accepted(io, now, fd, stays);
+                self.accepted(io, now, fd, self.entries[listener], stays);
             }
             Event::Closed { conn } => {
                 let session = &mut self.sessions[conn as usize];

@@ -391,6 +391,7 @@ impl Worker {
             | Request::Crawler { .. }
             | Request::SlabsReassign { .. }
             | Request::Moot { .. }
+            | Request::RefreshCerts
             | Request::DebugTime { .. } => self.manage(now, conn, request),
             Request::Quit | Request::Get(_) | Request::Store(_) | Request::Meta(_) => {
                 panic!("{request:?} is planned elsewhere")

@@ -20,7 +20,14 @@ impl Worker {
     }
 
     /// Takes a new connection: `stays` for this worker, else for each worker in turn.
-    pub(super) fn accepted(&mut self, io: &mut impl Io, now: &Now, fd: OwnedFd, stays: bool) {
+    pub(super) fn accepted(
+        &mut self,
+        io: &mut impl Io,
+        now: &Now,
+        fd: OwnedFd,
+        entry: Entry,
+        stays: bool,
+    ) {
         if self.stopping {
             return;
         }
@@ -31,7 +38,7 @@ impl Worker {
         }
         self.keeper.counters.total_connections += 1;
         if stays {
-            self.adopt(io, now, fd);
+            self.adopt(io, now, fd, entry);
             return;
         }
         let home = self.next_home;
@@ -40,21 +47,21 @@ impl Worker {
             Some(peer) if peer.credits() > 0 => {
                 self.keeper.counters.visits_sent += 1;
                 peer.visit(|visit| {
-                    visit.errand(Ticket::NOBODY, Op::Adopt);
+                    visit.errand(Ticket::NOBODY, Op::Adopt(entry));
                     visit.fd = Some(fd);
                 });
             }
-            _ => self.adopt(io, now, fd),
+            _ => self.adopt(io, now, fd, entry),
         }
     }
 
     pub(super) fn adopt_all(&mut self, io: &mut impl Io, now: &Now) {
-        while let Some(fd) = self.adopted.pop() {
-            self.adopt(io, now, fd);
+        while let Some((fd, entry)) = self.adopted.pop() {
+            self.adopt(io, now, fd, entry);
         }
     }
 
-    pub(super) fn adopt(&mut self, io: &mut impl Io, now: &Now, fd: OwnedFd) {
+    pub(super) fn adopt(&mut self, io: &mut impl Io, now: &Now, fd: OwnedFd, entry: Entry) {
         let conn = self.free_sessions.pop().unwrap_or_else(|| {
             self.sessions.push(Session::default());
             self.sessions.len() as ConnIndex - 1
@@ -68,7 +75,7 @@ impl Worker {
             open: true,
             active_s: now.seconds.0,
             asked_s: now.seconds.0,
-            reader: Reader::speaking(self.shared.process.settings.protocol),
+            reader: Reader::speaking(entry.protocol),
             fd: fd.as_raw_fd(),
             role: match self.shared.process.settings.auth_file {
                 None => Role::Client,
@@ -79,7 +86,7 @@ impl Worker {
         if self.observer.watches(WatchKinds::CONNEVENTS) {
             self.observe_connection(conn, None);
         }
-        io.adopt(conn, fd);
+        io.adopt(conn, fd, entry.guard);
         if self.stopping {
             self.sessions[conn as usize].draining = true;
             self.look_at(conn);

@@ -151,7 +151,10 @@ impl Worker {
             }
             Op::MemoryLimit => self.follow_memory_limit(),
             Op::ResetLatency => self.timing.reset(),
-            Op::Adopt => self.adopted.extend(visit.fd.take()),
+            Op::Adopt(entry) => {
+                let fd = visit.fd.take();
+                self.adopted.extend(fd.map(|fd| (fd, entry)));
+            }
             op => {
                 if op == Op::ResetStats {
                     self.reset_marks();

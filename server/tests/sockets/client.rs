@@ -15,7 +15,8 @@ use socket2::SockRef;
 
 use crate::server::{PATIENCE, Server};
 
-trait Stream: Read + Write + AsFd + Send {}
+/// What a connection runs over.
+pub trait Stream: Read + Write + AsFd + Send {}
 impl Stream for TcpStream {}
 impl Stream for UnixStream {}
 
@@ -38,7 +39,8 @@ impl Client {
         Self::new(Box::new(stream))
     }
 
-    fn new(stream: Box<dyn Stream>) -> Self {
+    /// A connection over anything that is a socket below.
+    pub fn new(stream: Box<dyn Stream>) -> Self {
         let client = Self {
             stream,
             ahead: Vec::new(),
@@ -195,6 +197,18 @@ impl Client {
     pub fn ask(&mut self, request: &[u8], reply: &[u8]) {
         self.send(request);
         self.expect(reply);
+    }
+
+    /// Whether the server answers `request` with a line; the line. None when it closes instead.
+    pub fn answer(&mut self, request: &[u8]) -> Option<String> {
+        let mut line = Vec::new();
+        self.stream.write_all(request).ok()?;
+        while line.last() != Some(&b'\n') {
+            let mut byte = [0];
+            self.stream.read_exact(&mut byte).ok()?;
+            line.push(byte[0]);
+        }
+        Some(String::from_utf8_lossy(&line).trim_end().to_owned())
     }
 
     /// Everything until the server closes, orderly or not; `None` if it does not in time.

@@ -12,6 +12,7 @@ mod counters;
 mod idle;
 mod limit;
 mod packets;
+mod secure;
 mod server;
 mod sharing;
 mod start_stop;

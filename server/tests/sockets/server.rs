@@ -180,6 +180,13 @@ impl Server {
         server
     }
 
+    /// The ports of its listeners, in the order they were named.
+    pub fn ports(&self) -> Vec<u16> {
+        let text = std::fs::read_to_string(self.folder.file("ports")).expect("it is listening");
+        let port = |line: &str| line.rsplit(' ').next()?.parse().ok();
+        text.lines().filter_map(port).collect()
+    }
+
     /// What it has said on standard error.
     pub fn said(&self) -> String {
         std::fs::read_to_string(self.folder.file("stderr")).unwrap_or_default()

@@ -1,0 +1,798 @@
+//! TLS over any back end: the worker sees plain bytes, the back end below carries records.
+//!
+//! ```text
+//!   worker    Received "get k\r\n"            send "VALUE k ..."
+//!                ^                                |
+//!   TlsIo     plain buffer <- records         records -> buffer of its own
+//!                ^                                v
+//!   below     Received 17 03 03 ..            send 17 03 03 ..
+//! ```
+//!
+//! Connections of listeners without TLS go straight through, and a server that has no listener with
+//! it does not have this layer at all.
+//!
+//! A handshake costs as much as thousands of requests. Its bytes therefore wait for their turn, and a
+//! tick makes [`HANDSHAKE_STEPS_PER_TICK`]: however many clients shake hands, those that have done so
+//! are served in between. What waits is bounded, and a handshake that is not done in
+//! [`HANDSHAKE_MAX_S`] is given up.
+//!
+//! Always true: at most one send a connection is under way below; a buffer that the worker gave to be
+//! sent is given back when the last record made of it is sent; nothing is decrypted of a connection
+//! that has ended or is to be closed.
+
+use std::collections::VecDeque;
+use std::io::{BufRead, IoSlice, Write};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustls::{HandshakeKind, ServerConnection};
+
+use super::{BufferId, ConnIndex, Event, Io};
+use crate::config::{
+    HANDSHAKE_INPUT_MAX_BYTES, HANDSHAKE_MAX_S, HANDSHAKE_STEPS_PER_TICK, RECEIVE_BUFFERS,
+    RECORDS_KEEP_BYTES, RECORDS_SPARE_MAX,
+};
+use crate::tls::{Guard, Tls};
+
+/// Buffers from here on hold plain bytes, those before it are of the back end below.
+const PLAIN_FIRST: BufferId = 1 << 15;
+const _: () = assert!(RECEIVE_BUFFERS < PLAIN_FIRST as usize);
+
+/// One connection with TLS.
+struct Secured {
+    tls: ServerConnection,
+    /// No other connection has had it: an index is used again.
+    number: u64,
+    /// Records of a handshake that wait for their turn.
+    input: Vec<u8>,
+    /// It is in the list of those with such records.
+    waits: bool,
+    /// The peer sends no more; told to the worker when what waits has been looked at.
+    ends: bool,
+    /// The worker knows that there is nothing more to receive.
+    ended: bool,
+    /// It broke the protocol, or did not get through its handshake.
+    broken: bool,
+    /// The worker wants it gone.
+    closing: bool,
+    /// The worker's buffer, whose records are not all sent.
+    sending: Option<Vec<u8>>,
+    /// A send is under way below.
+    sending_below: bool,
+}
+
+/// A handshake that is not done.
+struct Shaking {
+    conn: ConnIndex,
+    number: u64,
+    since: Instant,
+}
+
+/// See the module's page.
+pub struct TlsIo<I> {
+    below: I,
+    tls: Arc<Tls>,
+    conns: Vec<Option<Box<Secured>>>,
+    next_number: u64,
+    /// Oldest first; some are done or gone.
+    shaking: VecDeque<Shaking>,
+    /// Those with records to look at, in the order they came.
+    waiting: VecDeque<ConnIndex>,
+    plain: Vec<Vec<u8>>,
+    free: Vec<BufferId>,
+    /// Buffers of records that were sent.
+    spares: Vec<Vec<u8>>,
+    events_below: Vec<Event>,
+    /// Events made without the back end below.
+    local: Vec<Event>,
+}
+
+impl<I: Io> TlsIo<I> {
+    /// TLS over `below`.
+    pub fn new(below: I, tls: Arc<Tls>) -> Self {
+        Self {
+            below,
+            tls,
+            conns: Vec::new(),
+            next_number: 0,
+            shaking: VecDeque::new(),
+            waiting: VecDeque::new(),
+            plain: Vec::new(),
+            free: Vec::new(),
+            spares: Vec::new(),
+            events_below: Vec::new(),
+            local: Vec::new(),
+        }
+    }
+
+    /// The back end below.
+    pub fn below(&self) -> &I {
+        &self.below
+    }
+
+    /// Handshakes with something to do.
+    #[must_use]
+    pub fn handshakes_waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    fn secured(&mut self, conn: ConnIndex) -> Option<&mut Secured> {
+        self.conns.get_mut(conn as usize)?.as_deref_mut()
+    }
+
+    fn received(&mut self, conn: ConnIndex, buffer: BufferId, len: u32, events: &mut Vec<Event>) {
+        let Some(Some(secured)) = self.conns.get_mut(conn as usize) else {
+            events.push(Event::Received { conn, buffer, len });
+            return;
+        };
+        let bytes = self.below.bytes(buffer, len);
+        if secured.closing || secured.ended {
+        } else if secured.tls.is_handshaking() || secured.waits {
+            if secured.input.len() + bytes.len() > HANDSHAKE_INPUT_MAX_BYTES {
+                self.give_up(conn, events);
+            } else {
+                secured.input.extend_from_slice(bytes);
+                if !std::mem::replace(&mut secured.waits, true) {
+                    self.waiting.push_back(conn);
+                }
+            }
+        } else {
+            let at = free_buffer(&mut self.plain, &mut self.free);
+            let plain = &mut self.plain[at];
+            let opened = open(&mut secured.tls, bytes, plain);
+            self.opened(conn, at, opened, events);
+        }
+        self.below.recycle(buffer);
+    }
+
+    /// Takes the next step of the handshake that has waited longest.
+    fn shake(&mut self, events: &mut Vec<Event>) {
+        let Some(conn) = self.waiting.pop_front() else {
+            return;
+        };
+        let Some(Some(secured)) = self.conns.get_mut(conn as usize) else {
+            return;
+        };
+        if !secured.waits {
+            return;
+        }
+        secured.waits = false;
+        if secured.closing || secured.ended {
+            return;
+        }
+        let input = std::mem::take(&mut secured.input);
+        let at = free_buffer(&mut self.plain, &mut self.free);
+        let opened = open(&mut secured.tls, &input, &mut self.plain[at]);
+        let done = !secured.tls.is_handshaking();
+        if done && opened.is_ok() && secured.tls.handshake_kind() != Some(HandshakeKind::Resumed) {
+            self.tls.count_session();
+        }
+        self.opened(conn, at, opened, events);
+        if let Some(secured) = self.secured(conn)
+            && secured.ends
+            && !secured.ended
+        {
+            secured.ends = false;
+            if done {
+                secured.ended = true;
+                let failed = false;
+                events.push(Event::Ended { conn, failed });
+            } else {
+                self.give_up(conn, events);
+            }
+        }
+    }
+
+    /// Tells what records brought: plain buffer `at`, perhaps the end, and records to send.
+    fn opened(
+        &mut self,
+        conn: ConnIndex,
+        at: usize,
+        opened: Result<bool, rustls::Error>,
+        events: &mut Vec<Event>,
+    ) {
+        let len = self.plain[at].len() as u32;
+        let buffer = PLAIN_FIRST + at as BufferId;
+        if len > 0 {
+            events.push(Event::Received { conn, buffer, len });
+        } else {
+            self.free.push(buffer);
+        }
+        match opened {
+            Err(_) => self.give_up(conn, events),
+            Ok(last) => {
+                self.flush(conn);
+                if last
+                    && let Some(secured) = self.secured(conn)
+                    && !std::mem::replace(&mut secured.ended, true)
+                {
+                    let failed = false;
+                    events.push(Event::Ended { conn, failed });
+                }
+            }
+        }
+    }
+
+    /// Ends a connection that broke the protocol or did not get through its handshake, with an alert
+    /// if there is one and the socket takes it.
+    fn give_up(&mut self, conn: ConnIndex, events: &mut Vec<Event>) {
+        let Some(Some(secured)) = self.conns.get_mut(conn as usize) else {
+            return;
+        };
+        if std::mem::replace(&mut secured.ended, true) {
+            return;
+        }
+        self.tls.count_error(secured.tls.is_handshaking());
+        secured.broken = true;
+        secured.input = Vec::new();
+        last_records(&mut self.below, conn, secured);
+        let failed = true;
+        events.push(Event::Ended { conn, failed });
+    }
+
+    /// Sends what records there are, unless a send is under way.
+    fn flush(&mut self, conn: ConnIndex) {
+        let Some(Some(secured)) = self.conns.get_mut(conn as usize) else {
+            return;
+        };
+        if secured.sending_below || secured.closing || !secured.tls.wants_write() {
+            return;
+        }
+        let mut records = self.spares.pop().unwrap_or_default();
+        write_records(&mut secured.tls, &mut records);
+        secured.sending_below = true;
+        self.below.send(conn, records);
+    }
+
+    fn sent(&mut self, conn: ConnIndex, bytes: Vec<u8>, failed: bool, events: &mut Vec<Event>) {
+        let Some(Some(secured)) = self.conns.get_mut(conn as usize) else {
+            events.push(Event::Sent {
+                conn,
+                bytes,
+                failed,
+            });
+            return;
+        };
+        if self.spares.len() < RECORDS_SPARE_MAX && bytes.capacity() <= RECORDS_KEEP_BYTES {
+            let mut records = bytes;
+            records.clear();
+            self.spares.push(records);
+        }
+        secured.sending_below = false;
+        let failed = failed || secured.closing;
+        if !failed && secured.tls.wants_write() {
+            self.flush(conn);
+            return;
+        }
+        // A buffer that waits for a handshake to be done has no records yet.
+        if (failed || !secured.tls.is_handshaking())
+            && let Some(bytes) = secured.sending.take()
+        {
+            events.push(Event::Sent {
+                conn,
+                bytes,
+                failed,
+            });
+        } else if failed && !secured.closing && !std::mem::replace(&mut secured.ended, true) {
+            events.push(Event::Ended { conn, failed });
+        }
+    }
+
+    fn ended(&mut self, conn: ConnIndex, failed: bool, events: &mut Vec<Event>) {
+        let Some(secured) = self.secured(conn) else {
+            events.push(Event::Ended { conn, failed });
+            return;
+        };
+        if secured.ended || secured.closing {
+            return;
+        }
+        if secured.waits && !failed {
+            secured.ends = true;
+        } else if secured.tls.is_handshaking() {
+            self.give_up(conn, events);
+        } else {
+            secured.ended = true;
+            events.push(Event::Ended { conn, failed });
+        }
+    }
+
+    /// Gives up handshakes that take too long.
+    fn look_at_the_clock(&mut self, events: &mut Vec<Event>) {
+        if self.shaking.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        while let Some(shaking) = self.shaking.front() {
+            let &Shaking {
+                conn,
+                number,
+                since,
+            } = shaking;
+            let secured = self.conns[conn as usize].as_deref();
+            let open = secured
+                .is_some_and(|secured| secured.number == number && secured.tls.is_handshaking());
+            if open && now.duration_since(since) < Duration::from_secs(HANDSHAKE_MAX_S) {
+                return;
+            }
+            self.shaking.pop_front();
+            if open {
+                self.give_up(conn, events);
+            }
+        }
+    }
+}
+
+/// A plain buffer that nobody reads, empty.
+fn free_buffer(plain: &mut Vec<Vec<u8>>, free: &mut Vec<BufferId>) -> usize {
+    match free.pop() {
+        Some(buffer) => usize::from(buffer - PLAIN_FIRST),
+        None => {
+            plain.push(Vec::new());
+            plain.len() - 1
+        }
+    }
+}
+
+/// Decrypts `records` to the end of `plain`. True when the peer has said that it sends no more.
+fn open(
+    tls: &mut ServerConnection,
+    mut records: &[u8],
+    plain: &mut Vec<u8>,
+) -> Result<bool, rustls::Error> {
+    while !records.is_empty() {
+        let read = tls.read_tls(&mut records);
+        let state = tls.process_new_packets()?;
+        if state.plaintext_bytes_to_read() > 0 {
+            let mut reader = tls.reader();
+            while let Ok(chunk) = reader.fill_buf() {
+                let len = chunk.len();
+                if len == 0 {
+                    break;
+                }
+                plain.extend_from_slice(chunk);
+                reader.consume(len);
+            }
+        }
+        if state.peer_has_closed() {
+            return Ok(true);
+        }
+        if let Err(error) = read {
+            return Err(rustls::Error::General(error.to_string()));
+        }
+    }
+    Ok(false)
+}
+
+fn write_records(tls: &mut ServerConnection, records: &mut Vec<u8>) {
+    while tls.wants_write() {
+        let written = tls.write_tls(records);
+        debug_assert!(written.is_ok(), "a vector takes everything");
+    }
+}
+
+/// Sends the records that are left, as many as the socket takes at once.
+fn last_records(below: &mut impl Io, conn: ConnIndex, secured: &mut Secured) {
+    if secured.sending_below || !secured.tls.wants_write() {
+        return;
+    }
+    let mut records = Vec::new();
+    write_records(&mut secured.tls, &mut records);
+    let _ = below.send_parts(conn, &[IoSlice::new(&records)], false);
+}
+
+impl<I: Io> Io for TlsIo<I> {
+    fn poll(&mut self, events: &mut Vec<Event>) {
+        events.append(&mut self.local);
+        let mut below = std::mem::take(&mut self.events_below);
+        self.below.poll(&mut below);
+        for event in below.drain(..) {
+            match event {
+                Event::Received { conn, buffer, len } => self.received(conn, buffer, len, events),
+                Event::Sent {
+                    conn,
+                    bytes,
+                    failed,
+                } => self.sent(conn, bytes, failed, events),
+                Event::Ended { conn, failed } => self.ended(conn, failed, events),
+                Event::Closed { conn } => {
+                    if let Some(place) = self.conns.get_mut(conn as usize) {
+                        *place = None;
+                    }
+                    events.push(event);
+                }
+                Event::Accepted { .. } | Event::Rung => events.push(event),
+            }
+        }
+        self.events_below = below;
+        for _ in 0..HANDSHAKE_STEPS_PER_TICK {
+            self.shake(events);
+        }
+        self.look_at_the_clock(events);
+    }
+
+    fn bytes(&self, buffer: BufferId, len: u32) -> &[u8] {
+        match buffer.checked_sub(PLAIN_FIRST) {
+            None => self.below.bytes(buffer, len),
+            Some(at) => &self.plain[usize::from(at)][..len as usize],
+        }
+    }
+
+    fn recycle(&mut self, buffer: BufferId) {
+        match buffer.checked_sub(PLAIN_FIRST) {
+            None => self.below.recycle(buffer),
+            Some(at) => {
+                self.plain[usize::from(at)].clear();
+                self.free.push(buffer);
+            }
+        }
+    }
+
+    fn adopt(&mut self, conn: ConnIndex, fd: OwnedFd, guard: Guard) {
+        if let Some(mut tls) = self.tls.connection(guard) {
+            if self.conns.len() <= conn as usize {
+                self.conns.resize_with(conn as usize + 1, || None);
+            }
+            // What is written is bounded by what the worker gives to be sent, a buffer at a time.
+            tls.set_buffer_limit(None);
+            let number = self.next_number;
+            self.next_number += 1;
+            self.shaking.push_back(Shaking {
+                conn,
+                number,
+                since: Instant::now(),
+            });
+            self.conns[conn as usize] = Some(Box::new(Secured {
+                tls,
+                number,
+                input: Vec::new(),
+                waits: false,
+                ends: false,
+                ended: false,
+                broken: false,
+                closing: false,
+                sending: None,
+                sending_below: false,
+            }));
+        }
+        self.below.adopt(conn, fd, guard);
+    }
+
+    fn reject(&mut self, fd: OwnedFd, words: &'static [u8]) {
+        self.below.reject(fd, words);
+    }
+
+    fn send(&mut self, conn: ConnIndex, bytes: Vec<u8>) {
+        let Some(Some(secured)) = self.conns.get_mut(conn as usize) else {
+            self.below.send(conn, bytes);
+            return;
+        };
+        assert!(
+            secured.sending.is_none(),
+            "connection {conn}: a second send at once"
+        );
+        // Without a limit it takes everything.
+        let written = secured.tls.writer().write_all(&bytes);
+        debug_assert!(written.is_ok(), "connection {conn}: {written:?}");
+        secured.sending = Some(bytes);
+        self.flush(conn);
+    }
+
+    /// Nothing is taken at once: the value is copied and sent as any reply is, because what is
+    /// encrypted has to lie somewhere.
+    fn send_parts(&mut self, conn: ConnIndex, parts: &[IoSlice<'_>], more: bool) -> Option<usize> {
+        match self.secured(conn) {
+            None => self.below.send_parts(conn, parts, more),
+            Some(_) => Some(0),
+        }
+    }
+
+    fn pause(&mut self, conn: ConnIndex) {
+        self.below.pause(conn);
+    }
+
+    fn resume(&mut self, conn: ConnIndex) {
+        self.below.resume(conn);
+    }
+
+    fn sip(&mut self, on: bool) {
+        self.below.sip(on);
+    }
+
+    fn close(&mut self, conn: ConnIndex) {
+        if let Some(Some(secured)) = self.conns.get_mut(conn as usize) {
+            if !secured.broken {
+                secured.tls.send_close_notify();
+                last_records(&mut self.below, conn, secured);
+            }
+            secured.closing = true;
+            secured.input = Vec::new();
+            if !secured.sending_below
+                && let Some(bytes) = secured.sending.take()
+            {
+                self.local.push(Event::Sent {
+                    conn,
+                    bytes,
+                    failed: true,
+                });
+            }
+        }
+        self.below.close(conn);
+    }
+
+    fn stop_listening(&mut self) {
+        self.below.stop_listening();
+    }
+
+    fn submit(&mut self, wait: bool) {
+        let idle = self.waiting.is_empty() && self.local.is_empty();
+        self.below.submit(wait && idle);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::path::PathBuf;
+
+    use rustls::pki_types::ServerName;
+    use rustls::{ClientConfig, ClientConnection, RootCertStore};
+
+    use super::*;
+    use crate::io::sim::{ClientId, Dice, Net, SimIo, SimRinger};
+    use crate::tls::TlsSettings;
+
+    /// Certificates in a folder that goes with the test.
+    struct Files {
+        folder: PathBuf,
+        tls: Arc<Tls>,
+        client: Arc<ClientConfig>,
+    }
+
+    impl Files {
+        fn new(name: &str) -> Self {
+            let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]);
+            let made = made.expect("a certificate");
+            let folder = std::env::temp_dir().join(format!("strata-{name}-{}", std::process::id()));
+            std::fs::create_dir_all(&folder).expect("a folder");
+            let chain_cert = folder.join("both.pem");
+            let both = made.cert.pem() + &made.signing_key.serialize_pem();
+            std::fs::write(&chain_cert, both).expect("a file");
+            let settings = TlsSettings {
+                chain_cert,
+                ..TlsSettings::default()
+            };
+            let mut roots = RootCertStore::empty();
+            roots.add(made.cert.der().clone()).expect("a root");
+            let provider = Arc::new(rustls::crypto::ring::default_provider());
+            let client = ClientConfig::builder_with_provider(provider)
+                .with_safe_default_protocol_versions()
+                .expect("versions")
+                .with_root_certificates(roots)
+                .with_no_client_auth();
+            Self {
+                folder,
+                tls: Arc::new(Tls::load(settings, &[Guard::Tls], 0).expect("it loads")),
+                client: Arc::new(client),
+            }
+        }
+
+        fn connection(&self) -> ClientConnection {
+            let name = ServerName::try_from("localhost").expect("a name");
+            ClientConnection::new(Arc::clone(&self.client), name).expect("a client")
+        }
+    }
+
+    impl Drop for Files {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.folder);
+        }
+    }
+
+    /// A server that sends back what it receives, and a client that counts on it.
+    struct Echo {
+        io: TlsIo<SimIo>,
+        net: Net,
+        events: Vec<Event>,
+        waits: Vec<u8>,
+        sending: bool,
+        ended: Option<bool>,
+        closed: bool,
+        received: usize,
+    }
+
+    impl Echo {
+        fn new(files: &Files, seed: u64) -> Self {
+            let net = Net::default();
+            let below = SimIo::new(net.clone(), seed, true, SimRinger::default());
+            Self {
+                io: TlsIo::new(below, Arc::clone(&files.tls)),
+                net,
+                events: Vec::new(),
+                waits: Vec::new(),
+                sending: false,
+                ended: None,
+                closed: false,
+                received: 0,
+            }
+        }
+
+        fn tick(&mut self, guard: Guard) {
+            let mut events = std::mem::take(&mut self.events);
+            self.io.poll(&mut events);
+            for event in events.drain(..) {
+                match event {
+                    Event::Accepted { fd, .. } => self.io.adopt(0, fd, guard),
+                    Event::Received { buffer, len, .. } => {
+                        self.waits.extend_from_slice(self.io.bytes(buffer, len));
+                        self.received += len as usize;
+                        self.io.recycle(buffer);
+                    }
+                    Event::Sent { failed, .. } => {
+                        self.sending = false;
+                        assert!(!failed || self.ended.is_some());
+                    }
+                    Event::Ended { failed, .. } => {
+                        assert_eq!(self.ended, None, "an end is told once");
+                        self.ended = Some(failed);
+                        if failed {
+                            self.io.close(0);
+                        }
+                    }
+                    Event::Closed { .. } => self.closed = true,
+                    Event::Rung => {}
+                }
+            }
+            self.events = events;
+            if !self.sending && !self.waits.is_empty() && self.ended != Some(true) {
+                self.sending = true;
+                self.io.send(0, std::mem::take(&mut self.waits));
+            }
+            self.io.submit(false);
+            assert_eq!(self.io.below().buffers_out(), 0, "a receive buffer is lost");
+            assert_eq!(self.io.free.len(), self.io.plain.len(), "a plain buffer is");
+        }
+    }
+
+    /// Moves records between a client and the net, a random number of bytes at a time.
+    fn carry(
+        tls: &mut ClientConnection,
+        net: &Net,
+        id: ClientId,
+        dice: &mut Dice,
+        got: &mut Vec<u8>,
+    ) {
+        let mut out = Vec::new();
+        while tls.wants_write() {
+            tls.write_tls(&mut out).expect("a vector");
+        }
+        net.write(id, &out);
+        let bytes = net.read(id, 1 + dice.below(3000));
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            tls.read_tls(&mut rest).expect("a slice");
+            tls.process_new_packets().expect("the server speaks TLS");
+            let _ = tls.reader().read_to_end(got);
+        }
+    }
+
+    #[test]
+    fn bytes_arrive_as_they_were_sent_however_records_are_cut() {
+        let files = Files::new("tls-cut");
+        for seed in 1..40 {
+            let mut dice = Dice::new(seed);
+            let mut echo = Echo::new(&files, seed);
+            let id = echo.net.connect(500 + dice.below(50_000));
+            let mut tls = files.connection();
+            let bytes: Vec<u8> = (0..1 + dice.below(100_000)).map(|at| at as u8).collect();
+            let (mut sent, mut got) = (0, Vec::new());
+            for _ in 0..200_000 {
+                if sent < bytes.len() && !tls.is_handshaking() {
+                    let most = (bytes.len() - sent).min(20_000);
+                    let part = &bytes[sent..sent + 1 + dice.below(most)];
+                    sent += tls.writer().write(part).expect("a client");
+                }
+                carry(&mut tls, &echo.net, id, &mut dice, &mut got);
+                echo.tick(Guard::Tls);
+                if got.len() == bytes.len() {
+                    break;
+                }
+            }
+            assert!(
+                got == bytes,
+                "seed {seed}: {} of {}",
+                got.len(),
+                bytes.len()
+            );
+            tls.send_close_notify();
+            for _ in 0..10_000 {
+                carry(&mut tls, &echo.net, id, &mut dice, &mut Vec::new());
+                echo.tick(Guard::Tls);
+            }
+            assert_eq!(echo.ended, Some(false), "seed {seed}");
+            echo.io.close(0);
+            while !echo.closed {
+                echo.tick(Guard::Tls);
+            }
+        }
+        let figures = files.tls.figures(7);
+        // The client has tickets from the second connection on.
+        assert_eq!((figures.new_sessions, figures.since_refresh_s), (1, 7));
+        assert_eq!((figures.handshake_errors, figures.proto_errors), (0, 0));
+    }
+
+    #[test]
+    fn a_request_behind_the_handshake_and_an_end_behind_that_are_both_seen() {
+        let files = Files::new("tls-end");
+        for seed in 1..40 {
+            let mut dice = Dice::new(seed);
+            let mut echo = Echo::new(&files, seed);
+            let id = echo.net.connect(1 << 20);
+            let mut tls = files.connection();
+            tls.writer().write_all(b"a request").expect("a client");
+            let mut last = false;
+            while echo.ended.is_none() {
+                if !last {
+                    last = !tls.is_handshaking();
+                    if last {
+                        tls.send_close_notify();
+                    }
+                    carry(&mut tls, &echo.net, id, &mut dice, &mut Vec::new());
+                    if last {
+                        echo.net.end(id);
+                    }
+                }
+                echo.tick(Guard::Tls);
+            }
+            assert_eq!((echo.ended, echo.received), (Some(false), 9), "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_tls_ends_with_an_alert_and_is_counted() {
+        let files = Files::new("tls-none");
+        let mut echo = Echo::new(&files, 3);
+        let id = echo.net.connect(1 << 20);
+        echo.net.write(id, b"get key\r\nget key\r\n");
+        while !echo.closed {
+            echo.tick(Guard::Tls);
+        }
+        assert_eq!((echo.ended, echo.received), (Some(true), 0));
+        assert_eq!(files.tls.figures(0).handshake_errors, 1);
+        let alert = echo.net.read(id, 100);
+        assert_eq!(alert.first(), Some(&21), "{alert:?}");
+    }
+
+    #[test]
+    fn what_waits_of_a_handshake_is_bounded() {
+        let files = Files::new("tls-long");
+        let mut echo = Echo::new(&files, 3);
+        let id = echo.net.connect(1 << 20);
+        // The beginning of a record that is never whole, again and again.
+        echo.net
+            .write(id, &[22, 3, 1, 0x3f, 0xff, 1, 0, 0x3f, 0xfb]);
+        echo.net.write(id, &[0; 200_000]);
+        for _ in 0..100_000 {
+            echo.tick(Guard::Tls);
+            if echo.closed {
+                break;
+            }
+        }
+        assert!(echo.closed, "it goes on");
+        assert!(echo.net.unread(id) > 100_000, "all of it was read");
+    }
+
+    #[test]
+    fn a_listener_without_tls_is_served_as_if_there_were_none() {
+        let files = Files::new("tls-open");
+        let mut echo = Echo::new(&files, 3);
+        let id = echo.net.connect(1 << 20);
+        echo.net.write(id, b"plain");
+        let mut got = Vec::new();
+        while got.len() < 5 {
+            echo.tick(Guard::Open);
+            got.extend(echo.net.read(id, 100));
+        }
+        assert_eq!(got, b"plain");
+    }
+}
