@@ -132,6 +132,10 @@ pub(crate) fn write<M: Memory>(
     mut offset: usize,
     mut bytes: &[u8],
 ) {
+    if to.first_page == NO_PAGE {
+        let at = to.head_at + offset;
+        return arena.bytes_mut()[at..at + bytes.len()].copy_from_slice(bytes);
+    }
     while !bytes.is_empty() {
         let (at, len) = to.run(&arena.pages, offset);
         let len = len.min(bytes.len());

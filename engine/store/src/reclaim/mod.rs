@@ -223,6 +223,8 @@ impl<M: Memory> Shard<M> {
             0 => low_water,
             _ => usize::MAX,
         };
+        self.table
+            .follow_free(self.arena.free_count(), self.arena.page_count());
     }
 
     /// Debt is counted in bytes, so that a store that only adds to it divides nothing.

@@ -13,7 +13,9 @@
 //! entry alone, and no key is read to make room. The number of rows never changes. The table grows by a bucket at a
 //! time: the row under the cursor gets one more, and the entries whose tags the new column owns move there. No row is
 //! ever much fuller than another, which splitting buckets in halves could not promise: there, buckets still to be split
-//! are twice as full as the others, and two choices of a place cannot make up for it.
+//! are twice as full as the others, and two choices of a place cannot make up for it. While there is plenty of free memory
+//! the table is kept at 0.79 of its slots, where entries are seldom pushed on; as memory fills up it becomes fuller, up to
+//! 0.91, and so is never larger than a full memory needs it.
 //!
 //! A column is some pages of the arena, or one. The table starts with one column, about a 256th of the memory.
 //!
@@ -51,7 +53,7 @@ const SHRINK_BELOW_EIGHTHS: usize = 6;
 /// Buckets added by one insertion at most. One for every eight insertions is the steady rate.
 const STEPS_PER_INSERT: u32 = 2;
 /// How far entries are pushed on to make room: `SLOTS` buckets are looked at on the first level, `SLOTS * SLOTS` on the
-/// second. At the load kept here one insertion in four pushes an entry on and looks at three.
+/// second. In the fullest table one insertion in four pushes an entry on and looks at three.
 const DISPLACE_DEPTH: u32 = 2;
 /// Buckets to push an entry on to are asked for so many at a time: one of three mostly has room, and more would load
 /// lines for nothing.
@@ -59,11 +61,14 @@ const DISPLACE_AHEAD: usize = 3;
 const _: () = assert!(SLOTS.is_multiple_of(DISPLACE_AHEAD));
 /// Bytes of a cache line.
 pub(crate) const LINE_BYTES: usize = 64;
+/// Buckets whose slots have a bit each in a number of 64 bits.
+const MASKS_IN_WORD: usize = u64::BITS as usize / SLOTS;
+const _: () = assert!(COLUMNS_MAX * SLOTS <= u16::MAX as usize);
 /// Buckets of the next row asked for beforehand.
 const ROW_PREFETCH: usize = 24;
 
-/// Load above which the table grows, in entries to 16 buckets (of 144 slots). The first columns make the rows that have
-/// them much emptier than those that have not, so they come early; they are small.
+/// Load above which the table grows, in entries to 16 buckets (of 144 slots), when memory is short. The first columns make
+/// the rows that have them much emptier than those that have not, so they come early; they are small.
 fn grow_above(columns: usize) -> usize {
     match columns {
         1 => 79,
@@ -72,6 +77,13 @@ fn grow_above(columns: usize) -> usize {
         _ => 131,
     }
 }
+
+/// The same, while more than one page in [`ROOMY_ONE_IN`] is free. A table less full pushes fewer entries on, and what it
+/// takes more is not missed yet: items of one size that fill the rest of the memory fill the table to what it is told
+/// above. How much that is worth: perf/notes/store-sets.md.
+const ROOMY_GROW_ABOVE: usize = 114;
+/// See [`ROOMY_GROW_ABOVE`].
+const ROOMY_ONE_IN: usize = 8;
 
 /// Where an entry stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,6 +175,8 @@ pub(crate) struct Table {
     granule_shift: u32,
     /// Entries above which the table grows.
     grow_above: usize,
+    /// Whether so much memory is free that the table need not be full.
+    roomy: bool,
     /// Changes whenever a bucket is added or taken away, and with it where keys may be.
     shape: u32,
 }
@@ -205,6 +219,7 @@ impl Table {
             ghosts_in_unit: 0,
             granule_shift: arena.pages.granule_shift,
             grow_above: (grow_above(1) << row_shift) / 16,
+            roomy: true,
             shape: 0,
         }
     }
@@ -426,7 +441,8 @@ impl Table {
         Candidates { first, second, .. }: Candidates,
     ) -> Option<Place> {
         let free_first = bucket::empties(bucket::view(memory, first));
-        if SLOTS as u32 - free_first.count_ones() < FIRST_CHOICE_FILL {
+        let count_first = bucket::count(free_first);
+        if SLOTS as u32 - count_first < FIRST_CHOICE_FILL {
             return Some(Place {
                 bucket_at: first,
                 slot: self.claim(memory, first, free_first),
@@ -434,7 +450,7 @@ impl Table {
         }
         let free_second = bucket::empties(bucket::view(memory, second));
         if free_first | free_second != 0 {
-            return Some(if free_second.count_ones() > free_first.count_ones() {
+            return Some(if bucket::count(free_second) > count_first {
                 Place {
                     bucket_at: second,
                     slot: self.claim(memory, second, free_second),
@@ -594,11 +610,13 @@ impl Table {
         if count > SLOTS {
             return false;
         }
-        let to_at = self.bucket_at(row, column);
-        bucket::clear_all(memory, to_at);
+        let mut to = [0; BUCKET_BYTES];
         for (to_slot, from) in moving[..count].iter().enumerate() {
-            bucket::move_entry(memory, (from.bucket_at, from.slot), (to_at, to_slot));
+            let (from, slot) = (usize::from(*from) / SLOTS, usize::from(*from) % SLOTS);
+            bucket::take_entry(memory, self.bucket_at(row, from), slot, &mut to, to_slot);
         }
+        let to_at = self.bucket_at(row, column);
+        memory[to_at..to_at + BUCKET_BYTES].copy_from_slice(&to);
         self.cursor += 1;
         self.finish_column();
         self.reshaped();
@@ -612,36 +630,46 @@ impl Table {
     /// A bucket was added or taken away.
     fn reshaped(&mut self) {
         self.shape = self.shape.wrapping_add(1);
-        self.grow_above = self.bucket_count() * grow_above(self.columns) / 16;
+        self.follow_load();
     }
 
-    /// The entries of a row that a new column owns, and how many there are: those beyond a bucket's are only counted.
-    fn moving(&self, memory: &[u8], row: usize, column: usize) -> ([Place; SLOTS], usize) {
-        let mut places = [Place {
-            bucket_at: 0,
-            slot: 0,
-        }; SLOTS];
-        let mut count = 0;
-        for from in 0..column {
-            let bucket_at = self.bucket_at(row, from);
-            let bucket = bucket::view(memory, bucket_at);
-            // One entry in as many as there are columns moves: a branch at each would often be guessed wrong.
-            let mut slots = 0u32;
-            for slot in 0..SLOTS {
-                let owner = usize::from(self.owners.of(bucket::tag(bucket, slot))[1]);
-                slots |= u32::from(owner == column) << slot;
+    fn follow_load(&mut self) {
+        let most = if self.roomy {
+            ROOMY_GROW_ABOVE
+        } else {
+            usize::MAX
+        };
+        self.grow_above = self.bucket_count() * grow_above(self.columns).min(most) / 16;
+    }
+
+    /// So many pages of all are free.
+    pub fn follow_free(&mut self, free: usize, pages: usize) {
+        self.roomy = free * ROOMY_ONE_IN > pages;
+        self.follow_load();
+    }
+
+    /// The entries of a row that a new column owns, each as `column * SLOTS + slot`, and how many there are: those beyond
+    /// a bucket's are only counted.
+    fn moving(&self, memory: &[u8], row: usize, column: usize) -> ([u16; SLOTS], usize) {
+        let (mut found, mut count) = ([0; SLOTS], 0);
+        // One entry in as many as there are columns moves: a branch at each entry, or each bucket, would often be guessed
+        // wrong. So those of several buckets become one number first.
+        for first in (0..column).step_by(MASKS_IN_WORD) {
+            let mut slots = 0u64;
+            for from in first..column.min(first + MASKS_IN_WORD) {
+                let bucket = bucket::view(memory, self.bucket_at(row, from));
+                let leaving = self.owners.leaving(bucket) & !bucket::empties(bucket);
+                slots |= u64::from(leaving) << ((from - first) * SLOTS);
             }
-            slots &= !bucket::empties(bucket);
             while slots != 0 {
                 if count < SLOTS {
-                    let slot = slots.trailing_zeros() as usize;
-                    places[count] = Place { bucket_at, slot };
+                    found[count] = (first * SLOTS) as u16 + slots.trailing_zeros() as u16;
                 }
                 count += 1;
                 slots &= slots - 1;
             }
         }
-        (places, count)
+        (found, count)
     }
 
     /// Counts the column under way as there, when all rows have it.

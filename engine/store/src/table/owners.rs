@@ -7,12 +7,14 @@
 //! Always true: with `n` columns each owns `4096 / n` classes, rounded up or down; adding a column only moves classes
 //! to it, and taking it away moves them back to where they were.
 
+use super::bucket::{self, Bucket, SLOTS};
+
 /// Classes of tags.
 const CLASS_COUNT: usize = 1 << 12;
 const CLASS_SHIFT: u32 = 16 - 12;
 
-/// Bytes of the owners of all classes.
-const PAIRS_BYTES: usize = 2 * CLASS_COUNT;
+/// Bytes of what is kept of all classes.
+const CLASSES_BYTES: usize = 3 * CLASS_COUNT;
 
 /// Most columns: their number fits a byte.
 pub(crate) const COLUMNS_MAX: usize = 255;
@@ -27,10 +29,18 @@ const STOLEN_MAX: usize = {
     sum
 };
 
+/// The class of a tag.
+#[inline(always)]
+fn class(tag: u16) -> usize {
+    usize::from(tag >> CLASS_SHIFT) & (CLASS_COUNT - 1)
+}
+
 /// The owners of all classes, before and after the next column.
 pub(crate) struct Owners {
     /// For each class the owner among the columns of before, and among those and one more.
     pairs: Box<[[u8; 2]; CLASS_COUNT]>,
+    /// For each class 1 if the next column gets it, otherwise 0.
+    leaving: Box<[u8; CLASS_COUNT]>,
     /// Columns of before.
     columns: usize,
     /// From whom each class was stolen, in the order of the thefts: what it takes to undo them.
@@ -42,6 +52,7 @@ impl Owners {
     pub fn new() -> Self {
         let mut owners = Self {
             pairs: Box::new([[0; 2]; CLASS_COUNT]),
+            leaving: Box::new([0; CLASS_COUNT]),
             columns: 1,
             stolen_from: Vec::with_capacity(STOLEN_MAX),
         };
@@ -51,13 +62,21 @@ impl Owners {
 
     /// Bytes of it beside itself.
     pub fn side_bytes(&self) -> usize {
-        PAIRS_BYTES + self.stolen_from.len()
+        CLASSES_BYTES + self.stolen_from.len()
     }
 
     /// The columns of a tag: before the next column is added, and after.
     #[inline(always)]
     pub fn of(&self, tag: u16) -> [u8; 2] {
-        self.pairs[usize::from(tag >> CLASS_SHIFT) & (CLASS_COUNT - 1)]
+        self.pairs[class(tag)]
+    }
+
+    /// The slots of a bucket, a bit each, whose tags change to the next column. An empty slot may count as one of them.
+    #[inline(always)]
+    pub fn leaving(&self, of: &Bucket) -> u32 {
+        (0..SLOTS).rev().fold(0, |slots, slot| {
+            slots << 1 | u32::from(self.leaving[class(bucket::tag(of, slot))])
+        })
     }
 
     /// The next column is there; prepares for the one after it.
@@ -89,6 +108,7 @@ impl Owners {
             }
         }
         self.columns -= 1;
+        self.note_leaving();
     }
 
     fn steal(&mut self) {
@@ -108,6 +128,13 @@ impl Owners {
                 pair[1] = self.columns as u8;
                 self.stolen_from.push(pair[0]);
             }
+        }
+        self.note_leaving();
+    }
+
+    fn note_leaving(&mut self) {
+        for (leaving, pair) in self.leaving.iter_mut().zip(&self.pairs[..]) {
+            *leaving = u8::from(pair[0] != pair[1]);
         }
     }
 }
@@ -137,8 +164,26 @@ mod tests {
     }
 
     #[test]
+    fn tags_leave_for_the_next_column_and_no_other() {
+        let mut owners = Owners::new();
+        let mut tags = 1..=u16::MAX;
+        for columns in 1..COLUMNS_MAX {
+            let mut bucket = [0xa5; bucket::BUCKET_BYTES];
+            let mut expected = 0;
+            for slot in 0..SLOTS {
+                let tag = tags.next().expect("enough tags").wrapping_mul(0x9e37) | 1;
+                bucket[slot * 2..][..2].copy_from_slice(&tag.to_le_bytes());
+                let leaves = usize::from(owners.of(tag)[1]) == columns;
+                expected |= u32::from(leaves) << slot;
+            }
+            assert_eq!(owners.leaving(&bucket), expected, "{columns} columns");
+            owners.advance();
+        }
+    }
+
+    #[test]
     fn retreat_undoes_advance() {
-        let states = |owners: &Owners| (*owners.pairs, owners.stolen_from.clone());
+        let states = |owners: &Owners| (*owners.pairs, *owners.leaving, owners.stolen_from.clone());
         let mut owners = Owners::new();
         let mut seen = Vec::new();
         for _ in 1..COLUMNS_MAX {
