@@ -40,12 +40,18 @@ impl Latencies {
     /// Records one value.
     #[inline]
     pub fn record(&mut self, value_ns: u64) {
+        self.record_times(value_ns, 1);
+    }
+
+    /// Records one value `count` times.
+    #[inline]
+    pub fn record_times(&mut self, value_ns: u64, count: u64) {
         if value_ns == self.value_ns {
-            self.pending += 1;
+            self.pending += count;
         } else {
             self.settle();
             self.value_ns = value_ns;
-            self.pending = 1;
+            self.pending = count;
         }
     }
 
@@ -122,24 +128,27 @@ impl KindTally {
     }
 }
 
-/// A request that was answered, with its place in time (nanoseconds of the run's clock).
+/// Requests of one kind that were due, sent and answered at the same times (nanoseconds of the run's clock); more than
+/// one where they were sent and answered together.
 #[derive(Clone, Copy, Debug)]
 pub struct Done {
-    /// What it was.
+    /// What they were.
     pub kind: Kind,
-    /// When it was due; in a closed loop, when it was sent.
+    /// When they were due; in a closed loop, when they were sent.
     pub due_ns: u64,
-    /// When it was handed to the kernel.
+    /// When they were handed to the kernel.
     pub sent_ns: u64,
-    /// When its reply had been received.
+    /// When their replies had been received.
     pub done_ns: u64,
-    /// Keys it had.
-    pub key_count: u32,
+    /// How many there are.
+    pub count: u64,
+    /// Keys they had.
+    pub key_count: u64,
     /// Keys found.
-    pub hits: u32,
-    /// Bytes of the request.
+    pub hits: u64,
+    /// Bytes of the requests.
     pub bytes_sent: u64,
-    /// Bytes of the reply.
+    /// Bytes of the replies.
     pub bytes_received: u64,
 }
 
@@ -288,7 +297,7 @@ impl Tally {
         })
     }
 
-    /// Records a request that was answered.
+    /// Records requests that were answered.
     #[inline]
     pub fn done(&mut self, done: &Done) {
         let counted_by_ns = if self.open { done.due_ns } else { done.done_ns };
@@ -296,22 +305,22 @@ impl Tally {
             return;
         }
         if self.open && done.done_ns < self.window_ns.end {
-            self.answered_in_time += 1;
+            self.answered_in_time += done.count;
         }
         let of_kind = &mut self.kinds[done.kind.index()];
-        of_kind.count += 1;
-        of_kind.key_count += u64::from(done.key_count);
-        of_kind.hits += u64::from(done.hits);
-        of_kind.misses += u64::from(done.key_count - done.hits);
+        of_kind.count += done.count;
+        of_kind.key_count += done.key_count;
+        of_kind.hits += done.hits;
+        of_kind.misses += done.key_count - done.hits;
         of_kind.bytes_sent += done.bytes_sent;
         of_kind.bytes_received += done.bytes_received;
         let latency_ns = done.done_ns.saturating_sub(done.due_ns);
-        of_kind.latency.record(latency_ns);
+        of_kind.latency.record_times(latency_ns, done.count);
         if self.open {
-            of_kind
-                .service
-                .record(done.done_ns.saturating_sub(done.sent_ns));
-            of_kind.lag.record(done.sent_ns.saturating_sub(done.due_ns));
+            let service_ns = done.done_ns.saturating_sub(done.sent_ns);
+            of_kind.service.record_times(service_ns, done.count);
+            let lag_ns = done.sent_ns.saturating_sub(done.due_ns);
+            of_kind.lag.record_times(lag_ns, done.count);
         }
         of_kind.timeline.record(
             done.done_ns.saturating_sub(self.window_ns.start),
@@ -371,6 +380,7 @@ mod tests {
             due_ns,
             sent_ns,
             done_ns,
+            count: 1,
             key_count: 1,
             hits: 1,
             bytes_sent: 10,

@@ -137,7 +137,7 @@ impl Timeline {
         self.intervals.shrink_to_fit();
     }
 
-    /// Records a request that was done `at_ns` after the window began.
+    /// Records requests that were done `at_ns` after the window began.
     #[inline]
     pub fn record(&mut self, at_ns: u64, latency_ns: u64, done: &Done) {
         if self.intervals.is_empty() {
@@ -151,10 +151,10 @@ impl Timeline {
                 self.find(at_ns);
             }
         }
-        self.pending += 1;
+        self.pending += done.count;
         let interval = &mut self.intervals[self.index];
-        interval.count += 1;
-        interval.sum_ns += latency_ns;
+        interval.count += done.count;
+        interval.sum_ns += latency_ns * done.count;
         interval.bytes_sent += done.bytes_sent;
         interval.bytes_received += done.bytes_received;
     }
@@ -240,6 +240,7 @@ mod tests {
             due_ns: 0,
             sent_ns: 0,
             done_ns: 0,
+            count: 1,
             key_count: 1,
             hits: 1,
             bytes_sent: 3,

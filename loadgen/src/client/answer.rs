@@ -39,12 +39,9 @@ impl Pipeline {
                 continue;
             }
             if self.line.is_empty() {
-                let expected = self
-                    .take_expected_hit(input, now_ns, terms, tally)
-                    .or_else(|| self.take_expected_store(input, now_ns, terms, tally));
-                if let Some(taken) = expected {
-                    input = &input[taken..];
-                    continue;
+                input = self.take_expected(input, now_ns, terms, tally);
+                if input.is_empty() {
+                    break;
                 }
                 let Some((taken, reply, opaque)) = self.parse(input, terms) else {
                     self.line.extend_from_slice(input);
@@ -118,29 +115,93 @@ impl Pipeline {
         self.take_reply(reply, now_ns, terms, tally)
     }
 
-    /// The shortcut for the one reply that is all but certain: the hit of a single key, whole.
-    /// Everything but the value is known beforehand, so it is compared and not parsed. `None`
-    /// leaves the reply to the general way, which also says what is wrong with it.
+    /// The shortcut for replies that are all but certain, in any number: a hit of a single key, whole, and the answer
+    /// to a write. What is known beforehand is compared and not parsed, and replies to requests that were sent together
+    /// are counted together. Stops at the first reply it does not recognise, which the general way then looks at;
+    /// returns what is left from there.
     #[inline]
-    fn take_expected_hit(
+    fn take_expected<'a>(
         &mut self,
-        input: &[u8],
+        mut input: &'a [u8],
         now_ns: u64,
         terms: &Terms,
         tally: &mut Tally,
-    ) -> Option<usize> {
-        const END: &[u8] = b"\r\nEND\r\n";
-        let front = self.outstanding.front()?;
-        if front.kind != Kind::Get || front.key_count != 1 || self.hits > 0 {
-            return None;
+    ) -> &'a [u8] {
+        if self.hits + self.passed > 0 {
+            // In the middle of a reply.
+            return input;
         }
+        let mut batch: Option<Done> = None;
+        while let Some(front) = self.outstanding.front() {
+            let rest = match front.kind {
+                Kind::Get if front.key_count == 1 && front.then != Then::Cas => {
+                    self.after_hit(input, terms)
+                }
+                Kind::Set if terms.dialect == Dialect::Classic => input.strip_prefix(b"STORED\r\n"),
+                _ => None,
+            };
+            let Some(rest) = rest else {
+                break;
+            };
+            let done = self.outstanding.pop_front().expect("it was in front");
+            if done.kind == Kind::Get {
+                self.keys.pop_front();
+            } else {
+                tally.stored += 1;
+            }
+            let bytes_received = (input.len() - rest.len()) as u64;
+            input = rest;
+            match &mut batch {
+                Some(batch)
+                    if batch.kind == done.kind
+                        && batch.due_ns == done.due_ns
+                        && batch.sent_ns == done.sent_ns =>
+                {
+                    batch.count += 1;
+                    batch.key_count += 1;
+                    batch.hits += 1;
+                    batch.bytes_sent += u64::from(done.bytes);
+                    batch.bytes_received += bytes_received;
+                }
+                _ => {
+                    let next = Done {
+                        kind: done.kind,
+                        due_ns: done.due_ns,
+                        sent_ns: done.sent_ns,
+                        done_ns: now_ns,
+                        count: 1,
+                        key_count: 1,
+                        hits: 1,
+                        bytes_sent: u64::from(done.bytes),
+                        bytes_received,
+                    };
+                    if let Some(batch) = batch.replace(next) {
+                        tally.done(&batch);
+                    }
+                }
+            }
+        }
+        if let Some(batch) = batch {
+            tally.done(&batch);
+        }
+        input
+    }
+
+    /// What follows the hit of the key in front at the front of `input`, if that is what stands there.
+    #[inline]
+    fn after_hit<'a>(&mut self, input: &'a [u8], terms: &Terms) -> Option<&'a [u8]> {
+        const END: &[u8] = b"\r\nEND\r\n";
         let value_bytes = terms.fixed_bytes?;
         let key = *self.keys.front()?;
-        let any = terms.verify == Verify::Nothing;
-        let rest = input.strip_prefix(b"VALUE ")?;
-        let rest = terms.keys.after_key(key, any, rest)?;
-        let rest = rest.strip_prefix(&*terms.value_head)?;
-        let (value, rest) = rest.split_at_checked(value_bytes)?;
+        let rest = if terms.verify == Verify::Nothing {
+            terms.keys.after_any(key, input.strip_prefix(b"VALUE ")?)?
+        } else {
+            terms.keys.after_name(key, terms.hit_head.strip(input)?)?
+        };
+        let (value, rest) = terms
+            .value_head
+            .strip(rest)?
+            .split_at_checked(value_bytes)?;
         let rest = rest.strip_prefix(END)?;
         match terms.verify {
             Verify::Nothing => {}
@@ -155,34 +216,7 @@ impl Pipeline {
                 self.sample_in = SAMPLE_EVERY - 1;
             }
         }
-        let taken = input.len() - rest.len();
-        self.keys.pop_front();
-        self.hits = 1;
-        self.reply_bytes = taken as u64;
-        self.finish(now_ns, false, tally);
-        Some(taken)
-    }
-
-    /// The same for the answer to a write.
-    #[inline]
-    fn take_expected_store(
-        &mut self,
-        input: &[u8],
-        now_ns: u64,
-        terms: &Terms,
-        tally: &mut Tally,
-    ) -> Option<usize> {
-        const STORED: &[u8] = b"STORED\r\n";
-        let front = self.outstanding.front()?;
-        let expected = front.kind == Kind::Set && terms.dialect == Dialect::Classic;
-        if !expected || !input.starts_with(STORED) {
-            return None;
-        }
-        tally.stored += 1;
-        self.hits = 1;
-        self.reply_bytes = STORED.len() as u64;
-        self.finish(now_ns, false, tally);
-        Some(STORED.len())
+        Some(rest)
     }
 
     #[inline]
@@ -433,8 +467,9 @@ impl Pipeline {
             due_ns: done.due_ns,
             sent_ns: done.sent_ns,
             done_ns: now_ns,
-            key_count: done.key_count,
-            hits: self.hits,
+            count: 1,
+            key_count: u64::from(done.key_count),
+            hits: u64::from(self.hits),
             bytes_sent: u64::from(done.bytes),
             bytes_received: self.reply_bytes,
         });

@@ -117,6 +117,43 @@ impl Pipeline {
         out: &mut Vec<u8>,
     ) {
         debug_assert!(self.has_room());
+        if ask.kind != Kind::Get || ask.key_count != 1 || terms.dialect != Dialect::Classic {
+            self.offer_any(ask, requests, terms, due_ns, sent_ns, out);
+            return;
+        }
+        // By far the most frequent request, rendered without a copy of its key.
+        let before = out.len();
+        self.keys.push_back(ask.key);
+        terms.get_head.append(out);
+        terms.keys.append_name(ask.key, out);
+        out.extend_from_slice(b"\r\n");
+        self.outstanding.push_back(Outstanding {
+            due_ns,
+            sent_ns,
+            key: ask.key,
+            bytes: (out.len() - before) as u32,
+            key_count: 1,
+            value_bytes: ask.value_bytes,
+            exptime: ask.exptime,
+            kind: Kind::Get,
+            then: match self.set_on_miss {
+                true => Then::SetOnMiss,
+                false => Then::Nothing,
+            },
+        });
+    }
+
+    /// Any request. Apart, because the keys it copies make for a large frame.
+    #[inline(never)]
+    fn offer_any(
+        &mut self,
+        ask: &Ask,
+        requests: &mut Requests,
+        terms: &Terms,
+        due_ns: u64,
+        sent_ns: u64,
+        out: &mut Vec<u8>,
+    ) {
         let before = out.len();
         let (kind, then) = match ask.kind {
             Kind::Cas => (Kind::Get, Then::Cas),
@@ -125,15 +162,6 @@ impl Pipeline {
             kind => (kind, Then::Nothing),
         };
         match kind {
-            Kind::Get
-                if ask.key_count == 1 && then != Then::Cas && terms.dialect == Dialect::Classic =>
-            {
-                // By far the most frequent request, rendered without a copy of its key.
-                self.keys.push_back(ask.key);
-                out.extend_from_slice(b"get ");
-                terms.keys.append(ask.key, out);
-                out.extend_from_slice(b"\r\n");
-            }
             Kind::Get | Kind::Gat => {
                 if terms.dialect == Dialect::Meta {
                     self.meta_get(ask, then, requests, terms, out);

@@ -21,6 +21,7 @@ use crate::workload::values::Check;
 
 mod answer;
 mod ask;
+mod fixed;
 pub mod meta;
 pub mod terms;
 

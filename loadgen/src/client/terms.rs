@@ -1,5 +1,6 @@
 //! What all connections of a run share: the keys, the values, and how replies are looked at.
 
+use super::fixed::Fixed;
 use crate::workload::spread::SIZE_SALT;
 use crate::workload::values::Tape;
 use crate::workload::{Amount, KeySpace, Mix, Workload};
@@ -38,8 +39,11 @@ pub struct Terms {
     sizes: Option<Amount>,
     /// Bytes of the values, where all have the same.
     pub(super) fixed_bytes: Option<usize>,
-    /// What then stands between the key and the value of a hit.
-    pub(super) value_head: Box<[u8]>,
+    /// What stands before the part of the key that differs, in a get and in a hit.
+    pub(super) get_head: Fixed,
+    pub(super) hit_head: Fixed,
+    /// What stands between the key and the value of a hit, where all values have the same length.
+    pub(super) value_head: Fixed,
 }
 
 impl Terms {
@@ -59,9 +63,9 @@ impl Terms {
             dialect,
             sizes: (!recorded).then(|| workload.sizes.clone()),
             fixed_bytes,
-            value_head: format!(" 0 {}\r\n", fixed_bytes.unwrap_or(0))
-                .into_bytes()
-                .into(),
+            get_head: Fixed::new(format!("get {}", workload.keys.prefix())),
+            hit_head: Fixed::new(format!("VALUE {}", workload.keys.prefix())),
+            value_head: Fixed::new(format!(" 0 {}\r\n", fixed_bytes.unwrap_or(0))),
         }
     }
 

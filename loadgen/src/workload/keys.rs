@@ -123,14 +123,18 @@ impl KeySpace {
         key
     }
 
-    /// Appends the key of `index` to `out`.
+    /// Appends what follows the prefix in the key of `index` to `out`.
     #[inline]
-    pub fn append(&self, index: u64, out: &mut Vec<u8>) {
+    pub fn append_name(&self, index: u64, out: &mut Vec<u8>) {
         match &self.names {
-            Names::Numbered(prefix) => {
-                let mut number = itoa::Buffer::new();
-                out.extend_from_slice(prefix.as_bytes());
-                out.extend_from_slice(number.format(index).as_bytes());
+            Names::Numbered(_) if index <= DIGITS_MAX => {
+                let (text, length) = digits(index as u32);
+                let end = out.len() + length;
+                out.extend_from_slice(&text.to_le_bytes());
+                out.truncate(end);
+            }
+            Names::Numbered(_) => {
+                out.extend_from_slice(itoa::Buffer::new().format(index).as_bytes());
             }
             Names::Listed(texts) => out.extend_from_slice(texts.get(index)),
         }
@@ -145,26 +149,53 @@ impl KeySpace {
         key
     }
 
-    /// What follows the key `index` at the front of `input`, if that is what stands there. With
-    /// `any`, bytes of the same number will do.
+    /// What follows the key of `index` behind its prefix at the front of `input`, if that is what stands there.
     #[inline]
-    pub fn after_key<'a>(&self, index: u64, any: bool, input: &'a [u8]) -> Option<&'a [u8]> {
+    pub fn after_name<'a>(&self, index: u64, input: &'a [u8]) -> Option<&'a [u8]> {
         match &self.names {
-            Names::Numbered(prefix) => {
-                let mut number = itoa::Buffer::new();
-                let digits = number.format(index).as_bytes();
-                let prefix = prefix.as_bytes();
-                let (key, rest) = input.split_at_checked(prefix.len() + digits.len())?;
-                let (front, back) = key.split_at(prefix.len());
-                (any || (*front == *prefix && *back == *digits)).then_some(rest)
+            Names::Numbered(_) => {
+                if index <= DIGITS_MAX
+                    && let Some(front) = input.first_chunk()
+                {
+                    let (text, length) = digits(index as u32);
+                    let unused = u64::BITS - 8 * length as u32;
+                    let same = (u64::from_le_bytes(*front) ^ text) << unused == 0;
+                    return same.then(|| &input[length..]);
+                }
+                input.strip_prefix(itoa::Buffer::new().format(index).as_bytes())
             }
-            Names::Listed(texts) => {
-                let text = texts.get(index);
-                let (key, rest) = input.split_at_checked(text.len())?;
-                (any || key == text).then_some(rest)
-            }
+            Names::Listed(texts) => input.strip_prefix(texts.get(index)),
         }
     }
+
+    /// What follows the first bytes of `input`, as many as the key of `index` has.
+    #[inline]
+    pub fn after_any<'a>(&self, index: u64, input: &'a [u8]) -> Option<&'a [u8]> {
+        let key_bytes = match &self.names {
+            Names::Numbered(prefix) if index <= DIGITS_MAX => prefix.len() + digits(index as u32).1,
+            Names::Numbered(prefix) => prefix.len() + itoa::Buffer::new().format(index).len(),
+            Names::Listed(texts) => texts.get(index).len(),
+        };
+        input.get(key_bytes..)
+    }
+}
+
+/// Largest number [`digits`] takes.
+const DIGITS_MAX: u64 = 99_999_999;
+
+/// The decimal text of a number up to [`DIGITS_MAX`], its first digit in the lowest byte and zeros above the last,
+/// and how many digits there are. All eight are made at once: halves of four digits, quarters of two, then each.
+#[inline]
+fn digits(number: u32) -> (u64, usize) {
+    let halves = u64::from(number / 10_000) | u64::from(number % 10_000) << 32;
+    // Multiplying and shifting divides by 100, exactly for less than 10 000, and below by 10 for less than 100.
+    let upper = ((halves * 10_486) >> 20) & 0x0000_007f_0000_007f;
+    let quarters = upper | (halves - 100 * upper) << 16;
+    let upper = ((quarters * 103) >> 10) & 0x000f_000f_000f_000f;
+    let eight = upper | (quarters - 10 * upper) << 8;
+    let leading = (eight.trailing_zeros() / 8).min(7);
+    let text = (eight | 0x3030_3030_3030_3030) >> (8 * leading);
+    (text, 8 - leading as usize)
 }
 
 /// The text of one key.
@@ -201,9 +232,6 @@ mod tests {
         let space = KeySpace::new("memtier-", 1, 200);
         assert_eq!(space.key(20).as_ref(), b"memtier-20");
         assert_eq!(space.counter(20).as_ref(), b"memtier-20#");
-        let mut appended = Vec::new();
-        space.append(20, &mut appended);
-        assert_eq!(appended, space.key(20).as_ref());
         let longest = KeySpace::new(&"x".repeat(KEY_MAX_BYTES - 1), 1, 9);
         assert_eq!(longest.key(9).as_ref().len(), KEY_MAX_BYTES);
         assert_eq!(longest.counter(9).as_ref().len(), KEY_MAX_BYTES);
@@ -217,8 +245,39 @@ mod tests {
         let space = KeySpace::listed(Arc::new(texts));
         assert_eq!((space.minimum(), space.maximum()), (0, 1));
         assert_eq!(space.key(1).as_ref(), b"another");
-        assert_eq!(space.after_key(0, false, b"one 0"), Some(&b" 0"[..]));
-        assert_eq!(space.after_key(0, false, b"two 0"), None);
-        assert_eq!(space.after_key(0, true, b"two 0"), Some(&b" 0"[..]));
+        let mut appended = Vec::new();
+        space.append_name(1, &mut appended);
+        assert_eq!(appended, b"another");
+        assert_eq!(space.after_name(0, b"one 0"), Some(&b" 0"[..]));
+        assert_eq!(space.after_name(0, b"two 0"), None);
+        assert_eq!(space.after_any(0, b"two 0"), Some(&b" 0"[..]));
+    }
+
+    #[test]
+    fn names_are_numbers_however_many_digits_they_have() {
+        let space = KeySpace::new("k", 0, u64::MAX - 1);
+        let mut numbers = vec![DIGITS_MAX, DIGITS_MAX + 1, u64::MAX - 1];
+        for power in 0..10 {
+            let ten = 10_u64.pow(power);
+            numbers.extend([ten - 1, ten, ten + 1, 7 * ten, ten * 1234 / 1000]);
+        }
+        numbers.extend((0..100_000).chain((0..100_000).map(|step| step * 997)));
+        for number in numbers {
+            let text = number.to_string();
+            let mut appended = Vec::new();
+            space.append_name(number, &mut appended);
+            assert_eq!(appended, text.as_bytes());
+            for behind in ["", " ", " 0 32 behind"] {
+                let input = format!("{text}{behind}");
+                let rest = space.after_name(number, input.as_bytes());
+                assert_eq!(rest, Some(behind.as_bytes()), "{input}");
+                let with_prefix = format!("?{input}");
+                let rest = space.after_any(number, with_prefix.as_bytes());
+                assert_eq!(rest, Some(behind.as_bytes()), "{input}");
+                let other = (number ^ 1).to_string() + behind;
+                assert_eq!(space.after_name(number, other.as_bytes()), None, "{input}");
+            }
+            assert_eq!(space.after_name(number, &text.as_bytes()[1..]), None);
+        }
     }
 }
