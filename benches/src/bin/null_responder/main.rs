@@ -6,20 +6,26 @@
 //!
 //! ```text
 //! null_responder --kind ring --port-file PATH [--cpu N]
+//! null_responder --kind rest --rest-us 1000 --port-file PATH
 //! ```
 
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
 mod epoll;
 mod glommio_sockets;
+mod rest;
 mod ring;
 
-/// The reply to a get of a 16-byte key with a value of 32 bytes.
-const REPLY: &[u8] = b"VALUE memtier-10000000 0 32\r\n0123456789abcdef0123456789abcdef\r\nEND\r\n";
+/// The reply to a get of a 16-byte key with a value of 32 bytes: the one that strata-load writes to this key in its
+/// first version, so that a client that asks for no other can check what it gets.
+const REPLY: &[u8] = b"VALUE memtier-10000000 0 32\r\n\
+    \xdfTn2h\xe2\x8d\xe8^\xab\x13\x88x^^\xd6\xba\xeb7~\xfc\xea\xdcr\x9d\xdd \x7b\xc8\x12\x0c\xc3\r\n\
+    END\r\n";
 
 /// Replies sent in one go, at most.
 const REPLIES_MAX: usize = 1024;
@@ -42,6 +48,9 @@ struct Args {
     /// Core to run on
     #[arg(long, value_name = "N")]
     cpu: Option<usize>,
+    /// Microseconds between a request and its reply, of the kind that rests
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    rest_us: u64,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -52,6 +61,8 @@ enum Kind {
     Epoll,
     /// TCP streams of glommio
     Glommio,
+    /// Blocking, a thread for each connection, which rests before it answers: for clients whose latency is compared
+    Rest,
 }
 
 fn main() -> ExitCode {
@@ -86,6 +97,7 @@ fn serve(args: &Args) -> std::io::Result<()> {
         Kind::Ring => ring::serve(listener),
         Kind::Epoll => epoll::serve(listener),
         Kind::Glommio => glommio_sockets::serve(listener),
+        Kind::Rest => rest::serve(&listener, Duration::from_micros(args.rest_us)),
     }
 }
 
@@ -146,10 +158,9 @@ mod tests {
 
     #[test]
     fn the_reply_is_a_hit_of_32_bytes() {
-        let text = std::str::from_utf8(REPLY).unwrap();
-        let lines: Vec<&str> = text.split("\r\n").collect();
-        assert_eq!(lines[0], "VALUE memtier-10000000 0 32");
-        assert_eq!(lines[1].len(), 32);
-        assert_eq!(lines[2..], ["END", ""]);
+        let rest = REPLY
+            .strip_prefix(b"VALUE memtier-10000000 0 32\r\n")
+            .unwrap();
+        assert_eq!(&rest[32..], b"\r\nEND\r\n");
     }
 }
