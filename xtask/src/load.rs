@@ -1,16 +1,17 @@
 //! `cargo xtask load`: the usual loads as command lines that strata-load and memtier_benchmark both
-//! understand, and two result files side by side.
+//! understand, and two result files side by side; and the record of both tools' speed.
 //!
 //! Always true: every command line is printed before it runs, so that it can be typed again; and a
 //! comparison says first which file is of a closed loop and which is invalid.
 
 mod compare;
+mod speed;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use clap::{Args, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 
 use crate::workspace::{Workspace, find_program, run as run_command};
 
@@ -213,9 +214,19 @@ enum Tool {
     Both,
 }
 
+/// What is a record instead of a script.
+#[derive(Subcommand)]
+enum Recorded {
+    /// Measure both tools on one core each against the null responders, and write the record
+    Speed(speed::Options),
+}
+
 /// What to run against what.
 #[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Options {
+    #[command(subcommand)]
+    recorded: Option<Recorded>,
     /// The load by name; without one all are listed
     name: Option<String>,
     /// Compare two result files instead
@@ -249,6 +260,9 @@ pub struct Options {
 
 /// Lists, runs or compares.
 pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
+    if let Some(Recorded::Speed(options)) = &options.recorded {
+        return speed::run(workspace, options);
+    }
     if let Some([one, other]) = options.compare.as_deref() {
         print!("{}", compare::files(one, other)?);
         return Ok(());

@@ -16,6 +16,7 @@ mod process;
 mod record_file;
 mod setup;
 mod soak;
+mod spread;
 mod stage;
 mod test;
 mod tidy;

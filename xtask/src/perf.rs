@@ -8,7 +8,7 @@
 
 mod record;
 mod subject;
-mod usage;
+pub mod usage;
 mod workload;
 
 use std::io::{BufRead, BufReader};

@@ -155,7 +155,7 @@ fn wait(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>> {
 
 /// The command itself, wrapped so that the kernel ends it when we die without a chance to. `setpriv` becomes the
 /// program, so the process id is the program's own.
-fn with_parent_death(command: &[String]) -> Command {
+pub fn with_parent_death(command: &[String]) -> Command {
     let mut process = match find_program("setpriv") {
         Some(setpriv) => {
             let mut process = Command::new(setpriv);

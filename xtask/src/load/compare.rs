@@ -10,6 +10,8 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
+use crate::spread::Spread;
+
 /// Rows of a section.
 const ROWS: [&str; 9] = [
     "Sets", "Gets", "Adds", "Cas", "Deletes", "Incrs", "Touches", "Gats", "Totals",
@@ -80,20 +82,6 @@ impl Side {
     }
 }
 
-/// The middle of some numbers, and by how much of it they differ from each other.
-fn middle(mut numbers: Vec<f64>) -> Option<(f64, f64)> {
-    numbers.sort_by(f64::total_cmp);
-    let (least, most) = (*numbers.first()?, *numbers.last()?);
-    let count = numbers.len();
-    let median = (numbers[(count - 1) / 2] + numbers[count / 2]) / 2.0;
-    let spread = if median > 0.0 {
-        (most - least) / median
-    } else {
-        0.0
-    };
-    Some((median, spread))
-}
-
 /// The results of a file: of its only run, or of all together.
 fn section(file: &Value) -> Option<&Value> {
     let named = file.as_object()?.iter();
@@ -145,7 +133,7 @@ fn table(sides: [&Side; 2]) -> Result<String> {
             continue;
         }
         for (name, path) in COLUMNS {
-            let found: Vec<Option<(f64, f64)>> = sections
+            let found: Vec<Option<Spread>> = sections
                 .iter()
                 .map(|of_side| {
                     let values = of_side.iter().filter_map(|section| {
@@ -153,15 +141,17 @@ fn table(sides: [&Side; 2]) -> Result<String> {
                             .fold(&section[row], |value, step| &value[*step])
                             .as_f64()
                     });
-                    middle(values.collect())
+                    Spread::of(values)
                 })
                 .collect();
             let shown = |index: usize| match found[index] {
-                Some((median, _)) => format!("{median:.4}"),
+                Some(spread) => format!("{:.4}", spread.median),
                 None => "-".into(),
             };
             let ratio = match found[..] {
-                [Some((one, _)), Some((other, _))] if one > 0.0 => format!("{:.3}", other / one),
+                [Some(one), Some(other)] if one.median > 0.0 => {
+                    format!("{:.3}", other.median / one.median)
+                }
                 _ => "-".into(),
             };
             write!(
@@ -172,8 +162,9 @@ fn table(sides: [&Side; 2]) -> Result<String> {
             )?;
             if repeated {
                 for side in &found {
-                    let spread =
-                        side.map_or("-".into(), |(_, spread)| format!("{:.1} %", spread * 100.0));
+                    let spread = side.map_or("-".into(), |spread| {
+                        format!("{:.1} %", spread.width() * 100.0)
+                    });
                     write!(out, " {spread:>9}")?;
                 }
             }

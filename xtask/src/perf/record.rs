@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::workload::Workload;
 use crate::record_file::Origin;
+use crate::spread::{Spread, cell};
 
 /// One run of one subject.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -109,31 +110,9 @@ impl Section {
     }
 }
 
-/// Middle, least and most of the valid runs.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Spread {
-    median: f64,
-    least: f64,
-    most: f64,
-    count: usize,
-}
-
-fn spread(mut values: Vec<f64>) -> Option<Spread> {
-    values.sort_by(f64::total_cmp);
-    let count = values.len();
-    let (least, most) = (*values.first()?, *values.last()?);
-    let median = (values[(count - 1) / 2] + values[count / 2]) / 2.0;
-    Some(Spread {
-        median,
-        least,
-        most,
-        count,
-    })
-}
-
 fn valid<'a>(shots: &'a [Shot], value: impl Fn(&Shot) -> f64 + 'a) -> Option<Spread> {
     let counted = shots.iter().filter(|shot| shot.invalid.is_empty());
-    spread(counted.map(value).collect())
+    Spread::of(counted.map(value))
 }
 
 /// Ratio of two series round by round.
@@ -147,19 +126,7 @@ fn ratio(ours: &[Shot], theirs: &[Shot], value: impl Fn(&Shot) -> f64) -> Option
                 .find(|other| other.round == one.round && other.invalid.is_empty())?;
             Some(value(one) / value(other))
         });
-    spread(ratios.collect())
-}
-
-fn cell(spread: Option<Spread>, digits: usize) -> String {
-    match spread {
-        None => "invalid".into(),
-        Some(Spread {
-            median,
-            least,
-            most,
-            ..
-        }) => format!("{median:.digits$} ({least:.digits$}..{most:.digits$})"),
-    }
+    Spread::of(ratios)
 }
 
 fn short(spread: Option<Spread>, digits: usize) -> String {
@@ -241,7 +208,7 @@ fn peak_table(section: &Section, out: &mut String) -> std::fmt::Result {
             short(valid(shots, |shot| shot.client_busy * 100.0), 0),
             short(valid(shots, |shot| shot.switches_per_thousand), 2),
             short(valid(shots, |shot| shot.resident_mib), 0),
-            short(spread(hits.collect()), 4),
+            short(Spread::of(hits), 4),
         )?;
     }
     Ok(())
