@@ -14,10 +14,11 @@ LARGEST_VALUE = (1 << 20) - 512
 
 
 def arguments():
-    """Reads `--port`, `--seed` and `--binary`; prints the seed, so that a failure can be repeated."""
+    """Reads `--port`, `--seed`, `--ca` and `--binary`; prints the seed, so that a failure can be repeated."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
+    parser.add_argument("--ca", help="speak TLS; the certificate that vouches for the server")
     parser.add_argument("--binary", action="store_true", help="speak the binary protocol")
     options = parser.parse_args()
     print(f"seed {options.seed}", flush=True)

@@ -1,6 +1,7 @@
 """pymemcache as its users use it: every command, random data of every size, threads, and races."""
 
 import random
+import ssl
 
 from pymemcache.client.base import Client, PooledClient
 from pymemcache.client.hash import HashClient
@@ -20,8 +21,9 @@ from common import (
 )
 
 options = arguments()
+tls = {"tls_context": ssl.create_default_context(cafile=options.ca)} if options.ca else {}
 address = ("127.0.0.1", options.port)
-client = Client(address, default_noreply=False, timeout=20, connect_timeout=20)
+client = Client(address, default_noreply=False, timeout=20, connect_timeout=20, **tls)
 rng = random.Random(options.seed)
 
 
@@ -107,7 +109,7 @@ def cas_race():
     rounds, threads = 200, 4
 
     def count():
-        mine = Client(address, default_noreply=False, timeout=20)
+        mine = Client(address, default_noreply=False, timeout=20, **tls)
         for _ in range(rounds):
             while True:
                 value, unique = mine.gets("race")
@@ -124,7 +126,7 @@ def incr_race():
     client.set("sum", b"0")
 
     def count():
-        mine = Client(address, default_noreply=False, timeout=20)
+        mine = Client(address, default_noreply=False, timeout=20, **tls)
         for _ in range(1000):
             mine.incr("sum", 1)
         mine.close()
@@ -186,14 +188,14 @@ def random_data():
 
 def threads():
     """Each thread's own keys, all at once, through one pool."""
-    pool = PooledClient(address, default_noreply=False, timeout=20, max_pool_size=8)
+    pool = PooledClient(address, default_noreply=False, timeout=20, max_pool_size=8, **tls)
     reads_its_own(lambda: pool, options.seed)
     pool.close()
 
 
 def hashed():
     """The client that spreads keys over servers, with one server."""
-    spread = HashClient([address], timeout=20, default_noreply=False)
+    spread = HashClient([address], timeout=20, default_noreply=False, **tls)
     values = {f"spread-{number}": b"x" * number for number in range(100)}
     equal(spread.set_many(values), [], "set_many")
     equal(spread.get_many(values), values, "get_many")

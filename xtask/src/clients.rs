@@ -30,7 +30,8 @@ pub struct Options {
     #[arg(long)]
     server: Option<String>,
     /// Only clients whose name contains this: pymemcache, pylibmc, bmemcached, meta-memcache, aiomcache, django, memcached-tool,
-    /// npm memcached, npm memjs, memcache crate, memccapable; those that speak the binary protocol have `binary` in it.
+    /// npm memcached, npm memjs, memcache crate, memccapable, openssl s_client; those that speak the binary protocol have `binary` in it,
+    /// and those that speak TLS `tls` or `openssl`.
     #[arg(long)]
     filter: Option<String>,
     /// The seed of the random data; every run prints its own.
@@ -95,22 +96,50 @@ fn server_command(workspace: &Workspace, options: &Options) -> Result<Vec<String
 /// A client: what it is called, whether it is installed, and how it is told the port.
 struct Client {
     name: &'static str,
+    /// Whether its server has TLS, with certificates that [`certificates`] names.
+    tls: bool,
     is_there: fn(&Workspace) -> bool,
     command: fn(&Workspace, port: u16, seed: u32) -> Result<Command>,
 }
 
 const CLIENTS: &[Client] = &[
     Client {
+        tls: false,
         name: "pymemcache",
         is_there: |workspace| setup::has_python(workspace, &["pymemcache"]),
         command: |workspace, port, seed| Ok(python(workspace, "pymemcache_client.py", port, seed)),
     },
     Client {
+        tls: true,
+        name: "pymemcache over tls",
+        is_there: |workspace| {
+            let openssl = find_program("openssl").is_some();
+            openssl && setup::has_python(workspace, &["pymemcache"])
+        },
+        command: |workspace, port, seed| {
+            let mut command = python(workspace, "pymemcache_client.py", port, seed);
+            command.arg("--ca").arg(certificates(workspace).0);
+            Ok(command)
+        },
+    },
+    Client {
+        tls: true,
+        name: "openssl s_client",
+        is_there: |_| find_program("openssl").is_some() && find_program("python3").is_some(),
+        command: |workspace, port, seed| {
+            let mut command = python(workspace, "openssl_client.py", port, seed);
+            command.arg("--ca").arg(certificates(workspace).0);
+            Ok(command)
+        },
+    },
+    Client {
+        tls: false,
         name: "pylibmc",
         is_there: |workspace| setup::has_python(workspace, &["pylibmc"]),
         command: |workspace, port, seed| Ok(python(workspace, "pylibmc_client.py", port, seed)),
     },
     Client {
+        tls: false,
         name: "meta-memcache",
         is_there: |workspace| setup::has_python(workspace, &["meta-memcache"]),
         command: |workspace, port, seed| {
@@ -118,16 +147,19 @@ const CLIENTS: &[Client] = &[
         },
     },
     Client {
+        tls: false,
         name: "aiomcache",
         is_there: |workspace| setup::has_python(workspace, &["aiomcache"]),
         command: |workspace, port, seed| Ok(python(workspace, "aiomcache_client.py", port, seed)),
     },
     Client {
+        tls: false,
         name: "django",
         is_there: |workspace| setup::has_python(workspace, &["Django", "pymemcache"]),
         command: |workspace, port, seed| Ok(python(workspace, "django_client.py", port, seed)),
     },
     Client {
+        tls: false,
         name: "memcached-tool",
         is_there: |workspace| {
             let programs = memcached_tool().is_some() && find_program("perl").is_some();
@@ -141,16 +173,19 @@ const CLIENTS: &[Client] = &[
         },
     },
     Client {
+        tls: false,
         name: "npm memcached",
         is_there: |workspace| setup::has_node(workspace, "memcached"),
         command: |workspace, port, seed| Ok(node(workspace, "memcached_client.js", port, seed)),
     },
     Client {
+        tls: false,
         name: "memcache crate",
         is_there: setup::has_memcache_crate,
         command: memcache_crate,
     },
     Client {
+        tls: false,
         name: "pylibmc binary",
         is_there: |workspace| setup::has_python(workspace, &["pylibmc"]),
         command: |workspace, port, seed| {
@@ -160,16 +195,19 @@ const CLIENTS: &[Client] = &[
         },
     },
     Client {
+        tls: false,
         name: "bmemcached binary",
         is_there: |workspace| setup::has_python(workspace, &["python-binary-memcached"]),
         command: |workspace, port, seed| Ok(python(workspace, "bmemcached_client.py", port, seed)),
     },
     Client {
+        tls: false,
         name: "npm memjs binary",
         is_there: |workspace| setup::has_node(workspace, "memjs"),
         command: |workspace, port, seed| Ok(node(workspace, "memjs_client.js", port, seed)),
     },
     Client {
+        tls: false,
         name: "memcache crate binary",
         is_there: setup::has_memcache_crate,
         command: |workspace, port, seed| {
@@ -179,11 +217,13 @@ const CLIENTS: &[Client] = &[
         },
     },
     Client {
+        tls: false,
         name: "memccapable",
         is_there: |_| find_program("memccapable").is_some(),
         command: |_, port, _| Ok(memccapable("-a", port)),
     },
     Client {
+        tls: false,
         name: "memccapable binary",
         is_there: |_| find_program("memccapable").is_some(),
         command: |_, port, _| Ok(memccapable("-b", port)),
@@ -239,8 +279,44 @@ fn told(mut command: Command, port: u16, seed: u32) -> Command {
     command
 }
 
+/// Where the certificate of a server with TLS is, which vouches for itself, and its key.
+fn certificates(workspace: &Workspace) -> (PathBuf, PathBuf) {
+    let folder = workspace.target.join("clients");
+    (folder.join("certificate.pem"), folder.join("key.pem"))
+}
+
+/// Makes them anew; what the server is told of them.
+fn make_certificates(workspace: &Workspace) -> Result<Vec<String>> {
+    let (certificate, key) = certificates(workspace);
+    std::fs::create_dir_all(workspace.target.join("clients"))?;
+    let mut command = Command::new("openssl");
+    command
+        .args(["req", "-x509", "-nodes", "-days", "2", "-newkey", "ec"])
+        .args(["-pkeyopt", "ec_paramgen_curve:prime256v1"])
+        .args(["-subj", "/CN=localhost"])
+        .args(["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"])
+        .arg("-out")
+        .arg(&certificate)
+        .arg("-keyout")
+        .arg(&key);
+    let made = command.output().context("openssl")?;
+    if !made.status.success() {
+        bail!("openssl: {}", String::from_utf8_lossy(&made.stderr));
+    }
+    let files = format!(
+        "ssl_chain_cert={},ssl_key={}",
+        certificate.display(),
+        key.display()
+    );
+    Ok(["-Z", "-o", &files].map(str::to_owned).to_vec())
+}
+
 fn try_client(workspace: &Workspace, client: &Client, server: &[String], seed: u32) -> Result<()> {
-    let mut server = Server::start(server, &[])?;
+    let words = match client.tls {
+        true => make_certificates(workspace)?,
+        false => Vec::new(),
+    };
+    let mut server = Server::start(server, &words)?;
     let mut command = (client.command)(workspace, server.address().port(), seed)?;
     let outcome = run_bounded(&mut command, LIMIT);
     if let Some(status) = server.ended()? {

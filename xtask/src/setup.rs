@@ -20,6 +20,8 @@ const PACKAGES: &[&str] = &[
     "python3",
     "python3-dev",
     "python3-venv",
+    // For certificates, and as a client of TLS.
+    "openssl",
     // For memcached-tool.
     "perl",
     "liburi-perl",
