@@ -23,7 +23,7 @@ pub struct Counters {
     pub expired_unfetched: u64,
     /// Items removed because of a flush.
     pub flushed: u64,
-    /// Commands, other than plain sets, that met an expired item (memcached's `get_expired`).
+    /// Commands that met an expired item (memcached's `get_expired`).
     pub get_expired: u64,
     /// Commands, other than plain sets, that met a flushed item (memcached's `get_flushed`).
     pub get_flushed: u64,

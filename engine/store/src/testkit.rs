@@ -920,7 +920,7 @@ impl Rig {
             bytes: &key_bytes,
         };
         if choice == 67 {
-            self.shard.unlink(key);
+            self.shard.unlink(key, Seconds(self.model.now));
             self.model.items.remove(&key_bytes);
             return Some(());
         }

@@ -181,6 +181,7 @@ impl Keeper {
     /// Answers a packet whose value was not taken.
     pub(super) fn refuse_packet(
         &mut self,
+        now: &Now,
         head: Head,
         too_large: bool,
         key: Key<'_>,
@@ -190,7 +191,7 @@ impl Keeper {
         let Some(verb) = command.and_then(Command::store_verb) else {
             panic!("opcode {:#x} brings no value", head.opcode);
         };
-        self.refuse(key, verb, too_large);
+        self.refuse(now, key, verb, too_large);
         if too_large {
             reply::refusal(out, head, Status::TooLarge);
         } else {

@@ -164,7 +164,7 @@ impl Keeper {
                 CountOutcome::Exists => panic!("no unique was asked for"),
             },
             Op::Refuse { verb, too_large } => {
-                self.refuse(key, verb, too_large);
+                self.refuse(now, key, verb, too_large);
                 if too_large {
                     ServerError::TooLarge.wire()
                 } else {
@@ -172,7 +172,7 @@ impl Keeper {
                 }
             }
             Op::RefusePacket { head, too_large } => {
-                self.refuse_packet(head, too_large, key, out);
+                self.refuse_packet(now, head, too_large, key, out);
                 return Outcome::Done;
             }
             Op::Packet {
@@ -331,10 +331,10 @@ impl Keeper {
     }
 
     /// Notes that a storage command's value was not taken.
-    fn refuse(&mut self, key: Key<'_>, verb: StoreVerb, too_large: bool) {
+    fn refuse(&mut self, now: &Now, key: Key<'_>, verb: StoreVerb, too_large: bool) {
         // A failing set leaves no stale value behind; the other verbs leave what is there.
         if verb == StoreVerb::Set {
-            self.shard.unlink(key);
+            self.shard.unlink(key, now.seconds);
         }
         if too_large {
             self.counters.store_too_large += 1;

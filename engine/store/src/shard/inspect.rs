@@ -65,6 +65,8 @@ pub struct Evicted {
     pub deadline: Deadline,
     /// Whether it was ever fetched.
     pub fetched: bool,
+    /// When it was last fetched, or else written, as far as that is known.
+    pub accessed: Seconds,
 }
 
 /// The items of one TTL bucket.
@@ -216,6 +218,7 @@ impl<M: Memory> Shard<M> {
             value_bytes: Placement::of(memory, location, header).len,
             deadline: Deadline::from_raw(self.deadline_of(location, header)),
             fetched: header.has(item::FETCHED),
+            accessed: Seconds(self.accessed_at(location, header)),
         });
     }
 }

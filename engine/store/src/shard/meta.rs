@@ -410,7 +410,7 @@ impl<M: Memory> Shard<M> {
         };
         if item.value.len() > self.item_max_value(key.bytes.len(), item.flags) {
             self.counters.too_large += 1;
-            self.unlink(key);
+            self.unlink(key, Seconds(now));
             return ended(SetOutcome::TooLarge);
         }
         self.pass_time(now);
@@ -467,7 +467,7 @@ impl<M: Memory> Shard<M> {
         }
         if deadline <= now {
             // It is stored, and gone before anybody can ask for it.
-            self.unlink(key);
+            self.unlink(key, Seconds(now));
             return MetaSetOutcome {
                 unique: self.unique_or_new(how.unique),
                 ..ended(SetOutcome::Stored)
@@ -487,7 +487,7 @@ impl<M: Memory> Shard<M> {
             },
             Err(NoMemory) => {
                 if how.mode == SetMode::Set && !joins && how.compare.is_none() {
-                    self.unlink(key);
+                    self.unlink(key, Seconds(now));
                 }
                 ended(SetOutcome::NoMemory)
             }
@@ -645,7 +645,7 @@ impl<M: Memory> Shard<M> {
         let at = written.placement.head_at;
         fill_number(self.arena.bytes_mut(), at, value_len, digits);
         let pair = self.table.prefetch_pair(self.arena.bytes(), key.hash);
-        match self.publish(key, pair, written.location) {
+        match self.publish(key, pair, written.location, now) {
             Ok(()) => counted(self.tell_unique(written.location, how.wanted)),
             Err(NoMemory) => CountOutcome::NoMemory,
         }
@@ -782,7 +782,7 @@ impl<M: Memory> Shard<M> {
         let made = self.write(&draft, now).and_then(|written| {
             value::write(&mut self.arena, &written.placement, 0, value);
             let pair = self.table.prefetch_pair(self.arena.bytes(), draft.key.hash);
-            self.publish(draft.key, pair, written.location)
+            self.publish(draft.key, pair, written.location, now)
                 .map(|()| written.location)
         });
         if made.is_err() {

@@ -238,8 +238,8 @@ impl<M: Memory> Shard<M> {
         Some((entry, header))
     }
 
-    /// As `lookup`, and tells the deadline too. What made it miss is counted, whatever the command was for: memcached
-    /// does so too, for all but a plain set, which does not look here.
+    /// As `lookup`, and tells the deadline too. What made it miss is counted, whatever the command was for, as memcached
+    /// does.
     #[inline(always)]
     pub(super) fn fetch(
         &mut self,
@@ -250,13 +250,19 @@ impl<M: Memory> Shard<M> {
         match self.find_visible(pair, key, now) {
             Ok(found) => Some(found),
             Err(reason) => {
-                match reason {
-                    Some(Reason::Expired) => self.counters.get_expired += 1,
-                    Some(Reason::Flushed) => self.counters.get_flushed += 1,
-                    _ => {}
-                }
+                self.count_met(reason);
                 None
             }
+        }
+    }
+
+    /// Counts that a command has met what is gone.
+    #[inline(always)]
+    pub(super) fn count_met(&mut self, reason: Option<Reason>) {
+        match reason {
+            Some(Reason::Expired) => self.counters.get_expired += 1,
+            Some(Reason::Flushed) => self.counters.get_flushed += 1,
+            _ => {}
         }
     }
 

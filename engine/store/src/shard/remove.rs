@@ -30,14 +30,17 @@ impl<M: Memory> Shard<M> {
         }
     }
 
-    /// Removes a key without an answer and without asking the time: for a set that has failed before it got here.
-    pub fn unlink(&mut self, key: Key<'_>) {
+    /// Removes a key without an answer: for a set that has failed before it got here.
+    pub fn unlink(&mut self, key: Key<'_>, now: Seconds) {
         let pair = self.table.pair(key.hash);
         if let Some(entry) = self
             .table
             .find(self.arena.bytes(), pair, key.hash, key.bytes)
         {
             let header = Header::read(self.arena.bytes(), entry.location);
+            let deadline = self.deadline_of(entry.location, header);
+            let reason = self.gone(entry.location, deadline, now.0);
+            self.count_met(reason);
             self.bury(entry, header, Reason::Command);
         }
     }

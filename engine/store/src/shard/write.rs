@@ -112,7 +112,7 @@ impl<M: Memory> Shard<M> {
             }
             let deadline = item.deadline.raw();
             if deadline <= now {
-                self.unlink(key);
+                self.unlink(key, Seconds(now));
                 return SetOutcome::Stored;
             }
             let queue = self.queue_for(key, pair);
@@ -133,7 +133,7 @@ impl<M: Memory> Shard<M> {
                 match self.write_in_line(&draft, now) {
                     Ok(written) => {
                         value::write(&mut self.arena, &written.placement, 0, item.value);
-                        match self.publish_in_line(key, pair, written.location) {
+                        match self.publish_in_line(key, pair, written.location, now) {
                             Ok(()) => SetOutcome::Stored,
                             Err(NoMemory) => SetOutcome::NoMemory,
                         }
@@ -147,7 +147,7 @@ impl<M: Memory> Shard<M> {
         }
         if outcome != SetOutcome::Stored && condition == Condition::Always {
             // As memcached does: rather no value than one its writer believes replaced.
-            self.unlink(key);
+            self.unlink(key, Seconds(now));
         }
         outcome
     }
@@ -284,7 +284,7 @@ impl<M: Memory> Shard<M> {
             return SetOutcome::NoMemory;
         };
         value::write(&mut self.arena, &written.placement, 0, item.value);
-        match self.publish(key, pair, written.location) {
+        match self.publish(key, pair, written.location, now) {
             Ok(()) => SetOutcome::Stored,
             Err(NoMemory) => SetOutcome::NoMemory,
         }
@@ -398,8 +398,9 @@ impl<M: Memory> Shard<M> {
         key: Key<'_>,
         pair: Pair,
         location: usize,
+        now: u32,
     ) -> Result<(), NoMemory> {
-        self.publish_in_line(key, pair, location)
+        self.publish_in_line(key, pair, location, now)
     }
 
     /// Leads the table to a new item and removes the old one of the same key.
@@ -409,9 +410,15 @@ impl<M: Memory> Shard<M> {
         key: Key<'_>,
         pair: Pair,
         location: usize,
+        now: u32,
     ) -> Result<(), NoMemory> {
         let places = self.table.candidates_of(self.arena.bytes(), pair, key.hash);
         if let Some(entry) = self.table.find_among(self.arena.bytes(), places, key.bytes) {
+            // A plain set has not looked for what it replaces.
+            let old = Header::read(self.arena.bytes(), entry.location);
+            let deadline = self.deadline_of(entry.location, old);
+            let reason = self.gone(entry.location, deadline, now);
+            self.count_met(reason);
             self.replace_entry(entry, location);
             return Ok(());
         }
