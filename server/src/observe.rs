@@ -19,6 +19,8 @@ use std::io::Write;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use strata_protocol::binary::{Arith, Command, Head, Status};
+use strata_protocol::meta::{Options, Words};
 use strata_protocol::reply::Sink;
 use strata_protocol::{MetaVerb, StoreVerb, WatchKinds};
 use strata_store::{Deadline, Evicted, Key, Peek, Seconds};
@@ -220,20 +222,12 @@ impl Observer {
         if key.bytes.is_empty() {
             return keeper.execute(now, op, key, value, quiet, out);
         }
-        let (status, value_bytes) = match keeper.shard.peek(key, now.seconds) {
-            Peek::Absent => ("not_found", None),
-            Peek::Expired => ("expired", None),
-            Peek::Flushed => ("flushed", None),
-            Peek::Here(sight) => ("found", Some(sight.value_bytes)),
-        };
-        if self.watches(WatchKinds::FETCHERS) {
-            let class = u8::from(value_bytes.is_some());
-            let size = value_bytes.unwrap_or(0);
-            self.log.line(now, WatchKinds::FETCHERS, |line| {
-                line.extend_from_slice(b"type=item_get key=");
-                uri_encode(key.bytes, line);
-                let _ = write!(line, " status={status} clsid={class} cfd={fd} size={size}");
-            });
+        let before = Before::of(keeper.shard.peek(key, now.seconds));
+        // A value that is not taken is told of first, and only a set looks for what it would have
+        // replaced.
+        let refused = matches!(op, Op::Refuse { .. } | Op::RefusePacket { .. });
+        if !refused {
+            self.fetch(now, fd, key.bytes, &before);
         }
         // What is silenced on the wire is told all the same.
         let mute = quiet && matches!(op, Op::Store { .. } | Op::Refuse { .. } | Op::Delete);
@@ -245,109 +239,52 @@ impl Observer {
         };
         let outcome = keeper.execute(now, op, key, value, quiet && !mute, &mut said);
         let said = &said.first[..said.len];
-        let counted = match op {
-            Op::Get { .. } | Op::GetAndTouch { .. } if value_bytes.is_some() => Some(Counted::Hit),
-            Op::Get { .. } | Op::GetAndTouch { .. } => Some(Counted::Miss),
-            Op::Store { .. } | Op::Refuse { .. } => Some(Counted::Set),
-            Op::Delete => Some(Counted::Delete),
-            Op::Meta { verb, .. } => match verb {
-                MetaVerb::Get if value_bytes.is_some() => Some(Counted::Hit),
-                MetaVerb::Get => Some(Counted::Miss),
-                MetaVerb::Set => Some(Counted::Set),
-                MetaVerb::Delete => Some(Counted::Delete),
-                _ => None,
-            },
-            _ => None,
-        };
-        if let (true, Some(what)) = (self.count_prefixes, counted) {
+        if let (true, Some(what)) = (self.count_prefixes, counted(op, &before)) {
             self.prefixes.count(self.delimiter, key.bytes, what);
         }
-        match op {
-            Op::Store { verb, deadline, .. } if self.watches(WatchKinds::MUTATIONS) => {
-                let extends = matches!(verb, StoreVerb::Append | StoreVerb::Prepend);
-                let grown = extends && said.starts_with(b"STORED");
-                let size = value.len() + if grown { value_bytes.unwrap_or(0) } else { 0 };
-                self.mutation(now, fd, key.bytes, verb, said, deadline, size);
+        if let Some(mutation) = mutation(now, op, value, said, &before) {
+            if mutation.looks_again {
+                self.fetch(now, fd, key.bytes, &before);
             }
-            Op::Refuse { verb, .. } if self.watches(WatchKinds::MUTATIONS) => {
-                self.mutation(now, fd, key.bytes, verb, said, Deadline::Never, 0);
+            if self.watches(WatchKinds::MUTATIONS) {
+                self.mutation(now, fd, key.bytes, &mutation);
             }
-            // A mode and a deadline stand among the flags, and are not told.
-            Op::Meta {
-                verb: MetaVerb::Set,
-                words_bytes,
-                ..
-            } if self.watches(WatchKinds::MUTATIONS) => {
-                let size = value.len() - usize::from(words_bytes);
-                self.mutation(
-                    now,
-                    fd,
-                    key.bytes,
-                    StoreVerb::Set,
-                    said,
-                    Deadline::Never,
-                    size,
-                );
-            }
-            Op::Meta {
-                verb: MetaVerb::Delete,
-                ..
-            } if value_bytes.is_some()
-                && (said.is_empty() || said.starts_with(b"HD"))
-                && self.watches(WatchKinds::DELETIONS) =>
-            {
-                self.deletion(now, key.bytes, "md", value_bytes.unwrap_or(0));
-            }
-            Op::Delete if said.starts_with(b"DELETED") && self.watches(WatchKinds::DELETIONS) => {
-                let size = value_bytes.unwrap_or(0);
-                self.deletion(now, key.bytes, "delete", size);
-            }
-            _ => {}
+        }
+        if refused && unlinks(op) {
+            self.fetch(now, fd, key.bytes, &before);
+        }
+        if let Some((command, size)) = deletion(op, value, said, &before) {
+            self.log.line(now, WatchKinds::DELETIONS, |line| {
+                line.extend_from_slice(b"type=deleted key=");
+                uri_encode(key.bytes, line);
+                let _ = write!(line, " cmd={command} clsid=1 size={size}");
+            });
         }
         outcome
     }
 
-    fn deletion(&mut self, now: &Now, key: &[u8], command: &str, size: usize) {
-        self.log.line(now, WatchKinds::DELETIONS, |line| {
-            line.extend_from_slice(b"type=deleted key=");
+    fn fetch(&mut self, now: &Now, fd: RawFd, key: &[u8], found: &Before) {
+        if !self.watches(WatchKinds::FETCHERS) {
+            return;
+        }
+        let status = found.status;
+        let class = u8::from(found.value_bytes.is_some());
+        let size = found.value_bytes.unwrap_or(0);
+        self.log.line(now, WatchKinds::FETCHERS, |line| {
+            line.extend_from_slice(b"type=item_get key=");
             uri_encode(key, line);
-            let _ = write!(line, " cmd={command} clsid=1 size={size}");
+            let _ = write!(line, " status={status} clsid={class} cfd={fd} size={size}");
         });
     }
 
-    #[allow(clippy::too_many_arguments)]
-    fn mutation(
-        &mut self,
-        now: &Now,
-        fd: RawFd,
-        key: &[u8],
-        verb: StoreVerb,
-        said: &[u8],
-        deadline: Deadline,
-        size: usize,
-    ) {
-        let status = match said {
-            b"STORED\r\n" => "stored",
-            b"NOT_STORED\r\n" => "not_stored",
-            b"EXISTS\r\n" => "exists",
-            b"NOT_FOUND\r\n" => "not_found",
-            // Of the meta commands; a quiet one says nothing when it has stored.
-            [] | [b'H', b'D', ..] => "stored",
-            [b'N', b'S', ..] => "not_stored",
-            [b'E', b'X', ..] => "exists",
-            [b'N', b'F', ..] => "not_found",
-            _ if said.starts_with(b"SERVER_ERROR ob") => "too_large",
-            _ => "no_memory",
-        };
-        let command = match verb {
-            StoreVerb::Set => "set",
-            StoreVerb::Add => "add",
-            StoreVerb::Replace => "replace",
-            StoreVerb::Append => "append",
-            StoreVerb::Prepend => "prepend",
-            StoreVerb::Cas => "cas",
-        };
-        let ttl = match deadline {
+    fn mutation(&mut self, now: &Now, fd: RawFd, key: &[u8], mutation: &Mutation) {
+        let Mutation {
+            command,
+            status,
+            size,
+            ..
+        } = mutation;
+        let ttl = match mutation.deadline {
             Deadline::Never => 0,
             // A deadline that has passed wraps, as memcached's does.
             Deadline::At(at) => at.0.wrapping_sub(now.seconds.0),
@@ -362,7 +299,8 @@ impl Observer {
         });
     }
 
-    /// Tells of an item that was dropped to make room. When it was last asked for is not known.
+    /// Tells of an item that was dropped to make room. How long ago it was asked for is as true as
+    /// `mg` with `l` is.
     pub fn evicted(&mut self, now: &Now, item: &Evicted) {
         let fetched = if item.fetched { "yes" } else { "no" };
         let ttl = match item.deadline {
@@ -370,10 +308,14 @@ impl Observer {
             Deadline::At(Seconds(at)) => i64::from(at) - i64::from(now.seconds.0),
         };
         let size = item.value_bytes;
+        let idle_s = now.seconds.0.saturating_sub(item.accessed.0);
         self.log.line(now, WatchKinds::EVICTIONS, |line| {
             line.extend_from_slice(b"type=eviction key=");
             uri_encode(&item.key, line);
-            let _ = write!(line, " fetch={fetched} ttl={ttl} la=0 clsid=1 size={size}");
+            let _ = write!(
+                line,
+                " fetch={fetched} ttl={ttl} la={idle_s} clsid=1 size={size}"
+            );
         });
     }
 
@@ -419,6 +361,302 @@ impl Observer {
         self.log.line(now, WatchKinds::SYSEVENTS, |line| {
             let _ = line.write_fmt(text);
         });
+    }
+}
+
+/// What there was before a command.
+struct Before {
+    /// As a watcher is told.
+    status: &'static str,
+    /// Length of the value, if there was an item.
+    value_bytes: Option<usize>,
+    deadline: Deadline,
+}
+
+impl Before {
+    fn of(found: Peek<'_>) -> Self {
+        let (status, sight) = match found {
+            Peek::Absent => ("not_found", None),
+            Peek::Expired => ("expired", None),
+            Peek::Flushed => ("flushed", None),
+            Peek::Here(sight) => ("found", Some(sight)),
+        };
+        Self {
+            status,
+            value_bytes: sight.map(|sight| sight.value_bytes),
+            deadline: sight.map_or(Deadline::Never, |sight| sight.deadline),
+        }
+    }
+}
+
+/// What was stored or was to be, as a watcher is told.
+struct Mutation {
+    command: &'static str,
+    status: &'static str,
+    deadline: Deadline,
+    size: usize,
+    /// The command has first looked once more for what it stores.
+    looks_again: bool,
+}
+
+impl Mutation {
+    fn new(command: &'static str, status: &'static str, deadline: Deadline, size: usize) -> Self {
+        Self {
+            command,
+            status,
+            deadline,
+            size,
+            looks_again: false,
+        }
+    }
+
+    /// The value was added to one that was there, whose deadline stays.
+    fn grown(self, before: &Before) -> Self {
+        let Some(value_bytes) = before.value_bytes else {
+            return self;
+        };
+        Self {
+            deadline: before.deadline,
+            size: self.size + value_bytes,
+            ..self
+        }
+    }
+}
+
+/// A storage command's name.
+fn name(verb: StoreVerb) -> &'static str {
+    match verb {
+        StoreVerb::Set => "set",
+        StoreVerb::Add => "add",
+        StoreVerb::Replace => "replace",
+        StoreVerb::Append => "append",
+        StoreVerb::Prepend => "prepend",
+        StoreVerb::Cas => "cas",
+    }
+}
+
+/// What the prefix of the key counts, which is nothing for meta commands, as in memcached.
+fn counted(op: Op, before: &Before) -> Option<Counted> {
+    let fetched = match before.value_bytes {
+        Some(_) => Counted::Hit,
+        None => Counted::Miss,
+    };
+    match op {
+        Op::Get { .. } | Op::GetAndTouch { .. } => Some(fetched),
+        Op::Store { .. } | Op::Refuse { .. } | Op::RefusePacket { .. } => Some(Counted::Set),
+        Op::Delete => Some(Counted::Delete),
+        Op::Packet { head, .. } => {
+            let (command, _) = Command::of(head.opcode)?;
+            match command {
+                Command::Get
+                | Command::GetKey
+                | Command::Touch
+                | Command::GetAndTouch
+                | Command::GetKeyAndTouch => Some(fetched),
+                Command::Delete => Some(Counted::Delete),
+                _ => command.store_verb().map(|_| Counted::Set),
+            }
+        }
+        _ => None,
+    }
+}
+
+/// What a command has stored or tried to, by what it has said.
+fn mutation(now: &Now, op: Op, value: &[u8], said: &[u8], before: &Before) -> Option<Mutation> {
+    match op {
+        Op::Store { verb, deadline, .. } => {
+            let status = status_of_words(said);
+            let stored = Mutation::new(name(verb), status, deadline, value.len());
+            let extends = matches!(verb, StoreVerb::Append | StoreVerb::Prepend);
+            match extends && status == "stored" {
+                true => Some(stored.grown(before)),
+                false => Some(stored),
+            }
+        }
+        Op::Refuse { verb, too_large } => {
+            let status = refusal(too_large);
+            Some(Mutation::new(name(verb), status, Deadline::Never, 0))
+        }
+        // memcached no longer knows which one it was.
+        Op::RefusePacket { too_large, .. } => {
+            let status = refusal(too_large);
+            Some(Mutation::new("null", status, Deadline::Never, 0))
+        }
+        Op::Meta {
+            verb, words_bytes, ..
+        } => {
+            let (words, value) = value.split_at(usize::from(words_bytes));
+            meta_mutation(now, verb, words, value, said, before)
+        }
+        Op::Packet {
+            head,
+            cas,
+            deadline,
+            ..
+        } => packet_mutation(head, cas, deadline, value, said, before),
+        _ => None,
+    }
+}
+
+fn meta_mutation(
+    now: &Now,
+    verb: MetaVerb,
+    words: &[u8],
+    value: &[u8],
+    said: &[u8],
+    before: &Before,
+) -> Option<Mutation> {
+    let options = Options::read(Words::of_text(words));
+    let deadline = now.deadline(options.exptime.into());
+    let is_there = before.value_bytes.is_some();
+    match verb {
+        MetaVerb::Set => {
+            let status = status_of_words(said);
+            let (verb, extends) = match options.mode {
+                b'E' => (StoreVerb::Add, false),
+                b'A' => (StoreVerb::Append, true),
+                b'P' => (StoreVerb::Prepend, true),
+                _ if options.has(b'C') => (StoreVerb::Cas, false),
+                b'R' => (StoreVerb::Replace, false),
+                _ => (StoreVerb::Set, false),
+            };
+            let deadline = match extends && options.has(b'N') {
+                true => now.deadline(options.vivify.into()),
+                false => deadline,
+            };
+            let stored = Mutation::new(name(verb), status, deadline, value.len());
+            match extends && status == "stored" {
+                true => Some(stored.grown(before)),
+                false => Some(stored),
+            }
+        }
+        // Its deadline comes later, and is not told.
+        MetaVerb::Arith if !is_there && options.has(b'N') && is_done(said) => {
+            Some(made(options.initial, Deadline::Never))
+        }
+        // `x` stores an empty value before anything else is done.
+        MetaVerb::Delete if is_there && options.has(b'x') && is_done(said) => {
+            let deadline = match options.has(b'T') {
+                true => deadline,
+                false => Deadline::Never,
+            };
+            Some(Mutation {
+                looks_again: true,
+                ..Mutation::new("set", "stored", deadline, 0)
+            })
+        }
+        _ => None,
+    }
+}
+
+fn packet_mutation(
+    head: Head,
+    cas: u64,
+    deadline: Deadline,
+    value: &[u8],
+    said: &[u8],
+    before: &Before,
+) -> Option<Mutation> {
+    let (command, _) = Command::of(head.opcode)?;
+    // A quiet success says nothing.
+    let code = match said.get(6..8) {
+        Some(code) => u16::from_be_bytes([code[0], code[1]]),
+        None => Status::Success.code(),
+    };
+    let done = code == Status::Success.code();
+    if command.arith_verb().is_some() {
+        let initial = Arith::read(value).initial?;
+        return (done && before.value_bytes.is_none()).then(|| made(initial, deadline));
+    }
+    let verb = command.store_verb()?;
+    let extends = matches!(verb, StoreVerb::Append | StoreVerb::Prepend);
+    let compares = cas != 0 && !extends;
+    let status = if done {
+        "stored"
+    } else if code == Status::TooLarge.code() {
+        "too_large"
+    } else if code == Status::OutOfMemory.code() {
+        "no_memory"
+    } else if code == Status::Exists.code() && cas != 0 {
+        "exists"
+    } else if code == Status::NotFound.code() && compares {
+        "not_found"
+    } else {
+        "not_stored"
+    };
+    let verb = if compares { StoreVerb::Cas } else { verb };
+    let stored = Mutation::new(name(verb), status, deadline, value.len());
+    match extends && done {
+        true => Some(stored.grown(before)),
+        false => Some(stored),
+    }
+}
+
+/// A number that was made where there was none.
+fn made(initial: u64, deadline: Deadline) -> Mutation {
+    let digits = initial.checked_ilog10().unwrap_or(0) as usize + 1;
+    Mutation {
+        looks_again: true,
+        ..Mutation::new("add", "stored", deadline, digits)
+    }
+}
+
+/// Whether a meta command has done what it was to; a quiet one says nothing then.
+fn is_done(said: &[u8]) -> bool {
+    said.is_empty() || said.starts_with(b"HD") || said.starts_with(b"VA")
+}
+
+fn refusal(too_large: bool) -> &'static str {
+    if too_large { "too_large" } else { "no_memory" }
+}
+
+/// Whether a value that is not taken makes its command drop what is there.
+fn unlinks(op: Op) -> bool {
+    match op {
+        Op::Refuse { verb, .. } => verb == StoreVerb::Set,
+        Op::RefusePacket { head, .. } => {
+            let command = Command::of(head.opcode).map(|(command, _)| command);
+            command.and_then(Command::store_verb) == Some(StoreVerb::Set)
+        }
+        _ => false,
+    }
+}
+
+/// How a store of the text protocol went.
+fn status_of_words(said: &[u8]) -> &'static str {
+    match said {
+        b"STORED\r\n" => "stored",
+        b"NOT_STORED\r\n" => "not_stored",
+        b"EXISTS\r\n" => "exists",
+        b"NOT_FOUND\r\n" => "not_found",
+        // Of the meta commands; a quiet one says nothing when it has stored.
+        [] | [b'H', b'D', ..] => "stored",
+        [b'N', b'S', ..] => "not_stored",
+        [b'E', b'X', ..] => "exists",
+        [b'N', b'F', ..] => "not_found",
+        _ => refusal(said.starts_with(b"SERVER_ERROR ob")),
+    }
+}
+
+/// The command and the size of a deletion, if it is one; memcached tells of none over the binary
+/// protocol.
+fn deletion(op: Op, value: &[u8], said: &[u8], before: &Before) -> Option<(&'static str, usize)> {
+    let value_bytes = before.value_bytes?;
+    match op {
+        Op::Delete if said.starts_with(b"DELETED") => Some(("delete", value_bytes)),
+        Op::Meta {
+            verb: MetaVerb::Delete,
+            words_bytes,
+            ..
+        } if is_done(said) => {
+            let options = Options::read(Words::of_text(&value[..usize::from(words_bytes)]));
+            match (options.has(b'I'), options.has(b'x')) {
+                (true, _) => None,
+                (false, true) => Some(("md", 0)),
+                (false, false) => Some(("md", value_bytes)),
+            }
+        }
+        _ => None,
     }
 }
 
