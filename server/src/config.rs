@@ -165,6 +165,13 @@ pub const STDERR_BATCHES_MAX: usize = 64;
 /// Hash buckets, of nine items at most, that one tick walks for one dump of all items.
 pub const DUMP_SLICE_BUCKETS: usize = 64;
 
+/// How long the one dump that goes on at a time may stand still because its client does not read,
+/// until another takes its place.
+pub const DUMP_PATIENCE_S: u32 = 60;
+
+/// Bytes that sizes of items are told apart by in `stats sizes`; memcached's.
+pub const SIZE_STEP_BYTES: u64 = 32;
+
 /// Hash buckets of one worker that `stats cachedump` looks at, in one tick.
 pub const CACHEDUMP_BUCKETS: usize = 512;
 
@@ -257,6 +264,8 @@ pub const EVICTION_DEFAULT: Eviction = Eviction::S3Fifo;
 pub struct Settings {
     /// Where to listen for TCP connections (`-l`, `-p`).
     pub listen: Vec<Listener>,
+    /// The same as the operator wrote it; empty without TCP.
+    pub listen_texts: Vec<String>,
     /// Unix socket path (`-s`).
     pub unix_path: Option<PathBuf>,
     /// Access mask of the unix socket (`-a`).
@@ -280,6 +289,8 @@ pub struct Settings {
     pub idle_timeout_s: u32,
     /// Listen backlog (`-b`).
     pub backlog: i32,
+    /// Whether `stats sizes` tells how many items are of which size (`-o track_sizes`).
+    pub track_sizes: bool,
     /// Whether uniques are kept (`-C` turns it off).
     pub cas: bool,
     /// Whether `flush_all` is allowed (`-F` turns it off).
@@ -385,6 +396,18 @@ impl Settings {
         named.map_or("", |(name, _)| name)
     }
 
+    /// Every file that is named.
+    pub fn paths(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+        let tls = self.tls.iter_mut().flat_map(|tls| {
+            let key_and_ca = tls.key.iter_mut().chain(&mut tls.ca_cert);
+            key_and_ca.chain([&mut tls.chain_cert])
+        });
+        self.unix_path
+            .iter_mut()
+            .chain(&mut self.auth_file)
+            .chain(tls)
+    }
+
     /// memcached's defaults, on a loopback address and an ephemeral port: what tests start from.
     #[must_use]
     pub fn for_tests(workers: usize) -> Self {
@@ -393,6 +416,7 @@ impl Settings {
                 address: SocketAddr::from(([127, 0, 0, 1], 0)),
                 entry: Entry::default(),
             }],
+            listen_texts: Vec::new(),
             unix_path: None,
             unix_mask: 0o700,
             memory_bytes: 64 << 20,
@@ -404,6 +428,7 @@ impl Settings {
             requests_per_tick: REQUESTS_PER_TICK_DEFAULT,
             idle_timeout_s: 0,
             backlog: BACKLOG_DEFAULT,
+            track_sizes: false,
             cas: true,
             flush: true,
             shutdown: false,

@@ -30,8 +30,17 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let cores = core_affinity::get_core_ids().map_or(1, |cores| cores.len());
+    let mut pid_file = args.pidfile.clone();
     let settings = match args.settings(cores) {
-        Ok(settings) => settings,
+        Ok(mut settings) => {
+            if args.daemon {
+                // Files are where they were named, wherever the process goes.
+                for path in settings.paths().chain(&mut pid_file) {
+                    *path = std::path::absolute(&path).unwrap_or(path.clone());
+                }
+            }
+            settings
+        }
         Err(sentence) => {
             eprintln!("strata: {sentence}");
             return ExitCode::from(EX_USAGE);
@@ -49,9 +58,10 @@ fn main() -> ExitCode {
         .map_err(|error| (EX_OSERR, error))
         .and_then(|listeners| {
             if args.daemon {
-                boot::detach().map_err(|error| (EX_OSERR, error))?;
+                let verbose = settings.verbosity > 0;
+                boot::detach(args.core_files, verbose).map_err(|error| (EX_OSERR, error))?;
             }
-            if let Some(path) = &args.pidfile {
+            if let Some(path) = &pid_file {
                 boot::write_pid_file(path).map_err(|error| (EX_OSERR, error))?;
                 pid_file_is_ours = true;
             }
@@ -60,7 +70,7 @@ fn main() -> ExitCode {
             }
             boot::run(settings, listeners).map_err(|error| (EX_OSERR, error))
         });
-    if let Some(path) = &args.pidfile
+    if let Some(path) = &pid_file
         && pid_file_is_ours
     {
         let _ = std::fs::remove_file(path);

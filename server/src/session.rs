@@ -16,7 +16,7 @@
 //! lent it, and in pieces that are copied to `out` when another has.
 //! A session never sees a shard.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::RawFd;
 
 use strata_protocol::auth::Door;
@@ -874,7 +874,7 @@ pub enum Role {
     /// It gets lines about what happens, and is not listened to.
     Watcher(Watcher),
     /// It gets all items as lines; its next request waits.
-    Dump(Dump),
+    Dump(Box<Dump>),
 }
 
 /// A connection that watches.
@@ -886,31 +886,29 @@ pub struct Watcher {
     pub skipped: u64,
 }
 
-/// What a dump tells of each item.
+/// What a walk through all items tells of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DumpForm {
     /// What is known of it.
     Meta,
     /// A command that fetches it.
     Mg,
+    /// How large it is, four bytes that are counted and not sent.
+    Size,
 }
 
-impl DumpForm {
-    /// The last line.
-    #[must_use]
-    pub fn end(self) -> &'static [u8] {
-        match self {
-            DumpForm::Meta => b"END\r\n",
-            DumpForm::Mg => b"EN\r\n",
-        }
-    }
-}
-
-/// How far a dump has come.
+/// How far a walk through all items has come.
 #[derive(Debug)]
 pub struct Dump {
     /// What is told.
     pub form: DumpForm,
+    /// The number of its turn, if it is one of those that go on one at a time.
+    pub turn: Option<u64>,
+    /// The packet that asked, if one did.
+    pub packet: Option<Head>,
+    /// Of the sizes met so far, rounded up to [`SIZE_STEP_BYTES`](crate::config::SIZE_STEP_BYTES),
+    /// how many items have them. No more of them than sizes that an item can have.
+    pub sizes: BTreeMap<u32, u64>,
     /// The worker whose shard is walked; behind the last one it is done.
     pub owner: usize,
     /// Where the next slice begins.

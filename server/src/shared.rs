@@ -1,12 +1,14 @@
 //! What all workers share: facts that do not change, and a few small numbers that do.
 
 use std::ops::RangeInclusive;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crossbeam_channel::Sender;
+use strata_store::Seconds;
 
 use crate::clock::Clock;
+use crate::config::DUMP_PATIENCE_S;
 use crate::latency::{Board, Class, Durations};
 use crate::stats::Process;
 use crate::tls::Tls;
@@ -51,6 +53,58 @@ impl Gate {
     }
 }
 
+/// The one dump of all items that may go on at a time, so that not every tick walks many slices.
+///
+/// Always true: a dump that does not move for [`DUMP_PATIENCE_S`], because its client does not read,
+/// loses its turn to the next one that is asked for.
+#[derive(Debug, Default)]
+pub struct DumpTurn {
+    /// The number of the dump whose turn it is, 0 for none.
+    holder: AtomicU64,
+    /// When that one last moved.
+    moved_s: AtomicU32,
+    /// The last number.
+    last: AtomicU64,
+}
+
+impl DumpTurn {
+    /// The number of a new dump, if it may begin.
+    pub fn take(&self, now: Seconds) -> Option<u64> {
+        let holder = self.holder.load(Ordering::Relaxed);
+        if holder != 0 && now.0 < self.moved_s.load(Ordering::Relaxed) + DUMP_PATIENCE_S {
+            return None;
+        }
+        let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
+        self.moved_s.store(now.0, Ordering::Relaxed);
+        let (success, failure) = (Ordering::Relaxed, Ordering::Relaxed);
+        let taken = self
+            .holder
+            .compare_exchange(holder, number, success, failure);
+        taken.ok().map(|_| number)
+    }
+
+    /// Whether it is still this one's turn, which moves on now.
+    pub fn go_on(&self, number: u64, now: Seconds) -> bool {
+        let holds = self.holder.load(Ordering::Relaxed) == number;
+        if holds {
+            self.moved_s.store(now.0, Ordering::Relaxed);
+        }
+        holds
+    }
+
+    /// Ends a dump's turn, if it still has it.
+    pub fn leave(&self, number: u64) {
+        let (success, failure) = (Ordering::Relaxed, Ordering::Relaxed);
+        let _ = self.holder.compare_exchange(number, 0, success, failure);
+    }
+
+    /// Whether a dump goes on.
+    #[must_use]
+    pub fn is_taken(&self) -> bool {
+        self.holder.load(Ordering::Relaxed) != 0
+    }
+}
+
 /// What the main thread is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notice {
@@ -67,6 +121,8 @@ pub struct Shared {
     pub process: Process,
     /// The connection limit.
     pub gate: Gate,
+    /// Whose turn it is to dump all items.
+    pub dump_turn: DumpTurn,
     /// Who watches what.
     pub watch: Watch,
     /// Bytes for items and table of all shards, as last set.
@@ -91,6 +147,7 @@ impl Shared {
     pub fn new(process: Process, notices: Sender<Notice>) -> Self {
         Self {
             gate: Gate::new(process.settings.conns_max),
+            dump_turn: DumpTurn::default(),
             watch: Watch::new(
                 process.settings.workers,
                 process.settings.verbosity,

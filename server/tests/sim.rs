@@ -106,6 +106,7 @@ impl Server {
                 asks,
                 users: Arc::default(),
                 entries: vec![Entry::default()],
+                listener_fds: Vec::new(),
                 open_listeners: 1,
             }));
             let ringer = ringers[index].clone();

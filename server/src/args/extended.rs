@@ -14,6 +14,7 @@ pub(super) struct Extended {
     pub worker_log_bytes: usize,
     /// What `ssl_` options say, whether or not TLS is asked for.
     pub tls: TlsSettings,
+    pub track_sizes: bool,
     /// Names of valid options that have no effect here.
     pub unheeded: Vec<String>,
 }
@@ -55,7 +56,6 @@ const UNHEEDED: &[(&str, Value)] = &[
     ("slab_sizes", Something),
     ("slab_chunk_max", Whole(1, 1024)),
     ("no_chunked_items", Unread),
-    ("track_sizes", Unread),
     ("tail_repair_time", Whole(10, i32::MAX as i64)),
     ("hash_algorithm", Word(&["jenkins", "murmur3", "xxh3"])),
     ("lru_crawler", Unread),
@@ -116,6 +116,7 @@ impl Extended {
                 wbuf_kib: WBUF_KIB_DEFAULT,
                 ..TlsSettings::default()
             },
+            track_sizes: false,
             unheeded: Vec::new(),
         };
         let (mut hot_pct, mut warm_pct) = (20, 40);
@@ -136,6 +137,7 @@ impl Extended {
                 "worker_logbuf_size" => {
                     extended.worker_log_bytes = (check(Whole(1, 1 << 20))? as usize) << 10;
                 }
+                "track_sizes" => extended.track_sizes = true,
                 _ if name.starts_with("ssl_") => {
                     if !extended.read_tls(name, value, check)? {
                         return Err(format!("-o: Illegal suboption \"{option}\""));

@@ -24,27 +24,34 @@ use extended::Extended;
 /// memcached's port.
 pub const PORT_DEFAULT: u16 = 11211;
 
+/// Where TCP clients are listened for unless `-l` says otherwise.
+const ADDRESS_DEFAULT: &str = "127.0.0.1";
+
 /// A memcached-compatible cache: one shard and one ring a core.
 #[derive(Parser, Debug)]
 #[command(name = "strata", version = crate::stats::VERSION, disable_help_flag = true, disable_version_flag = true, args_override_self = true)]
 pub struct Args {
-    /// TCP port; -1 lets the kernel choose, 0 turns TCP off
-    #[arg(short = 'p', long = "port", value_name = "NUM", default_value_t = i32::from(PORT_DEFAULT), allow_negative_numbers = true)]
-    port: i32,
+    /// TCP port; -1 lets the kernel choose, 0 turns TCP off; default: 11211
+    #[arg(
+        short = 'p',
+        long = "port",
+        value_name = "NUM",
+        allow_negative_numbers = true
+    )]
+    port: Option<i32>,
 
     /// Address to listen on, with or without a port, perhaps with proto[ascii]: or tag[NAME]: before
-    /// it; may be given several times or as a list with commas. An unauthenticated cache is
-    /// reachable by whoever reaches its address
+    /// it; may be given several times or as a list with commas; default: 127.0.0.1. An
+    /// unauthenticated cache is reachable by whoever reaches its address
     #[arg(
         short = 'l',
         long = "listen",
         value_name = "ADDR",
-        value_delimiter = ',',
-        default_value = "127.0.0.1"
+        value_delimiter = ','
     )]
     listen: Vec<String>,
 
-    /// Path of a unix socket to listen on as well
+    /// Path of a unix socket to listen on, instead of TCP unless -p or -l asks for that as well
     #[arg(short = 's', long = "unix-socket", value_name = "FILE")]
     unix_socket: Option<PathBuf>,
 
@@ -300,7 +307,12 @@ impl Args {
                 self.udp_port
             ));
         }
-        let port = match self.port {
+        // As memcached: who names a unix socket and nothing else has no TCP, so that several servers
+        // stand beside each other.
+        let unix_alone =
+            self.unix_socket.is_some() && self.port.is_none() && self.listen.is_empty();
+        let port = match self.port.unwrap_or(PORT_DEFAULT.into()) {
+            _ if unix_alone => None,
             -1 => Some(0),
             0 => None,
             port => Some(u16::try_from(port).map_err(|_| format!("-p {port} is no port"))?),
@@ -325,6 +337,7 @@ impl Args {
             ),
         };
         let mut listen = Vec::new();
+        let mut listen_texts = Vec::new();
         let usual = |port| listen::Usual {
             port,
             protocol,
@@ -332,7 +345,11 @@ impl Args {
             passwords: self.auth_file.is_some(),
         };
         if let Some(port) = port {
-            for text in &self.listen {
+            listen_texts = match self.listen.is_empty() {
+                true => vec![ADDRESS_DEFAULT.to_owned()],
+                false => self.listen.clone(),
+            };
+            for text in &listen_texts {
                 listen.extend(listen::listeners(text, usual(port))?);
             }
         }
@@ -390,6 +407,7 @@ impl Args {
         }
         Ok(Settings {
             listen,
+            listen_texts,
             unix_path: self.unix_socket.clone(),
             unix_mask: self.unix_mask,
             memory_bytes,
@@ -401,6 +419,7 @@ impl Args {
             requests_per_tick: self.max_reqs_per_event,
             idle_timeout_s: extended.idle_timeout_s,
             backlog: self.listen_backlog,
+            track_sizes: extended.track_sizes,
             cas: !self.disable_cas,
             flush: !self.disable_flush_all,
             shutdown: self.enable_shutdown,
@@ -570,6 +589,26 @@ mod tests {
         ];
         assert_eq!(settings.unheeded, expected);
         assert_eq!(settings.idle_timeout_s, 3);
+        assert!(!settings.track_sizes);
+    }
+
+    #[test]
+    fn a_unix_socket_stands_alone_unless_tcp_is_asked_for() {
+        for (words, addresses) in [
+            ("-s /x", 0),
+            ("-s /x -p 11211", 1),
+            ("-s /x -l 127.0.0.1,::1", 2),
+            ("-s /x -p 0 -l 127.0.0.1", 0),
+        ] {
+            let settings = settings(words).expect(words);
+            assert_eq!(settings.listen.len(), addresses, "{words}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_told_if_that_is_asked_for() {
+        let settings = settings("-o track_sizes").expect("valid");
+        assert!(settings.track_sizes && settings.unheeded.is_empty());
     }
 
     #[test]

@@ -70,12 +70,14 @@ pub fn allow_core_files() -> Result<(), StartError> {
     }
 }
 
-/// Goes into the background; to be called before any thread exists.
+/// Goes into the background; to be called before any thread exists. As memcached, it leaves the
+/// working directory unless a core file may be left there (`-r`), and keeps standard error if
+/// something is to be said there (`-v`).
 ///
 /// # Errors
 /// When the system does not let it.
-pub fn detach() -> Result<(), StartError> {
-    nix::unistd::daemon(true, false)
+pub fn detach(leaves_core_files: bool, is_verbose: bool) -> Result<(), StartError> {
+    nix::unistd::daemon(leaves_core_files, is_verbose)
         .map_err(|error| StartError(format!("-d: cannot go into the background: {error}")))
 }
 

@@ -9,6 +9,7 @@ mod host;
 mod listeners;
 
 use std::io::Write;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -467,6 +468,10 @@ fn work(start: Start) {
             return;
         }
     };
+    let listener_fds = listeners
+        .iter()
+        .map(|bound| bound.socket.as_raw_fd())
+        .collect();
     let (listeners, entries) = listeners
         .into_iter()
         .map(|Bound { socket, entry }| (socket, entry))
@@ -480,6 +485,7 @@ fn work(start: Start) {
         asks,
         users,
         entries,
+        listener_fds,
         open_listeners,
     });
     let failed = |error| {

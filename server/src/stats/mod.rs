@@ -18,6 +18,7 @@ pub mod prefixes;
 pub mod settings;
 pub mod workers;
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::io::Write;
 
@@ -30,7 +31,7 @@ use crate::clock::Now;
 use crate::config::{CACHEDUMP_MAX_BYTES, Settings};
 use crate::session::Tail;
 use crate::shared::Shared;
-pub use conns::{connection, is_unix};
+pub use conns::{connection, is_unix, listener};
 pub use counters::Counters;
 pub use general::{Figure, general};
 pub use settings::settings;
@@ -40,7 +41,7 @@ pub use workers::{QueueMarks, WorkerFigures};
 /// clients decide by its number what they may send, and behind a space what it really is.
 pub const VERSION: &str = concat!("1.6.45 strata-", env!("CARGO_PKG_VERSION"));
 
-/// The answer to `stats sizes`, of which no histogram is kept.
+/// The answer to `stats sizes` where sizes are not told.
 pub const SIZES_DISABLED: &[u8] = b"STAT sizes_status disabled\r\nEND\r\n";
 
 /// One worker's figures, or the sum of several.
@@ -157,10 +158,36 @@ fn line(out: &mut impl Sink, name: &str, value: impl Display) {
     out.put(&text);
 }
 
+/// Writes a reply that is made of lines, as packets if a packet asked.
+pub fn figures(packet: Option<Head>, lines: &[u8], out: &mut impl Sink) {
+    match packet {
+        None => out.put(lines),
+        Some(head) => packets(head, lines, out),
+    }
+}
+
+/// The reply to `stats sizes`: how many items there are of each size, the smallest first.
+#[must_use]
+pub fn sizes(counts: &BTreeMap<u32, u64>) -> Vec<u8> {
+    let mut lines = Vec::new();
+    for (size, count) in counts {
+        line(&mut Tail(&mut lines), &size.to_string(), count);
+    }
+    lines.extend_from_slice(reply::END);
+    lines
+}
+
 /// Writes the reply of a complete gathering.
 pub fn render(gather: &Gather, shared: &Shared, now: &Now, out: &mut impl Sink) {
     match gather.packet {
         None => render_lines(gather, shared, now, out),
+        // One figure is all of these lines, the last one too.
+        Some(head) if gather.question == Question::Prefixes => {
+            let mut lines = Vec::new();
+            prefixes::dump(&gather.text, &mut Tail(&mut lines));
+            binary::reply::stat(out, head.opaque, b"detailed", &lines);
+            binary::reply::success(out, head, 0);
+        }
         Some(head) => {
             let mut lines = Vec::new();
             render_lines(gather, shared, now, &mut Tail(&mut lines));
@@ -203,7 +230,7 @@ fn render_lines(gather: &Gather, shared: &Shared, now: &Now, out: &mut impl Sink
             out.put(reply::END);
         }
         Question::Connections => {
-            out.put(&gather.text);
+            conns::in_order(&gather.text, out);
             out.put(reply::END);
         }
         Question::Workers => {

@@ -15,15 +15,10 @@ pub fn settings(shared: &Shared, out: &mut impl Sink) {
     let settings = &process.settings;
     let yes_no = |flag: bool| if flag { "yes" } else { "no" };
     let port = process.bound.first().map_or(0, |address| address.port());
-    let inter = if settings.listen.is_empty() {
+    let inter = if settings.listen_texts.is_empty() {
         "NULL".to_owned()
     } else {
-        let hosts: Vec<String> = settings
-            .listen
-            .iter()
-            .map(|listener| listener.address.ip().to_string())
-            .collect();
-        hosts.join(",")
+        settings.listen_texts.join(",")
     };
     let unix = settings
         .unix_path
@@ -83,7 +78,7 @@ pub fn settings(shared: &Shared, out: &mut impl Sink) {
     line(out, "watcher_logbuf_size", settings.watcher_log_bytes);
     line(out, "worker_logbuf_size", settings.worker_log_bytes);
     line(out, "read_buf_mem_limit", 0);
-    line(out, "track_sizes", "no");
+    line(out, "track_sizes", yes_no(settings.track_sizes));
     line(out, "inline_ascii_response", "no");
     if let Some(tls) = &settings.tls {
         tls_settings(tls, out);

@@ -1,19 +1,22 @@
-//! `lru_crawler metadump` and `mgdump`: all items as lines, without stopping the service.
+//! `lru_crawler metadump` and `mgdump`, all items as lines, and `stats sizes`, all items counted,
+//! without stopping the service.
 //!
 //! The session asks one shard after the other for a slice of its table, each when the lines of the
 //! one before have gone on their way, so it holds a bounded number of lines however slowly its
 //! client reads, and a shard never works on more than one slice of it in a tick.
 //!
 //! Always true: lines come in one piece between `OK` and `END` (or `EN`); the client's next commands
-//! wait until then. What a line says was true in the tick that wrote it.
+//! wait until then. What a line says was true in the tick that wrote it. Sizes are as memcached counts
+//! them, each item's as its slice met it.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 
 use strata_protocol::CrawlScope;
 use strata_store::{Deadline, ScanPlace, Sight};
 
 use super::*;
-use crate::config::DUMP_SLICE_BUCKETS;
+use crate::config::{DUMP_SLICE_BUCKETS, SIZE_STEP_BYTES};
 use crate::observe::uri_encode;
 use crate::session::{Dump, DumpForm, item_bytes};
 
@@ -22,13 +25,13 @@ const ITEM_CLASS: u64 = 1;
 
 impl Worker {
     /// Begins a dump, or says why not.
-    pub(super) fn dump(&mut self, conn: ConnIndex, form: DumpForm, scope: CrawlScope) {
+    pub(super) fn dump(&mut self, now: &Now, conn: ConnIndex, form: DumpForm, scope: CrawlScope) {
         let (refused, pipelined) = match form {
-            DumpForm::Meta => (
+            DumpForm::Mg => (ClientError::MgdumpNotAllowed, ClientError::MgdumpPipelined),
+            _ => (
                 ClientError::MetadumpNotAllowed,
                 ClientError::MetadumpPipelined,
             ),
-            DumpForm::Mg => (ClientError::MgdumpNotAllowed, ClientError::MgdumpPipelined),
         };
         let error = match scope {
             _ if !self.shared.process.settings.dump => Some(refused),
@@ -40,14 +43,44 @@ impl Worker {
             self.answer(conn, error.wire());
             return;
         }
+        let Some(turn) = self.shared.dump_turn.take(now.seconds) else {
+            self.answer(conn, ClientError::CrawlerBusy.wire());
+            return;
+        };
         self.answer(conn, reply::OK);
         let nothing = matches!(scope, CrawlScope::Classes(bits) if bits & 1 << ITEM_CLASS == 0);
-        self.sessions[conn as usize].role = Role::Dump(Dump {
+        let owner = if nothing { self.peers.len() } else { 0 };
+        self.walk(conn, form, owner, Some(turn), None);
+    }
+
+    /// `stats sizes`, by a packet or by a line.
+    pub(super) fn sizes(&mut self, conn: ConnIndex, packet: Option<Head>) {
+        if self.shared.process.settings.track_sizes {
+            self.walk(conn, DumpForm::Size, 0, None, packet);
+        } else {
+            self.write(conn, |out| {
+                stats::figures(packet, stats::SIZES_DISABLED, out);
+            });
+        }
+    }
+
+    fn walk(
+        &mut self,
+        conn: ConnIndex,
+        form: DumpForm,
+        owner: usize,
+        turn: Option<u64>,
+        packet: Option<Head>,
+    ) {
+        self.sessions[conn as usize].role = Role::Dump(Box::new(Dump {
             form,
-            owner: if nothing { self.peers.len() } else { 0 },
+            turn,
+            packet,
+            sizes: BTreeMap::new(),
+            owner,
             place: ScanPlace::default(),
             asked: false,
-        });
+        }));
         self.look_at(conn);
     }
 
@@ -59,19 +92,46 @@ impl Worker {
             return;
         };
         let (owner, place, form) = (dump.owner, dump.place, dump.form);
+        if let Some(turn) = dump.turn
+            && !self.shared.dump_turn.go_on(turn, now.seconds)
+        {
+            session.role = Role::Client;
+            session.draining = true;
+            return;
+        }
         let scarce = self.reply_bytes >= REPLIES_MAX_BYTES && session.sending;
         if dump.asked || session.replies.out.len() >= OUT_HIGH_BYTES || scarce {
             return;
         }
         if owner == self.peers.len() {
-            session.role = Role::Client;
-            self.answer(conn, form.end());
+            let Role::Dump(dump) = std::mem::take(&mut session.role) else {
+                panic!("connection {conn} has no dump to end");
+            };
+            if let Some(turn) = dump.turn {
+                self.shared.dump_turn.leave(turn);
+            }
+            match form {
+                DumpForm::Meta => self.answer(conn, b"END\r\n"),
+                DumpForm::Mg => self.answer(conn, b"EN\r\n"),
+                DumpForm::Size => {
+                    let lines = stats::sizes(&dump.sizes);
+                    self.write(conn, |out| stats::figures(dump.packet, &lines, out));
+                }
+            }
             // What came meanwhile is read now.
             self.look_at(conn);
         } else if owner == self.index {
-            let mut text = std::mem::take(&mut session.replies.out);
-            let next = self.dump_slice(now, form, place, &mut text);
-            self.sessions[conn as usize].replies.out = text;
+            let next = if form == DumpForm::Size {
+                let mut sizes = Vec::new();
+                let next = self.dump_slice(now, form, place, &mut sizes);
+                self.count_sizes(conn, &sizes);
+                next
+            } else {
+                let mut text = std::mem::take(&mut session.replies.out);
+                let next = self.dump_slice(now, form, place, &mut text);
+                self.sessions[conn as usize].replies.out = text;
+                next
+            };
             self.dump_went_on(conn, next);
         } else if self.peers[owner]
             .as_ref()
@@ -86,6 +146,21 @@ impl Worker {
             });
         } else {
             self.park(conn);
+        }
+    }
+
+    /// Counts the sizes of a slice; false if the session wants its text instead.
+    pub(super) fn count_sizes(&mut self, conn: ConnIndex, slice: &[u8]) -> bool {
+        match &mut self.sessions[conn as usize].role {
+            Role::Dump(dump) if dump.form == DumpForm::Size => {
+                let (sizes, rest) = slice.as_chunks();
+                assert!(rest.is_empty(), "{} bytes are no sizes", slice.len());
+                for size in sizes {
+                    *dump.sizes.entry(u32::from_le_bytes(*size)).or_default() += 1;
+                }
+                true
+            }
+            _ => false,
         }
     }
 
@@ -119,6 +194,11 @@ impl Worker {
                 text.extend_from_slice(b"mg ");
                 text.extend_from_slice(item.key);
                 text.extend_from_slice(b"\r\n");
+            }
+            DumpForm::Size => {
+                let size = item_bytes(item.key.len(), item.value_bytes as u64, item.flags);
+                let size = size.next_multiple_of(SIZE_STEP_BYTES) as u32;
+                text.extend_from_slice(&size.to_le_bytes());
             }
         })
     }

@@ -50,7 +50,7 @@ impl Worker {
                     _ => None,
                 };
                 if let (true, Some((form, scope))) = (self.shared.crawler(), form) {
-                    return self.dump(conn, form, scope);
+                    return self.dump(now, conn, form, scope);
                 }
                 (self.crawler(order), noreply)
             }
@@ -75,6 +75,9 @@ impl Worker {
             _ if !self.shared.crawler() => ClientError::CrawlerDisabled.wire(),
             CrawlerOrder::Crawl(CrawlScope::BadClass) => ClientError::CrawlerClass.wire(),
             CrawlerOrder::Crawl(CrawlScope::Hash) => ClientError::CrawlerUnknown.wire(),
+            CrawlerOrder::Crawl(CrawlScope::Classes(_)) if self.shared.dump_turn.is_taken() => {
+                ClientError::CrawlerBusy.wire()
+            }
             // Upkeep looks for what has expired all the time.
             CrawlerOrder::Crawl(CrawlScope::Classes(_)) => reply::OK,
             CrawlerOrder::Metadump(_) | CrawlerOrder::Mgdump(_) => {

@@ -35,7 +35,7 @@ mod watch;
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
@@ -100,6 +100,8 @@ pub struct Parts {
     pub users: Arc<Users>,
     /// How connections of each of its listeners begin.
     pub entries: Vec<Entry>,
+    /// Its listeners' descriptors, which name them in `stats conns`.
+    pub listener_fds: Vec<RawFd>,
     /// How many of its listeners' connections are dealt out to all workers; those of the others,
     /// which come behind them, stay.
     pub open_listeners: usize,
@@ -161,6 +163,8 @@ pub struct Worker {
     credit_share: usize,
     /// See [`Parts::entries`].
     entries: Vec<Entry>,
+    /// See [`Parts::listener_fds`].
+    listener_fds: Vec<RawFd>,
     /// See [`Parts::open_listeners`].
     open_listeners: usize,
     /// The worker that gets the next accepted connection.
@@ -251,6 +255,7 @@ impl Worker {
             share: REQUESTS_SHARE_MIN,
             credit_share: usize::MAX,
             entries: parts.entries,
+            listener_fds: parts.listener_fds,
             open_listeners: parts.open_listeners,
             next_home: parts.index,
             timing,
@@ -476,9 +481,14 @@ impl Worker {
     }
 
     fn list_connections(&self, now: &Now, text: &mut Vec<u8>) {
+        if !self.stopping {
+            for fd in &self.listener_fds {
+                stats::listener(*fd, now.uptime_s(), text);
+            }
+        }
         for session in &self.sessions {
             if session.open && !session.closing {
-                let idle_s = now.seconds.0.saturating_sub(session.active_s);
+                let idle_s = now.seconds.0.saturating_sub(session.asked_s);
                 stats::connection(session, idle_s, text);
             }
         }

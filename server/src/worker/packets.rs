@@ -87,7 +87,7 @@ impl Worker {
     }
 
     /// Statistics by their name, which is memcached's for this protocol: not all of those that the
-    /// text protocol has, and no prefixes of them.
+    /// text protocol has. Of three of them the beginning of what is asked is enough.
     fn stat_packet(&mut self, now: &Now, conn: ConnIndex, head: Head, subject: &[u8]) {
         let (op, question) = match subject {
             b"" => (Op::Snapshot, Question::General),
@@ -95,6 +95,19 @@ impl Worker {
             b"slabs" => (Op::Snapshot, Question::Slabs),
             b"workers" => (Op::Snapshot, Question::Workers),
             b"latency" => (Op::Snapshot, Question::Latency),
+            b"sizes" => return self.sizes(conn, Some(head)),
+            _ if subject.starts_with(b"detail") && self.shared.process.settings.dump => {
+                let behind = &subject[b"detail".len()..];
+                if behind.starts_with(b" dump") {
+                    (Op::Tell(Topic::Prefixes), Question::Prefixes)
+                } else if behind.starts_with(b" on") || behind.starts_with(b" off") {
+                    self.shared.watch.set_prefixes(behind.starts_with(b" on"));
+                    let done = Question::Done(::strata_protocol::reply::OK);
+                    (Op::Attend, done)
+                } else {
+                    return self.refuse_packet(conn, head, Status::NotFound);
+                }
+            }
             _ if subject.starts_with(b"reset") => (
                 Op::ResetStats,
                 Question::Done(::strata_protocol::reply::RESET),
@@ -103,8 +116,6 @@ impl Worker {
                 let mut lines = Vec::new();
                 if subject.starts_with(b"settings") {
                     stats::settings(&self.shared, &mut Tail(&mut lines));
-                } else if subject == b"sizes" {
-                    lines.extend_from_slice(stats::SIZES_DISABLED);
                 }
                 self.write(conn, |out| {
                     if lines.is_empty() {

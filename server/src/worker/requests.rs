@@ -116,9 +116,17 @@ impl Worker {
                     Intent::More => pause = Some(Pause::Empty),
                     Intent::Lost | Intent::Request(Request::Quit) => pause = Some(Pause::End),
                     // What stands behind it is perhaps not a client's any more.
-                    Intent::Request(Request::Watch { .. } | Request::Crawler { .. }) => {
+                    Intent::Request(
+                        Request::Watch { .. }
+                        | Request::Crawler { .. }
+                        | Request::Stats(StatsSubject::Sizes),
+                    ) => {
                         let hash = KeyHash::default();
                         plan.push(Planned::Other(intent, hash, None));
+                        break;
+                    }
+                    Intent::Packet(request, _) if request.command == binary::Command::Stat => {
+                        plan.push(Planned::Other(intent, KeyHash::default(), None));
                         break;
                     }
                     intent => {
@@ -447,7 +455,7 @@ impl Worker {
                 self.ask_all(now, conn, op, Question::Cachedump(limit));
             }
             StatsSubject::Cachedump { .. } => self.answer(conn, reply::END),
-            StatsSubject::Sizes => self.answer(conn, stats::SIZES_DISABLED),
+            StatsSubject::Sizes => self.sizes(conn, None),
             StatsSubject::Unknown => self.answer(conn, reply::ERROR),
         }
     }

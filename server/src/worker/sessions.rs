@@ -330,6 +330,11 @@ impl Worker {
             self.observe_connection(conn, Some(reason));
         }
         let session = &mut self.sessions[conn as usize];
+        if let Role::Dump(dump) = &session.role
+            && let Some(turn) = dump.turn
+        {
+            self.shared.dump_turn.leave(turn);
+        }
         session.role = Role::Client;
         session.generation = session.generation.wrapping_add(1);
         self.intake_bytes -= session.reader.intake_bytes();

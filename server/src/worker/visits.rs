@@ -40,16 +40,23 @@ impl Worker {
         question: Question,
         packet: Option<Head>,
     ) {
-        let mut gather = Box::new(Gather {
+        let gather = Box::new(Gather {
             question,
             packet,
             awaited: self.peers.len() - 1,
             sum: Snapshot::default(),
             text: Vec::new(),
         });
+        let session = &mut self.sessions[conn as usize];
+        let ticket = Ticket {
+            session: conn,
+            generation: session.generation,
+            slot: session.replies.gather(gather),
+        };
+        let (mut sum, mut text) = (Snapshot::default(), Vec::new());
         match op {
-            Op::Snapshot => gather.sum.add(&self.snapshot()),
-            Op::Tell(topic) => self.tell(now, topic, &mut gather.text),
+            Op::Snapshot => sum = self.snapshot(),
+            Op::Tell(topic) => self.tell(now, topic, &mut text),
             Op::MemoryLimit => self.follow_memory_limit(),
             Op::ResetLatency => self.timing.reset(),
             _ => {
@@ -65,12 +72,11 @@ impl Worker {
                 self.keeper.execute(now, op, key, &[], true, &mut nothing);
             }
         }
-        let session = &mut self.sessions[conn as usize];
-        let ticket = Ticket {
-            session: conn,
-            generation: session.generation,
-            slot: session.replies.gather(gather),
-        };
+        let replies = &mut self.sessions[conn as usize].replies;
+        if let Some(gather) = replies.gathering(ticket.slot) {
+            gather.sum.add(&sum);
+            gather.text = text;
+        }
         for owner in 0..self.peers.len() {
             if owner != self.index {
                 self.visit(owner, |visit| visit.errand(ticket, op));
@@ -237,7 +243,12 @@ impl Worker {
                 gather.text.extend_from_slice(home.parcel.bytes());
                 self.finish_gathering(now, conn, slot);
             }
-            None => session.replies.fill(slot, home.parcel.bytes(), lent),
+            None => {
+                let counted = scanned.is_some() && self.count_sizes(conn, home.parcel.bytes());
+                let bytes = if counted { b"" } else { home.parcel.bytes() };
+                let replies = &mut self.sessions[conn as usize].replies;
+                replies.fill(slot, bytes, lent);
+            }
         }
         if let Some(next) = scanned {
             self.dump_went_on(conn, next);

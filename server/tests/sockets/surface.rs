@@ -50,6 +50,65 @@ fn nonsense_on_the_command_line_ends_with_64() {
 }
 
 #[test]
+fn each_listener_is_listed_and_speaks_its_protocol() {
+    for (io, threads) in variants() {
+        let listeners =
+            "-l proto[ascii]:127.0.0.1,proto[binary]:127.0.0.1 -l tag[a]:127.0.0.1 -B ascii";
+        let server = Server::start(&format!("--io {io} -t {threads} {listeners}"));
+        let mut client = server.client();
+        let conns = client.stats_of("conns");
+        let state = |fd: &str| conns[&format!("{fd}:state")].clone();
+        let mut fds: Vec<u32> = Vec::new();
+        let mut ports: Vec<u16> = Vec::new();
+        for (name, addr) in &conns {
+            let Some(fd) = name.strip_suffix(":addr") else {
+                continue;
+            };
+            fds.push(fd.parse().expect("a number"));
+            let port = addr.strip_prefix("tcp:127.0.0.1:");
+            if let ("conn_listening", Some(port)) = (&state(fd)[..], port) {
+                assert!(!conns.contains_key(&format!("{fd}:listen_addr")));
+                ports.push(port.parse().expect("a port"));
+            }
+        }
+        // Three TCP listeners, one unix socket, and whoever asks.
+        assert_eq!((fds.len(), ports.len()), (5, 3), "{conns:?}");
+        let noop: [u8; 24] = std::array::from_fn(|at| match at {
+            0 => 0x80,
+            1 => 0x0a,
+            _ => 0,
+        });
+        let speaks = |port: u16| {
+            // Some connections stay with the worker that accepts, some do not.
+            let each = |request: &[u8], reply: &[u8]| {
+                let spoken = (0..3).filter(|_| {
+                    let mut client = Client::tcp(port);
+                    client.send(request);
+                    client.half_close();
+                    client.drain().as_deref() == Some(reply)
+                });
+                spoken.count()
+            };
+            let mut answer = noop;
+            answer[0] = 0x81;
+            (each(b"mn\r\n", b"MN\r\n"), each(&noop, &answer))
+        };
+        ports.sort_by_key(|port| *port != server.port);
+        assert_eq!(speaks(ports[0]), (3, 0), "proto[ascii]");
+        let mut others = [speaks(ports[1]), speaks(ports[2])];
+        others.sort_unstable();
+        assert_eq!(others, [(0, 3), (3, 0)], "proto[binary], and -B ascii");
+        let inter = &client.stats_of("settings")["inter"];
+        assert_eq!(
+            inter,
+            "proto[ascii]:127.0.0.1,proto[binary]:127.0.0.1,tag[a]:127.0.0.1"
+        );
+        drop(client);
+        server.finish();
+    }
+}
+
+#[test]
 fn nothing_is_answered_before_the_password_is_right() {
     for (io, threads) in variants() {
         let folder = Folder::new();

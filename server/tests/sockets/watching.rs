@@ -361,7 +361,7 @@ fn a_dump_has_every_item_once_while_others_are_served() {
 }
 
 #[test]
-fn a_dump_that_nobody_reads_holds_little_and_stops_nothing() {
+fn a_dump_that_nobody_reads_holds_little_and_stops_nothing_but_other_dumps() {
     for (io, threads) in variants() {
         let server = Server::start(&format!("--io {io} -t {threads} -m 64"));
         let mut client = server.client();
@@ -371,16 +371,25 @@ fn a_dump_that_nobody_reads_holds_little_and_stops_nothing() {
         }
         batch.extend_from_slice(b"mn\r\n");
         client.ask(&batch, b"MN\r\n");
-        let dumpers: Vec<Client> = (0..10)
-            .map(|_| {
-                let mut dumper = server.client();
-                dumper.send(b"lru_crawler metadump all\r\n");
-                dumper
-            })
-            .collect();
+        let mut dumper = server.client();
+        dumper.ask(b"lru_crawler metadump all\r\n", b"OK\r\n");
         server.until_at_rest();
         client.round_trip("k", b"v");
-        drop((client, dumpers));
+        // One goes on at a time.
+        for order in ["metadump all", "mgdump hash", "crawl 1"] {
+            client.ask(
+                format!("lru_crawler {order}\r\n").as_bytes(),
+                b"BUSY currently processing crawler request\r\n",
+            );
+        }
+        drop(dumper);
+        until("the turn of a dump that is gone is free", || {
+            client.send(b"lru_crawler metadump 2\r\n");
+            (client.line() == "OK").then_some(())
+        });
+        client.expect(b"END\r\n");
+        client.ask(b"lru_crawler crawl 1\r\n", b"OK\r\n");
+        drop(client);
         // The memory it has promised is checked here.
         server.finish();
     }
