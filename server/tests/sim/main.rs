@@ -7,6 +7,7 @@
 
 mod client;
 mod server;
+mod watching;
 
 use std::collections::HashMap;
 use std::time::Duration;
