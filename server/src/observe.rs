@@ -119,6 +119,12 @@ pub fn lost_of(batch: &[u8]) -> u64 {
     u64::from_le_bytes(lost)
 }
 
+/// Adds lines that were lost before a batch.
+pub fn add_lost(batch: &mut [u8], lines: u64) {
+    let lost = lost_of(batch) + lines;
+    batch[..BATCH_HEAD_BYTES].copy_from_slice(&lost.to_le_bytes());
+}
+
 /// The lines of a batch.
 pub fn lines_of(batch: &[u8]) -> impl Iterator<Item = (WatchKinds, &[u8])> {
     let mut rest = &batch[BATCH_HEAD_BYTES..];

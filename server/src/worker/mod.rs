@@ -123,6 +123,8 @@ pub struct Worker {
     watch_epoch: u64,
     /// Its watchers, and what they want.
     watchers: Vec<(ConnIndex, WatchKinds)>,
+    /// Lines that were lost on the way to the watchers of each worker and not told there yet.
+    lines_kept_back: Vec<u64>,
     /// The time of this tick, while somebody watches.
     watched_at: Option<Now>,
     sessions: Vec<Session>,
@@ -233,6 +235,7 @@ impl Worker {
             observer,
             watch_epoch: 0,
             watchers: Vec::new(),
+            lines_kept_back: vec![0; marks.len()],
             watched_at: None,
             shared: parts.shared,
             sessions: Vec::new(),

@@ -3,7 +3,7 @@
 //! Always true: a watcher that reads too slowly loses lines and is told how many before the next one
 //! it gets; it holds [`watcher_log_bytes`](crate::config::Settings::watcher_log_bytes) at most, and
 //! as much again on its way. A worker that has no credit for the way to a watcher loses the lines
-//! too, and tells so with the next ones.
+//! too, and tells so with the next ones that go that way, and on no other.
 
 use std::io::Write;
 
@@ -12,7 +12,7 @@ use strata_protocol::WatchKinds;
 
 use super::*;
 use crate::config::{EVICTIONS_NOTED_MAX, WATCHERS_MAX};
-use crate::observe::{Peer as Remote, lines_of, lost_of};
+use crate::observe::{Peer as Remote, add_lost, lines_of, lost_of};
 use crate::session::Watcher;
 
 impl Worker {
@@ -116,14 +116,22 @@ impl Worker {
             }
         };
         for worker in 0..self.peers.len() {
-            if !self.shared.watch.kinds_of(worker).meets(all(kinds)) {
+            let watched = self.shared.watch.kinds_of(worker);
+            if watched == WatchKinds::NONE {
+                self.lines_kept_back[worker] = 0;
+            }
+            if !watched.meets(all(kinds)) {
                 continue;
             }
             match &mut self.peers[worker] {
                 None => self.deliver(&batch),
                 Some(peer) if peer.credits() > 0 => {
                     self.keeper.counters.visits_sent += 1;
-                    let batch = batch.clone();
+                    let mut batch = batch.clone();
+                    add_lost(
+                        &mut batch,
+                        std::mem::take(&mut self.lines_kept_back[worker]),
+                    );
                     peer.visit(|visit| {
                         visit.errand(Ticket::NOBODY, Op::Lines);
                         visit.parcel.adopt(batch);
@@ -131,7 +139,7 @@ impl Worker {
                 }
                 Some(_) => {
                     self.keeper.counters.log_worker_dropped += written;
-                    self.observer.lost(written);
+                    self.lines_kept_back[worker] += written + lost;
                 }
             }
         }
