@@ -100,6 +100,11 @@ pub const EXPLAINED: &[Explained] = &[
         },
     },
     Explained {
+        why: "a memcached that was built without TLS does not know `refresh_certs`",
+        until: None,
+        is: |words| words[0] == b"refresh_certs",
+    },
+    Explained {
         why: "what `stats` says of a server, its items and its connections is its own",
         until: None,
         is: |words| {
@@ -177,6 +182,7 @@ mod tests {
         assert!(reason(b"delete k 0\r\n", version).is_none());
         assert!(reason(b"cache_memlimit 8\r\n", version).is_some());
         assert!(reason(b"cache_memlimit 7\r\n", version).is_none());
+        assert!(reason(b"refresh_certs\r\n", version).is_some());
         assert!(reason(b"stats\r\n", version).is_some());
         assert!(reason(b"stats c 1 1\r\n", version).is_some());
         assert!(reason(b"stats c 64 1\r\n", version).is_none());
