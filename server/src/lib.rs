@@ -35,6 +35,7 @@
 //!   sum.
 //! - What a client does costs at most its own connection.
 //!
+//! [`host`] reads what the machine and its control groups grant; [`doctor`] says what of it will hurt.
 //! [`latency`] says what the server knows of the time its requests take.
 //!
 //! # Unsafe code
@@ -48,7 +49,9 @@ pub mod args;
 pub mod boot;
 pub mod clock;
 pub mod config;
+pub mod doctor;
 pub mod execute;
+pub mod host;
 pub mod io;
 pub mod latency;
 pub mod mailbox;

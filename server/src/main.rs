@@ -1,10 +1,13 @@
-//! The `strata` binary: reads the command line and runs the server.
+//! The `strata` binary: reads the command line and runs the server, or the check of its host.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser;
 use strata_server::args::Args;
 use strata_server::boot::{self, StartError};
+use strata_server::doctor;
+use strata_server::host::Host;
 
 /// A usage error, in the numbers of `sysexits.h` that memcached uses.
 const EX_USAGE: u8 = 64;
@@ -14,6 +17,10 @@ const EX_NOUSER: u8 = 67;
 const EX_OSERR: u8 = 71;
 
 fn main() -> ExitCode {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    if words.get(1).is_some_and(|word| word == doctor::COMMAND) {
+        return doctor::run(&words);
+    }
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => {
@@ -29,9 +36,8 @@ fn main() -> ExitCode {
         println!("Strata is licensed under MIT or Apache-2.0, as you like.");
         return ExitCode::SUCCESS;
     }
-    let cores = core_affinity::get_core_ids().map_or(1, |cores| cores.len());
     let mut pid_file = args.pidfile.clone();
-    let settings = match args.settings(cores) {
+    let settings = match args.settings(Host::here().machine()) {
         Ok(mut settings) => {
             if args.daemon {
                 // Files are where they were named, wherever the process goes.

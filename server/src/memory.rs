@@ -15,7 +15,6 @@
 
 use std::io;
 use std::ops::Range;
-use std::path::Path;
 
 use memmap2::{Advice, MmapMut, MmapOptions};
 
@@ -132,47 +131,6 @@ impl AsMut<[u8]> for Memory {
     }
 }
 
-/// How much memory this process can have at most: that of the machine, or of its control group.
-#[must_use]
-pub fn available_bytes() -> Option<usize> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:"))?;
-    let kib: usize = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let group_bytes = group_limit(&groups, Path::new("/sys/fs/cgroup"));
-    Some((kib << 10).min(group_bytes.unwrap_or(usize::MAX)))
-}
-
-/// The lowest memory limit among the control groups this process is in and those around them.
-/// `groups` is what `/proc/self/cgroup` says, and `root` is where the groups are.
-fn group_limit(groups: &str, root: &Path) -> Option<usize> {
-    let mut limit = None;
-    for line in groups.lines() {
-        let mut fields = line.splitn(3, ':').skip(1);
-        let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else {
-            continue;
-        };
-        // The second version has one tree, the first one for each controller.
-        let (top, file) = match controllers {
-            "" => (root.to_path_buf(), "memory.max"),
-            _ if controllers.split(',').any(|name| name == "memory") => {
-                (root.join("memory"), "memory.limit_in_bytes")
-            }
-            _ => continue,
-        };
-        // In a container the path may be one that only the outside sees; then the top is ours.
-        let path = Path::new(path.trim_start_matches('/'));
-        for group in path.ancestors() {
-            let text = std::fs::read_to_string(top.join(group).join(file));
-            let bytes = text.ok().and_then(|text| text.trim().parse::<usize>().ok());
-            limit = limit.into_iter().chain(bytes).min();
-        }
-    }
-    limit
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -200,26 +158,5 @@ mod tests {
         let memory = Memory::reserve_with_room(1 << 20, 1 << 60, false).expect("memory");
         assert!(memory.as_ref().len() >= 1 << 20);
         assert!(memory.as_ref().len() < 1 << 60);
-    }
-
-    #[test]
-    fn the_lowest_limit_of_all_groups_around_counts() {
-        let root = std::env::temp_dir().join(format!("strata-groups-{}", std::process::id()));
-        let write = |path: &str, text: &str| {
-            let path = root.join(path);
-            std::fs::create_dir_all(path.parent().expect("a parent")).expect("our own directory");
-            std::fs::write(path, text).expect("our own file");
-        };
-        write("a/b/memory.max", "max\n");
-        write("a/memory.max", "5000\n");
-        write("c/memory.max", "7000\n");
-        write("memory/d/memory.limit_in_bytes", "3000\n");
-        assert_eq!(group_limit("0::/a/b\n", &root), Some(5000));
-        assert_eq!(group_limit("0::/c\n", &root), Some(7000));
-        assert_eq!(group_limit("0::/elsewhere\n", &root), None);
-        let both = "5:cpu:/c\n4:memory,x:/d\n0::/a\n";
-        assert_eq!(group_limit(both, &root), Some(3000));
-        std::fs::remove_dir_all(&root).expect("our own directory");
-        assert!(available_bytes().is_some_and(|bytes| bytes > 1 << 20));
     }
 }

@@ -19,6 +19,7 @@ use crate::config::{
     BACKLOG_DEFAULT, CONNS_MAX, EVICTION_DEFAULT, EVICTIONS, IoChoice, PREFIX_DELIMITER_DEFAULT,
     Protocol, REQUESTS_PER_TICK_DEFAULT, SHARD_MIN_MIB, Settings, WORKERS_MAX,
 };
+use crate::host::Machine;
 use extended::Extended;
 
 /// memcached's port.
@@ -59,14 +60,16 @@ pub struct Args {
     #[arg(short = 'a', long = "unix-mask", value_name = "MASK", default_value = "0700", value_parser = octal)]
     unix_mask: u32,
 
-    /// Memory for items and their table, in megabytes
+    /// Memory for items and their table, in megabytes; auto takes what the machine and its control
+    /// groups have, less what the workers' buffers may need
     #[arg(
         short = 'm',
         long = "memory-limit",
         value_name = "MB",
-        default_value_t = 64
+        default_value = "64",
+        value_parser = memory_limit
     )]
-    memory_mb: usize,
+    memory: MemoryLimit,
 
     /// Answer with an error instead of evicting when memory is full
     #[arg(short = 'M', long = "disable-evictions")]
@@ -76,7 +79,8 @@ pub struct Args {
     #[arg(long = "eviction", value_name = "POLICY", value_parser = eviction)]
     eviction: Option<Eviction>,
 
-    /// Workers, each with a core, a shard and a ring; default: one for each core we may use
+    /// Workers, each with a core, a shard and a ring; default: one for each core we may use, within
+    /// the processor time of our control groups
     #[arg(short = 't', long = "threads", value_name = "NUM")]
     threads: Option<usize>,
 
@@ -262,6 +266,21 @@ fn eviction(text: &str) -> Result<Eviction, String> {
     })
 }
 
+/// What `-m` asks for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum MemoryLimit {
+    Auto,
+    Mib(usize),
+}
+
+fn memory_limit(text: &str) -> Result<MemoryLimit, String> {
+    if text == "auto" {
+        return Ok(MemoryLimit::Auto);
+    }
+    let mib = text.parse().map(MemoryLimit::Mib);
+    mib.map_err(|_| format!("{text} is neither a number of megabytes nor auto"))
+}
+
 fn octal(text: &str) -> Result<u32, String> {
     u32::from_str_radix(text, 8)
         .ok()
@@ -294,7 +313,7 @@ impl Args {
     ///
     /// # Errors
     /// A sentence that names the option.
-    pub fn settings(&self, cores: usize) -> Result<Settings, String> {
+    pub fn settings(&self, machine: Machine) -> Result<Settings, String> {
         if self.enable_sasl {
             return Err(
                 "-S: SASL is not there, and memcached has it for the binary protocol alone; -Y asks for passwords"
@@ -362,18 +381,20 @@ impl Args {
         if self.enable_ssl && extended.tls.chain_cert.as_os_str().is_empty() {
             return Err("-Z: TLS needs a certificate: -o ssl_chain_cert=FILE,ssl_key=FILE".into());
         }
-        let workers = self.threads.unwrap_or(cores);
+        let workers = self.threads.unwrap_or(machine.cores.min(WORKERS_MAX));
         if workers == 0 || workers > WORKERS_MAX {
             return Err(format!("-t {workers}: 1 to {WORKERS_MAX} workers"));
         }
-        let memory_bytes = self
-            .memory_mb
+        let memory_mb = match self.memory {
+            MemoryLimit::Mib(mib) => mib,
+            MemoryLimit::Auto => machine.memory_for_items(workers)? >> 20,
+        };
+        let memory_bytes = memory_mb
             .checked_mul(1 << 20)
-            .ok_or_else(|| format!("-m {} is too much", self.memory_mb))?;
-        if self.memory_mb < workers * SHARD_MIN_MIB {
+            .ok_or_else(|| format!("-m {memory_mb} is too much"))?;
+        if memory_mb < workers * SHARD_MIN_MIB {
             return Err(format!(
-                "-m {}: every one of {workers} workers needs {SHARD_MIN_MIB} MB; raise -m or lower -t",
-                self.memory_mb
+                "-m {memory_mb}: every one of {workers} workers needs {SHARD_MIN_MIB} MB; raise -m or lower -t"
             ));
         }
         if u64::from(self.max_item_size) > (memory_bytes / workers / 2) as u64 {
@@ -472,13 +493,17 @@ impl Args {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::WORKER_BUFFERS_MAX_BYTES;
     use crate::tls::Guard;
 
     fn settings(words: &str) -> Result<Settings, String> {
         let words = std::iter::once("strata").chain(words.split_whitespace());
         Args::try_parse_from(words)
             .map_err(|error| error.to_string())?
-            .settings(2)
+            .settings(Machine {
+                cores: 2,
+                memory_bytes: Some(1 << 30),
+            })
     }
 
     fn addresses(settings: &Settings) -> Vec<String> {
@@ -496,6 +521,16 @@ mod tests {
     }
 
     #[test]
+    fn memory_by_itself_leaves_room_for_the_buffers_of_the_workers() {
+        let bytes = |words| settings(words).expect(words).memory_bytes;
+        assert_eq!(
+            bytes("-m auto -t 2"),
+            (896 << 20) - 2 * WORKER_BUFFERS_MAX_BYTES
+        );
+        assert!(bytes("-m auto -t 1") > bytes("-m auto -t 2"));
+    }
+
+    #[test]
     fn addresses_come_in_lists_with_and_without_ports() {
         let settings = settings("-l 127.0.0.1,[::1]:4000 -l 127.0.0.2 -p -1").expect("valid");
         let expected = ["127.0.0.1:0", "[::1]:4000", "127.0.0.2:0"];
@@ -507,6 +542,8 @@ mod tests {
         for (words, part) in [
             ("-U 11211", "UDP"),
             ("-m 1 -t 2", "-m 1"),
+            ("-m most", "auto"),
+            ("-m auto -t 16", "-m auto"),
             ("-I 100", "1024"),
             ("-I 40m", "-I"),
             ("-p 70000", "-p 70000"),

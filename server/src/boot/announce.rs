@@ -12,7 +12,7 @@ use crate::config::{
     REPLIES_MAX_BYTES, SPARE_MAX_BYTES, SPARE_SMALL_MAX_BYTES, SPILL_KEEP_BYTES, Settings,
     WATCHERS_MAX, mailbox_slots,
 };
-use crate::memory::available_bytes;
+use crate::host::Host;
 use crate::message::{Homecoming, Visit};
 use crate::shared::Shared;
 use crate::tls::Guard;
@@ -86,7 +86,7 @@ pub(super) fn room_bytes(settings: &Settings) -> usize {
         return settings.memory_bytes;
     }
     let most = settings.memory_bytes.saturating_mul(MEMORY_ROOM_TIMES);
-    let available = available_bytes().unwrap_or(0);
+    let available = Host::here().memory_bytes().unwrap_or(0);
     most.min(available).max(settings.memory_bytes)
 }
 
