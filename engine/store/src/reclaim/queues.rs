@@ -19,7 +19,8 @@
 //! Both queues are ordered by the age of their segments over all TTL buckets. What moves goes to the segment of its TTL
 //! bucket that also takes new items of the main queue.
 //!
-//! Always true: an item changes from the small to the main queue and never back, and is evicted or moved at each look.
+//! Always true: an item changes from the small to the main queue and not back, unless the room that a touch made for it in
+//! the small queue moved it to main meanwhile; and it is evicted or moved at each look.
 //! When pages run short, each sweep gains at least a quarter of a page although everything was fetched.
 
 use super::PACE_ITEMS;

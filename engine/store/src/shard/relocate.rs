@@ -74,8 +74,15 @@ impl<M: Memory> Shard<M> {
         .write_bits(memory, from);
         self.counters.bytes = self.counters.bytes + new_size as u64 - header.size() as u64;
         let page = self.arena.page_of(from);
-        if (self.queue_of(from), self.queue_of(to)) == (Queue::Small, Queue::Main) {
-            self.chains.small_pages -= self.extensions_of(from, header);
+        match (self.queue_of(from), self.queue_of(to)) {
+            (Queue::Small, Queue::Main) => {
+                self.chains.small_pages -= self.extensions_of(from, header);
+            }
+            // Making room for a touched item may have moved it to the main queue meanwhile.
+            (Queue::Main, Queue::Small) => {
+                self.chains.small_pages += self.extensions_of(from, header);
+            }
+            _ => {}
         }
         self.forget(page, header.size());
         to

@@ -285,3 +285,16 @@ fn audit_agrees_after_each_operation_while_memory_changes() {
     };
     drive_each(rules, 2_000, |rig| assert!(rig.limit_changes() > 0));
 }
+
+#[test]
+fn a_large_value_that_a_touch_moves_back_to_the_small_queue_is_counted_there() {
+    // A seed with which making room for the touched item moves it to the main queue first.
+    const SEED: u64 = 1012;
+    let mut source = Seeded::new(SEED);
+    let rules = Rules::draw(&mut source).expect("a seed never ends");
+    assert_eq!(rules.eviction, Eviction::S3Fifo);
+    let mut rig = Rig::new(rules, SEED);
+    rig.run(&mut source, 30_000);
+    rig.end_loans();
+    rig.audit();
+}
