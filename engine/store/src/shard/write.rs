@@ -8,10 +8,14 @@ use super::meta::{CountOutcome, Counting};
 use super::{ArithOutcome, Arithmetic, Eviction, NewItem, NoMemory, Reason, SetOutcome, Shard};
 use crate::item::{self, Ext, Header, Large};
 use crate::key::{KEY_BYTES_MAX, Key};
+use crate::prefetch;
 use crate::segment::arena::{Kind, Memory, NO_PAGE, Queue};
-use crate::table::{Entry, Pair};
+use crate::table::{Entry, LINE_BYTES, Pair};
 use crate::ttl::Seconds;
 use crate::value::{self, Cut, Placement};
+
+/// So far ahead of where an item is written the lines of the next ones are asked for.
+const WRITE_AHEAD_BYTES: usize = 8 * LINE_BYTES;
 
 /// Under which condition an item is stored.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -353,6 +357,7 @@ impl<M: Memory> Shard<M> {
             first_page = extension;
         }
         let memory = self.arena.bytes_mut();
+        prefetch::line(memory, location + WRITE_AHEAD_BYTES);
         header.write(memory, location);
         let key_at = location + item::HEADER_BYTES;
         memory[key_at..key_at + key_len].copy_from_slice(draft.key.bytes);
