@@ -187,6 +187,21 @@ pub const RECEIPTS_MAX: usize = 4;
 /// Groups of unanswered requests that are told apart in one session, to know since when they wait.
 pub const GROUPS_MAX: usize = 4;
 
+/// A token of the admin endpoint at most.
+pub const TOKEN_MAX_BYTES: usize = 256;
+
+/// Requests of which one is sampled, on average, to find the keys asked for most.
+pub const SAMPLE_EVERY: u32 = 128;
+
+/// Keys of which one worker keeps how often they were sampled.
+pub const HOT_KEYS_KEPT: usize = 256;
+
+/// Keys asked for most that are told unless another number is asked for.
+pub const HOT_KEYS_TOLD: usize = 20;
+
+/// The counts of samples are halved whenever so many seconds have passed.
+pub const HALVE_EVERY_S: u32 = 30;
+
 /// Prefixes that one worker counts commands by.
 pub const PREFIXES_MAX: usize = 4096;
 
@@ -319,6 +334,8 @@ pub struct Settings {
     pub verbosity: u8,
     /// Address of the admin endpoint, if any (`--admin`).
     pub admin: Option<SocketAddr>,
+    /// What the admin endpoint's requests must name, if anything (`--admin-token-file`).
+    pub admin_token: Option<String>,
     /// Whether all memory is locked (`-k`).
     pub lock_memory: bool,
     /// Which back end carries the connections.
@@ -443,6 +460,7 @@ impl Settings {
             unheeded: Vec::new(),
             verbosity: 0,
             admin: None,
+            admin_token: None,
             lock_memory: false,
             io: IoChoice::Auto,
             protocol: Protocol::Auto,

@@ -36,7 +36,8 @@
 //! - What a client does costs at most its own connection.
 //!
 //! [`host`] reads what the machine and its control groups grant; [`doctor`] says what of it will hurt.
-//! [`latency`] says what the server knows of the time its requests take.
+//! [`latency`] says what the server knows of the time its requests take, [`hotkeys`] of the keys they
+//! ask for.
 //!
 //! # Unsafe code
 //!
@@ -52,6 +53,7 @@ pub mod config;
 pub mod doctor;
 pub mod execute;
 pub mod host;
+pub mod hotkeys;
 pub mod io;
 pub mod latency;
 pub mod mailbox;

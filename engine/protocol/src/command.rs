@@ -319,6 +319,11 @@ fn stats(line: &[u8]) -> Line<'_> {
             Some(b"reset") => StatsSubject::Latency { reset: true },
             Some(_) => StatsSubject::Unknown,
         },
+        b"hotkeys" => match tokens.get(2).map(strict_u32) {
+            None => StatsSubject::Hotkeys { limit: 0 },
+            Some(Some(limit)) => StatsSubject::Hotkeys { limit },
+            Some(None) => return loud(ClientError::BadFormat),
+        },
         b"extstore" => StatsSubject::Extstore,
         b"items" => StatsSubject::Items,
         b"slabs" => StatsSubject::Slabs,

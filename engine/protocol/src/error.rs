@@ -33,6 +33,8 @@ pub enum ClientError {
     CachedumpClass,
     /// `stats cachedump` where it is disabled.
     CachedumpNotAllowed,
+    /// `stats hotkeys` where it is disabled.
+    HotkeysNotAllowed,
     /// `stats detail` where it is disabled.
     DetailNotAllowed,
     /// `stats detail` without on, off or dump.
@@ -136,6 +138,7 @@ impl ClientError {
             ClientError::CachedumpUsage => b"CLIENT_ERROR bad command line\r\n",
             ClientError::CachedumpClass => b"CLIENT_ERROR Illegal slab id\r\n",
             ClientError::CachedumpNotAllowed => b"CLIENT_ERROR stats cachedump not allowed\r\n",
+            ClientError::HotkeysNotAllowed => b"CLIENT_ERROR stats hotkeys not allowed\r\n",
             ClientError::DetailNotAllowed => b"CLIENT_ERROR stats detail not allowed\r\n",
             ClientError::OptionsTooLong => b"CLIENT_ERROR options flags are too long\r\n",
             ClientError::DuplicateFlag => b"CLIENT_ERROR duplicate flag\r\n",

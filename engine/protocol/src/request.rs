@@ -236,6 +236,11 @@ pub enum StatsSubject {
         /// Forget what was recorded, instead of telling it.
         reset: bool,
     },
+    /// The keys asked for most; Strata's own word.
+    Hotkeys {
+        /// At most this many, 0 for the usual number.
+        limit: u32,
+    },
     /// The flash storage, of which there is nothing to say.
     Extstore,
     /// Counters by key prefix.
@@ -295,10 +300,12 @@ impl WatchKinds {
     pub const CONNEVENTS: Self = Self(1 << 5);
     /// Items deleted.
     pub const DELETIONS: Self = Self(1 << 6);
+    /// Keys asked for most, once a second; Strata's own.
+    pub const HOTKEYS: Self = Self(1 << 7);
 
     /// The kind that memcached finds by this word or the beginning of it. Those of its proxy are taken, and never happen.
     pub fn named(word: &[u8]) -> Option<Self> {
-        const NAMES: [(&[u8], WatchKinds); 10] = [
+        const NAMES: [(&[u8], WatchKinds); 11] = [
             (b"rawcmds", WatchKinds::RAWCMDS),
             (b"evictions", WatchKinds::EVICTIONS),
             (b"fetchers", WatchKinds::FETCHERS),
@@ -309,6 +316,7 @@ impl WatchKinds {
             (b"proxyevents", WatchKinds::NONE),
             (b"proxyuser", WatchKinds::NONE),
             (b"deletions", WatchKinds::DELETIONS),
+            (b"hotkeys", WatchKinds::HOTKEYS),
         ];
         let found = NAMES.iter().find(|(name, _)| name.starts_with(word));
         found.map(|(_, kind)| *kind)

@@ -57,8 +57,8 @@ pub use segment::arena::Memory;
 pub use shard::{
     ArithOutcome, Arithmetic, CountOutcome, Counted, Counting, DeleteOutcome, Evicted, Eviction,
     Fetch, Fetched, Inspected, Invalidation, InvalidationOutcome, LimitOutOfRange, MetaSet,
-    MetaSetOutcome, NewItem, Peek, Probe, ScanPlace, SetMode, SetOutcome, Shard, ShardConfig,
-    Sight, TooSmall, TouchOutcome, TtlClass, Unique, Vivify,
+    MetaSetOutcome, NewItem, Peek, Probe, ScanPlace, SegmentSight, SetMode, SetOutcome, Shard,
+    ShardConfig, Sight, TooSmall, TouchOutcome, TtlClass, Unique, Vivify,
 };
 pub use ttl::{Deadline, Seconds};
 pub use value::{Hit, ItemRef, Pieces, Value};

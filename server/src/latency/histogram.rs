@@ -144,6 +144,14 @@ impl Durations {
         0
     }
 
+    /// The buckets that hold something: the longest duration each stands for, in nanoseconds, and how
+    /// many it holds.
+    pub fn buckets(&self) -> impl Iterator<Item = (u64, u64)> {
+        let all = self.counts.iter().enumerate();
+        all.filter(|(_, count)| **count > 0)
+            .map(|(bucket, count)| (upper_edge_ns(bucket), *count))
+    }
+
     /// How many lasted at most `2^log2_ns` nanoseconds.
     #[must_use]
     pub fn up_to(&self, log2_ns: u32) -> u64 {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 /// Adds up the lines of the same name.
-pub(super) fn sum(text: &[u8]) -> BTreeMap<Vec<u8>, [u64; 4]> {
+pub(crate) fn sum(text: &[u8]) -> BTreeMap<Vec<u8>, [u64; 4]> {
     let mut sums: BTreeMap<Vec<u8>, [u64; 4]> = BTreeMap::new();
     for line in text.split(|byte| *byte == b'\n') {
         let mut words = line.split(|byte| *byte == b' ');

@@ -5,15 +5,17 @@
 //! that its tools and exporters read it. What Strata has no such thing of is zero.
 //!
 //! Each subject is a file: `general`, `classes` (items and slabs), `conns`, `settings`,
-//! `prefixes` (detail), and Strata's own `workers`, `latency` and `held` (segments and ttl).
+//! `prefixes` (detail), and Strata's own `workers`, `latency`, `hotkeys` and `held` (segments, ttl
+//! and, for the admin endpoint, ages).
 
 mod classes;
 pub mod conns;
 pub mod counters;
 pub mod general;
 pub mod held;
+mod hotkeys;
 pub mod latency;
-mod lines;
+pub(crate) mod lines;
 pub mod prefixes;
 pub mod settings;
 pub mod workers;
@@ -100,6 +102,8 @@ pub enum Question {
     Workers,
     /// `stats latency`.
     Latency,
+    /// `stats hotkeys`, at most so many, 0 for the usual number.
+    Hotkeys(u32),
     /// `stats segments`.
     Segments,
     /// `stats ttl`.
@@ -121,6 +125,10 @@ pub enum Topic {
     Ttl,
     /// Its counts by prefix.
     Prefixes,
+    /// How old its segments are.
+    Ages,
+    /// The keys its clients ask for most.
+    Hotkeys,
     /// Some of its items, at most so many; 0 for no limit.
     Cachedump(u32),
 }
@@ -239,6 +247,10 @@ fn render_lines(gather: &Gather, shared: &Shared, now: &Now, out: &mut impl Sink
         }
         Question::Latency => {
             latency::latency(&gather.sum, shared, out);
+            out.put(reply::END);
+        }
+        Question::Hotkeys(limit) => {
+            hotkeys::hotkeys(&gather.text, limit, out);
             out.put(reply::END);
         }
         Question::Segments => {

@@ -22,6 +22,7 @@
 
 mod apart;
 mod dump;
+mod hot;
 mod manage;
 mod metas;
 mod overdue;
@@ -46,7 +47,7 @@ use strata_protocol::{
     ClientError, DetailSwitch, GetKey, MetaVerb, Request, ServerError, ShutdownMode, StatsSubject,
     Store, WatchKinds,
 };
-use strata_store::{Key, KeyHash, KeyHasher, Probe, ScanPlace, Shard};
+use strata_store::{Key, KeyHash, KeyHasher, Probe, ScanPlace, Seconds, Shard};
 
 use crate::clock::Now;
 use crate::config::{
@@ -55,6 +56,7 @@ use crate::config::{
     REQUESTS_PER_TICK_ALL, REQUESTS_SHARE_MIN, UPKEEP_ITEMS, VISITORS_PER_TICK,
 };
 use crate::execute::{Keeper, Outcome};
+use crate::hotkeys::HotKeys;
 use crate::io::{ConnIndex, Event, Io};
 use crate::memory::Memory;
 use crate::mesh::{Peer, Peers};
@@ -74,6 +76,8 @@ use timing::Timing;
 pub enum Ask {
     /// Report.
     Snapshot(Sender<Box<Snapshot>>),
+    /// Tell something as text.
+    Tell(Topic, Sender<Vec<u8>>),
     /// Take no more, and finish what is in flight.
     Stop,
     /// Let these clients in from now on.
@@ -173,6 +177,10 @@ pub struct Worker {
     next_home: usize,
     /// What it notes of the time its requests take.
     timing: Timing,
+    /// The keys its clients ask for most.
+    hot_keys: HotKeys,
+    /// When watchers were last told of them.
+    hot_told: Seconds,
     /// The most that the mailboxes with each peer have held since then.
     marks: Vec<QueueMarks>,
     /// No further connections and requests are taken.
@@ -262,6 +270,8 @@ impl Worker {
             open_listeners: parts.open_listeners,
             next_home: parts.index,
             timing,
+            hot_keys: HotKeys::new(parts.index as u64 + 1),
+            hot_told: Seconds(0),
             marks,
             stopping: false,
             ended: false,
@@ -423,6 +433,11 @@ impl Worker {
                             // Whoever asked may have given up; that is not the worker's concern.
                             let _ = answer.try_send(Box::new(self.snapshot()));
                         }
+                        Ask::Tell(topic, answer) => {
+                            let mut text = Vec::new();
+                            self.tell(now, topic, &mut text);
+                            let _ = answer.try_send(text);
+                        }
                         Ask::Stop => self.stop(io),
                         Ask::Users(users) => self.users = users,
                         Ask::End => self.ended = true,
@@ -467,6 +482,14 @@ impl Worker {
                 let shard = &self.keeper.shard;
                 shard.ttl_classes(|class| stats::held::ttl_part(&class, text));
             }
+            Topic::Ages => {
+                let mut ages = stats::held::Ages::default();
+                self.keeper
+                    .shard
+                    .segments(|segment| ages.add(&segment, now.seconds));
+                ages.part(text);
+            }
+            Topic::Hotkeys => self.hot_keys.part(now.seconds, text),
             Topic::Cachedump(limit) => {
                 let share = stats::cachedump_share(self.peers.len());
                 let most = if limit == 0 { u32::MAX } else { limit };

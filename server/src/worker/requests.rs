@@ -9,7 +9,7 @@ use super::*;
 use crate::latency::Class;
 
 /// A request of a batch.
-enum Planned<'a> {
+pub(super) enum Planned<'a> {
     /// A get of a key of ours, whose lookup has begun.
     Get(GetKey<'a>, Probe),
     /// A set with its value and the hash of its key, and a lookup of that if it is ours.
@@ -181,6 +181,9 @@ impl Worker {
                 for probe in plan.iter().filter_map(Planned::probe) {
                     self.keeper.shard.prefetch_item(probe);
                 }
+            }
+            if !self.hot_keys.pass(plan.len()) {
+                self.sample_keys(now, &plan);
             }
             let (mut gets, mut sets) = (0, 0);
             // By reference: what is planned is large, and a get is a small part of it.
@@ -435,6 +438,13 @@ impl Worker {
             StatsSubject::Extstore => self.answer(conn, reply::END),
             StatsSubject::Segments => self.ask_all(now, conn, Op::Snapshot, Question::Segments),
             StatsSubject::Ttl => self.ask_all(now, conn, Op::Tell(Topic::Ttl), Question::Ttl),
+            StatsSubject::Hotkeys { .. } if !self.shared.process.settings.dump => {
+                self.answer(conn, ClientError::HotkeysNotAllowed.wire());
+            }
+            StatsSubject::Hotkeys { limit } => {
+                let op = Op::Tell(Topic::Hotkeys);
+                self.ask_all(now, conn, op, Question::Hotkeys(limit));
+            }
             StatsSubject::Detail(_) if !self.shared.process.settings.dump => {
                 self.answer(conn, ClientError::DetailNotAllowed.wire());
             }
@@ -604,7 +614,7 @@ impl Worker {
 }
 
 /// The key an intent is about.
-fn key_of<'a>(intent: &'a Intent<'_>) -> Option<&'a [u8]> {
+pub(super) fn key_of<'a>(intent: &'a Intent<'_>) -> Option<&'a [u8]> {
     match intent {
         Intent::Get(get) => Some(get.key),
         Intent::Store(store, _) | Intent::TooLarge(store) => Some(store.key),

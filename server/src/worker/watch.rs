@@ -102,6 +102,10 @@ impl Worker {
             let missed = shard.take_evictions(|item| observer.evicted(now, item));
             observer.lost(missed);
         }
+        if observer.watches(WatchKinds::HOTKEYS) {
+            self.tell_hot_keys(now);
+        }
+        let observer = &mut self.observer;
         if observer.log.is_empty() {
             return;
         }

@@ -789,3 +789,62 @@ fn the_latency_is_told_and_forgotten_on_all_workers() {
     assert!(told.contains("other:count 1\r\n"), "{told}");
     assert_eq!(ask(b"stats latency now\r\n"), "ERROR\r\n");
 }
+
+#[test]
+fn a_key_that_all_clients_ask_for_is_told_on_request_and_to_watchers() {
+    let mut server = Server::new(2, 16 << 20, 8, 5);
+    let clients: Vec<ClientId> = (0..3).map(|_| server.net.connect(1 << 20)).collect();
+    server.settle();
+    server.net.write(clients[2], b"watch hotkeys\r\n");
+    server.settle();
+    assert_eq!(server.net.read(clients[2], usize::MAX), b"OK\r\n");
+    for round in 0..4_000 {
+        for client in &clients[..2] {
+            // A fifth of the keys of each line, and one in ten of them written.
+            let text = match round % 10 {
+                0 => "set hot%key 0 0 1\r\nv\r\nget hot%key a1 a2 a3\r\n".to_owned(),
+                _ => format!("get b{round} c{round} hot%key d{round} e{round}\r\n"),
+            };
+            server.net.write(*client, text.as_bytes());
+        }
+        server.elapsed += Duration::from_millis(1);
+        if round % 50 == 0 {
+            server.settle();
+            let _ = server.net.read(clients[0], usize::MAX);
+            let _ = server.net.read(clients[1], usize::MAX);
+        }
+    }
+    server.settle();
+    let _ = server.net.read(clients[0], usize::MAX);
+    let mut ask = |text: &[u8]| {
+        server.net.write(clients[0], text);
+        server.settle();
+        let text = server.net.read(clients[0], usize::MAX);
+        String::from_utf8(text).expect("text")
+    };
+    let told = ask(b"stats hotkeys\r\n");
+    assert!(told.contains("STAT 1:key hot%25key\r\n"), "{told}");
+    let number = |name: &str| -> f64 {
+        let line = told
+            .lines()
+            .find(|line| line.starts_with(&format!("STAT {name} ")));
+        let number = line.and_then(|line| line.rsplit(' ').next()?.parse().ok());
+        number.expect("a number")
+    };
+    // 40 000 requests, of which 8 800 are for this key and 800 of those write it.
+    assert!(number("sampled") > 250.0, "{told}");
+    assert!((14.0..30.0).contains(&number("1:percent")), "{told}");
+    assert!((1.0..30.0).contains(&number("1:writes_percent")), "{told}");
+    assert!(!told.contains(":key b"), "asked for once: {told}");
+    assert_eq!(
+        ask(b"stats hotkeys x\r\n"),
+        "CLIENT_ERROR bad command line format\r\n"
+    );
+    let watched = server.net.read(clients[2], usize::MAX);
+    let watched = String::from_utf8(watched).expect("text");
+    assert!(watched.lines().count() >= 4, "{watched}");
+    for worker in 0..2 {
+        let line = format!(" type=hot_key key=hot%25key worker={worker} percent=");
+        assert!(watched.contains(&line), "{line} in {watched}");
+    }
+}

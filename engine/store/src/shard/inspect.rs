@@ -82,6 +82,17 @@ pub struct TtlClass {
     pub bytes: u64,
 }
 
+/// What is known of one segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentSight {
+    /// When it was begun.
+    pub opened_at: Seconds,
+    /// Items in it.
+    pub items: u64,
+    /// Bytes of those items in it.
+    pub bytes: u64,
+}
+
 /// Evictions that are kept until somebody takes them.
 #[derive(Debug, Default)]
 pub(crate) struct Witness {
@@ -185,6 +196,22 @@ impl<M: Memory> Shard<M> {
                     items,
                     bytes,
                 });
+            }
+        }
+    }
+
+    /// Shows every segment that items can be found in, in no particular order.
+    pub fn segments(&self, mut show: impl FnMut(SegmentSight)) {
+        for chain in &self.chains.chains {
+            let mut page = chain.head;
+            while page != NO_PAGE {
+                let notes = self.arena.page(page);
+                show(SegmentSight {
+                    opened_at: Seconds(notes.opened_at),
+                    items: u64::from(notes.live_items),
+                    bytes: u64::from(notes.live_bytes),
+                });
+                page = notes.next;
             }
         }
     }

@@ -24,7 +24,7 @@ mod remove;
 mod room;
 mod write;
 
-pub use inspect::{Evicted, Peek, ScanPlace, Sight, TtlClass};
+pub use inspect::{Evicted, Peek, ScanPlace, SegmentSight, Sight, TtlClass};
 
 use crate::counters::{Counters, Usage};
 use crate::item;
