@@ -136,6 +136,8 @@ pub struct Shared {
     pub tls: Option<Arc<Tls>>,
     /// The clock, where a test may move it.
     pub clock: Option<Clock>,
+    /// Whether the server has begun to stop.
+    stops: AtomicBool,
     /// What the workers record of the time their requests take, of those that have begun.
     boards: Box<[OnceLock<Arc<Board>>]>,
     notices: Sender<Notice>,
@@ -163,9 +165,21 @@ impl Shared {
             process,
             crawler: AtomicBool::new(true),
             tls: None,
+            stops: AtomicBool::new(false),
             clock: None,
             notices,
         }
+    }
+
+    /// The server begins to stop.
+    pub fn begin_stop(&self) {
+        self.stops.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the server has begun to stop.
+    #[must_use]
+    pub fn stops(&self) -> bool {
+        self.stops.load(Ordering::Relaxed)
     }
 
     /// The board of a worker, made by whoever asks first: the worker itself, so that the memory is on

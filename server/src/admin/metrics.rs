@@ -244,10 +244,19 @@ fn workers(page: &mut String, sum: &Snapshot) {
         } else {
             ("gauge", "")
         };
-        let _ = writeln!(page, "# HELP strata_worker_{name}{end} {help}");
+        // Prometheus wants base units.
+        let in_micros = name.strip_suffix("_us");
+        let help = help.trim_end_matches(", in microseconds.");
+        let help = help.trim_end_matches('.');
+        let name = in_micros.map_or(name.to_owned(), |name| format!("{name}_seconds"));
+        let _ = writeln!(page, "# HELP strata_worker_{name}{end} {help}.");
         let _ = writeln!(page, "# TYPE strata_worker_{name}{end} {kind}");
         for worker in &sum.workers {
             let (index, (_, _, _, number)) = (worker.index, worker.numbers()[at]);
+            let number = match in_micros {
+                Some(_) => (number as f64 / 1e6).to_string(),
+                None => number.to_string(),
+            };
             let _ = writeln!(
                 page,
                 "strata_worker_{name}{end}{{worker=\"{index}\"}} {number}"

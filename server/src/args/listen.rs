@@ -111,3 +111,12 @@ fn host_addresses(text: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
         .map_err(|error| format!("-l {text}: {error}"))?;
     Ok(found.collect())
 }
+/// The address of the admin endpoint; a port alone is one of loopback.
+pub(super) fn admin_address(text: &str) -> Result<SocketAddr, String> {
+    match text.parse::<u16>() {
+        Ok(port) => Ok(SocketAddr::from(([127, 0, 0, 1], port))),
+        Err(_) => text
+            .parse()
+            .map_err(|_| "neither ADDRESS:PORT nor a port".into()),
+    }
+}

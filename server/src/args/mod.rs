@@ -9,7 +9,7 @@ mod extended;
 mod listen;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Parser;
 
@@ -17,7 +17,7 @@ use strata_store::Eviction;
 
 use crate::config::{
     BACKLOG_DEFAULT, CONNS_MAX, EVICTION_DEFAULT, EVICTIONS, IoChoice, PREFIX_DELIMITER_DEFAULT,
-    Protocol, REQUESTS_PER_TICK_DEFAULT, SHARD_MIN_MIB, Settings, WORKERS_MAX,
+    Protocol, REQUESTS_PER_TICK_DEFAULT, SHARD_MIN_MIB, Settings, TOKEN_MAX_BYTES, WORKERS_MAX,
 };
 use crate::host::Machine;
 use extended::Extended;
@@ -218,9 +218,14 @@ pub struct Args {
     #[arg(short = 'v', long = "verbose", action = clap::ArgAction::Count)]
     verbose: u8,
 
-    /// Address of the admin endpoint (/health, /metrics); off unless given
-    #[arg(long = "admin", value_name = "ADDR:PORT")]
+    /// Address of the admin endpoint (a live page, /health, /ready, /metrics and more); a port alone is
+    /// one of loopback; off unless given
+    #[arg(long = "admin", value_name = "[ADDR:]PORT", value_parser = listen::admin_address)]
     admin: Option<SocketAddr>,
+
+    /// File with the token that the admin endpoint asks for; /, /health and /ready need none
+    #[arg(long = "admin-token-file", value_name = "FILE", requires = "admin")]
+    admin_token_file: Option<PathBuf>,
 
     /// What carries the connections
     #[arg(long = "io", value_enum, default_value_t = IoChoice::Auto)]
@@ -455,6 +460,7 @@ impl Args {
             unheeded,
             verbosity: self.verbose,
             admin: self.admin,
+            admin_token: self.admin_token_file.as_deref().map(token).transpose()?,
             lock_memory: self.lock_memory,
             io: self.io,
             protocol,
@@ -488,6 +494,21 @@ impl Args {
             .chain(options.map(|option| format!("-o {option}")))
             .collect())
     }
+}
+
+/// The token in the first line of a file.
+fn token(path: &Path) -> Result<String, String> {
+    let named = |what: &str| format!("--admin-token-file {}: {what}", path.display());
+    let text = std::fs::read_to_string(path).map_err(|error| named(&error.to_string()))?;
+    let token = text.lines().next().unwrap_or_default().trim();
+    if token.is_empty() || token.len() > TOKEN_MAX_BYTES {
+        let want = format!("its first line must be a token of 1 to {TOKEN_MAX_BYTES} bytes");
+        return Err(named(&want));
+    }
+    if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(named("a token has no blanks and nothing but ASCII in it"));
+    }
+    Ok(token.to_owned())
 }
 
 #[cfg(test)]

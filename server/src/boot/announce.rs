@@ -43,6 +43,12 @@ pub(super) fn announce(shared: &Shared, admin: Option<SocketAddr>, cores: Option
     }
     if let Some(address) = admin {
         eprintln!("strata: admin endpoint on http://{address}");
+        if !address.ip().is_loopback() && settings.admin_token.is_none() {
+            eprintln!(
+                "strata: WARNING: whoever reaches {address} can read figures, settings and hot keys; \
+                 --admin-token-file asks for a token"
+            );
+        }
     }
     let backend = match settings.io {
         IoChoice::Epoll => "epoll",

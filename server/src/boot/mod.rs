@@ -377,6 +377,7 @@ fn catch_signals(notices: Sender<Notice>) -> Result<signal_hook::iterator::Handl
 
 /// Lets the workers answer what is in flight, for a bounded time, then ends them.
 fn drain(control: &Control) {
+    control.shared.begin_stop();
     let deadline = Instant::now() + Duration::from_millis(DRAIN_MAX_MS);
     insist(control, deadline, || Ask::Stop);
     while control.shared.gate.count() > 0 && Instant::now() < deadline {

@@ -14,7 +14,7 @@
 //! those that begin and end in one tick, which are nearly all, are counted by class as they come,
 //! and recorded together when the tick ends.
 //!
-//! Inside are: parsing, the requests that were served before it in the same tick, the way to
+//! Inside are: parsing, TLS where a listener has it, the requests that were served before it in the same tick, the way to
 //! another worker and back with all that it waits for there, waiting for a share of the tick, for
 //! credits and for room behind replies that the client does not take, a large value up to the last
 //! piece that the kernel took, and, while ticks follow each other, the system call that hands the

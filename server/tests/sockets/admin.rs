@@ -1,10 +1,17 @@
 //! The admin endpoint, asked by tools and attacked by everybody else.
 
+use std::collections::{HashMap, HashSet};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use crate::client::Neighbour;
-use crate::server::{PATIENCE, Server, until, variants};
+use nix::sys::signal::{Signal, kill};
+use serde_json::Value;
+
+use crate::client::{Neighbour, set, value};
+use crate::server::{Folder, PATIENCE, Server, until, variants};
+
+/// Where operators read what each metric means.
+const README: &str = include_str!("../../README.md");
 
 /// Sends `request` and returns all of the answer.
 fn http(port: u16, request: &[u8]) -> String {
@@ -73,7 +80,7 @@ fn a_bad_or_slow_operator_hurts_nobody() {
     for (request, status) in [
         (&b"\x00\x01\x02\r\n\r\n"[..], "400"),
         (b"GET\r\n\r\n", "400"),
-        (b"GET / HTTP/1.1\r\n\r\n", "404"),
+        (b"GET /none HTTP/1.1\r\n\r\n", "404"),
         (
             b"POST /metrics HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello",
             "405",
@@ -120,4 +127,225 @@ fn a_bad_or_slow_operator_hurts_nobody() {
     drop(slow);
     neighbour.stop();
     server.finish();
+}
+
+/// The body of a good answer to a GET.
+fn get(port: u16, path: &str) -> String {
+    let answer = http(
+        port,
+        format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes(),
+    );
+    assert!(
+        answer.starts_with("HTTP/1.1 200 OK\r\n"),
+        "{path}: {answer}"
+    );
+    answer
+        .split_once("\r\n\r\n")
+        .expect("head and body")
+        .1
+        .to_owned()
+}
+
+fn json(port: u16, path: &str) -> Value {
+    let body = get(port, path);
+    serde_json::from_str(&body).unwrap_or_else(|error| panic!("{path}: {error} in {body}"))
+}
+
+/// What <https://prometheus.io/docs/practices/naming> and the text format ask for, as far as a
+/// program can tell.
+#[test]
+fn metrics_are_named_and_formed_as_prometheus_wants_them() {
+    let (server, port) = with_admin("-t 2");
+    let mut client = server.client();
+    for at in 0..50 {
+        client.round_trip(&format!("k{at}"), b"v");
+    }
+    let page = get(port, "/metrics");
+    let (mut kinds, mut helped) = (HashMap::new(), HashSet::new());
+    let mut seen = HashSet::new();
+    let mut buckets: HashMap<String, Vec<(f64, u64)>> = HashMap::new();
+    let mut counts = HashMap::new();
+    for line in page.lines() {
+        if let Some(help) = line.strip_prefix("# HELP ") {
+            let (name, text) = help.split_once(' ').expect("a text");
+            assert!(helped.insert(name.to_owned()), "{name} is explained twice");
+            assert!(text.ends_with('.') && text.len() > 4, "{line}");
+            continue;
+        }
+        if let Some(kind) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = kind.split_once(' ').expect("a type");
+            assert!(helped.contains(name), "{name} has no help before its type");
+            kinds.insert(name.to_owned(), kind.to_owned());
+            assert!(
+                README.contains(&format!("`{name}`")),
+                "{name} is not in the README"
+            );
+            assert!(
+                name.starts_with("strata_") && name == name.to_ascii_lowercase(),
+                "{name}"
+            );
+            assert_eq!(name.ends_with("_total"), kind == "counter", "{line}");
+            for unit in [
+                "_us", "_ms", "_ns", "_kb", "_kib", "_mb", "_percent", "_minutes",
+            ] {
+                assert!(!name.contains(unit), "{name}: not a base unit");
+            }
+            continue;
+        }
+        let (series, number) = line.rsplit_once(' ').expect("a number");
+        let number: f64 = number.parse().expect("a number");
+        assert!(seen.insert(series.to_owned()), "{series} is told twice");
+        let name = series.split('{').next().expect("a name");
+        let family = ["_bucket", "_sum", "_count"]
+            .iter()
+            .filter_map(|end| name.strip_suffix(end))
+            .find(|family| kinds.get(*family).is_some_and(|kind| kind == "histogram"));
+        assert!(
+            kinds.contains_key(family.unwrap_or(name)),
+            "{name} has no type"
+        );
+        if family.is_some() && name.ends_with("_bucket") {
+            let (labels, le) = series.split_once(",le=\"").expect("an edge");
+            let le = le.trim_end_matches("\"}").replace("+Inf", "inf");
+            let edge = (le.parse().expect("an edge"), number as u64);
+            buckets
+                .entry(labels.replace("_bucket", ""))
+                .or_default()
+                .push(edge);
+        } else if family.is_some() && name.ends_with("_count") {
+            counts.insert(series.replace("_count", "").replace('}', ""), number as u64);
+        }
+    }
+    assert!(
+        kinds.len() > 50 && buckets.len() == 6,
+        "{} {}",
+        kinds.len(),
+        buckets.len()
+    );
+    for (labels, edges) in &buckets {
+        assert!(
+            edges.is_sorted_by(|a, b| a.0 < b.0 && a.1 <= b.1),
+            "{labels}: {edges:?}"
+        );
+        assert_eq!(
+            edges.last(),
+            Some(&(f64::INFINITY, counts[labels])),
+            "{labels}"
+        );
+    }
+    assert_eq!(
+        counts["strata_request_duration_seconds{command=\"get\""],
+        50
+    );
+    drop(client);
+    server.finish();
+}
+
+#[test]
+fn programs_are_told_what_the_server_does_and_how_it_is_set() {
+    for (io, threads) in variants() {
+        let (server, port) = with_admin(&format!("--io {io} -t {threads} -c 77"));
+        let mut client = server.client();
+        client.ask(b"set for_a_day 0 86400 5\r\nvalue\r\n", b"STORED\r\n");
+        for _ in 0..3_000 {
+            client.round_trip("hot \"key\"".replace(' ', "_").as_str(), b"v");
+        }
+        let told = json(port, "/stats.json");
+        assert_eq!(told["stats"]["cmd_set"], 3_001);
+        assert_eq!(told["stats"]["max_connections"], 77);
+        assert_eq!(told["latency"]["get"]["count"], 3_000);
+        let buckets = told["latency"]["set"]["buckets"]
+            .as_array()
+            .expect("a list");
+        let sum: u64 = buckets
+            .iter()
+            .map(|pair| pair[1].as_u64().expect("a count"))
+            .sum();
+        assert_eq!(sum, 3_001);
+        let count: usize = threads.parse().expect("a number");
+        assert_eq!(told["workers"].as_array().expect("a list").len(), count);
+        let items = |list: &str| -> u64 {
+            let list = told[list].as_array().expect("a list");
+            list.iter()
+                .map(|class| class["items"].as_u64().expect("a count"))
+                .sum()
+        };
+        assert_eq!((items("ttl"), items("ages")), (2, 2), "{told}");
+        assert!(
+            told["ttl"].to_string().contains("null"),
+            "one never expires"
+        );
+        assert!(told["long_ticks"][0]["took_us"].as_f64().expect("a number") > 0.0);
+        let hot = json(port, "/hotkeys?n=1");
+        assert_eq!(hot["hot_keys"][0]["key"], "hot_%22key%22", "{hot}");
+        let config = json(port, "/config");
+        assert_eq!(config["maxconns"], 77);
+        assert_eq!(config["num_threads"], count);
+        assert_eq!(config["admin_token"], false);
+        let page = get(port, "/");
+        assert!(page.starts_with("<!doctype html>"));
+        for outside in ["http://", "https://", "//cdn", "@import", "url("] {
+            let page = page.replace("http://www.w3.org/2000/svg", "");
+            assert!(!page.contains(outside), "the page needs {outside}");
+        }
+        drop(client);
+        server.finish();
+    }
+}
+
+#[test]
+fn a_token_is_asked_for_where_figures_are_told() {
+    let folder = Folder::new();
+    let file = folder.file("token");
+    std::fs::write(&file, "s3cret-token\n").expect("a file");
+    let (server, port) = with_admin(&format!("--admin-token-file {}", file.display()));
+    let with = |path: &str, header: &str| {
+        let answer = http(
+            port,
+            format!("GET {path} HTTP/1.1\r\n{header}\r\n").as_bytes(),
+        );
+        answer.get(9..12).unwrap_or_default().to_owned()
+    };
+    for path in ["/metrics", "/stats.json", "/hotkeys", "/config", "/none"] {
+        for wrong in [
+            "",
+            "Authorization: Bearer s3cret-tokem\r\n",
+            "Authorization: Bearer s3cret-token2\r\n",
+            "Authorization: Bearer\r\n",
+            "Authorization: Basic s3cret-token\r\n",
+            "Authorization: Bearer \r\n",
+        ] {
+            assert_eq!(with(path, wrong), "401", "{path} {wrong}");
+        }
+        let status = if path == "/none" { "404" } else { "200" };
+        for right in [
+            "Authorization: Bearer s3cret-token\r\n",
+            "authorization: bearer  s3cret-token\r\n",
+        ] {
+            assert_eq!(with(path, right), status, "{path} {right}");
+        }
+    }
+    for path in ["/", "/health", "/ready"] {
+        assert_eq!(with(path, ""), "200", "{path}");
+    }
+    assert!(!server.said().contains("s3cret"));
+    server.finish();
+}
+
+#[test]
+fn a_server_that_stops_is_healthy_and_not_ready() {
+    let (mut server, port) = with_admin("-t 2");
+    assert_eq!(get(port, "/ready"), "ok\n");
+    let mut client = server.client();
+    client.ask(&set("large", &value(2, 1_000_000)), b"STORED\r\n");
+    // Its answers are waited for, for a while.
+    client.send_until_stuck(&b"get large\r\n".repeat(1000));
+    kill(server.pid, Signal::SIGTERM).expect("it is alive");
+    until("it is not ready any more", || {
+        http(port, b"GET /ready HTTP/1.1\r\n\r\n")
+            .starts_with("HTTP/1.1 503 ")
+            .then_some(())
+    });
+    assert_eq!(get(port, "/health"), "ok\n");
+    server.stop(Signal::SIGTERM);
 }
