@@ -191,7 +191,7 @@ pub const GROUPS_MAX: usize = 4;
 pub const TOKEN_MAX_BYTES: usize = 256;
 
 /// Requests of which one is sampled, on average, to find the keys asked for most.
-pub const SAMPLE_EVERY: u32 = 128;
+pub const SAMPLE_EVERY: u32 = 256;
 
 /// Keys of which one worker keeps how often they were sampled.
 pub const HOT_KEYS_KEPT: usize = 256;

@@ -131,10 +131,8 @@ impl HotKeys {
         // Without a branch inside, so that many are compared at once; nearly all chunks have none.
         let mut from = 0;
         for chunk in self.fingerprints.chunks(COMPARED_AT_ONCE) {
-            let here = chunk
-                .iter()
-                .fold(false, |here, other| here | (*other == fingerprint));
-            if here {
+            let same = chunk.iter().map(|other| u32::from(*other == fingerprint));
+            if same.sum::<u32>() > 0 {
                 let same = |rank: &usize| {
                     let place = usize::from(self.entries[*rank].place);
                     self.fingerprints[*rank] == fingerprint && self.keys[place][..] == *key
