@@ -223,6 +223,7 @@ impl<'a, T: Transport> Driver<'a, T> {
         first: usize,
         common: Common<'a>,
         pulse: &'a Pulse,
+        setup: &T::Setup,
     ) -> io::Result<Self> {
         let count = sockets.len();
         let mut peers = Vec::new();
@@ -231,7 +232,7 @@ impl<'a, T: Transport> Driver<'a, T> {
                 peers.push(peer(socket)?);
             }
         }
-        let transport = T::new(sockets)?;
+        let transport = T::new(sockets, setup)?;
         Ok(Self {
             transport,
             connections: (0..count)

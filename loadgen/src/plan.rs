@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::client::{Dialect, Verify};
 use crate::schedule::Arrival;
-use crate::transport::{Address, Family};
+use crate::transport::{Address, Family, tls};
 use crate::workload::Workload;
 
 /// Requests outstanding on one connection of an open loop, at most, unless told otherwise. A server that stalls for a
@@ -82,6 +82,8 @@ pub struct Plan {
     pub addresses: Vec<Address>,
     /// What addresses a name may lead to.
     pub family: Family,
+    /// What TLS takes, if it is spoken.
+    pub tls: Option<tls::Setup>,
     /// How long connecting may take.
     pub connect_timeout: Option<Duration>,
     /// Requests after which a connection is replaced.

@@ -19,6 +19,7 @@ use crate::plan::{Io, Length, Pace, Plan};
 use crate::schedule::{Arrival, Schedule};
 use crate::tally::Tally;
 use crate::transport::epoll::Epoll;
+use crate::transport::tls::Tls;
 use crate::transport::uring::Uring;
 use crate::transport::{Transport, connect};
 use crate::workload::{Mix, Requests, mix, share};
@@ -94,15 +95,16 @@ pub fn run(plan: &Plan, stop: &AtomicBool, announce: &dyn Fn(News)) -> Result<Ou
         },
     };
     raise_file_limit(plan.connection_count() as u64 + 64)?;
-    if uring {
-        run_on::<Uring>(plan, stop, announce, "io_uring")
-    } else {
-        run_on::<Epoll>(plan, stop, announce, "epoll")
+    match (uring, &plan.tls) {
+        (true, None) => run_on::<Uring>(plan, stop, announce, "io_uring", &()),
+        (false, None) => run_on::<Epoll>(plan, stop, announce, "epoll", &()),
+        (true, Some(tls)) => run_on::<Tls<Uring>>(plan, stop, announce, "io_uring", tls),
+        (false, Some(tls)) => run_on::<Tls<Epoll>>(plan, stop, announce, "epoll", tls),
     }
 }
 
 fn uring_works() -> io::Result<()> {
-    Uring::new(Vec::new()).map(drop)
+    Uring::new(Vec::new(), &()).map(drop)
 }
 
 fn raise_file_limit(needed: u64) -> Result<(), String> {
@@ -125,6 +127,7 @@ fn run_on<T: Transport>(
     stop: &AtomicBool,
     announce: &dyn Fn(News),
     io_name: &'static str,
+    setup: &T::Setup,
 ) -> Result<Outcome, String> {
     let workload = &plan.workload;
     let terms = Terms::new(workload, plan.dialect, plan.verify);
@@ -161,7 +164,7 @@ fn run_on<T: Transport>(
                 thread::Builder::new()
                     .name(format!("load-{thread}"))
                     .spawn_scoped(scope, move || {
-                        thread_main::<T>(shared, thread, pulse, &tell_window)
+                        thread_main::<T>(shared, thread, pulse, setup, &tell_window)
                     })
                     .expect("a thread can be started")
             })
@@ -283,6 +286,7 @@ fn thread_main<T: Transport>(
     shared: &Shared,
     thread: usize,
     pulse: &Pulse,
+    setup: &T::Setup,
     tell_window: &mpsc::Sender<Range<u64>>,
 ) -> Option<Part> {
     let plan = shared.plan;
@@ -296,7 +300,7 @@ fn thread_main<T: Transport>(
     let client_count = plan.client_count() as u64;
     let prepared = open_connections(plan).and_then(|sockets| {
         let first_connection = first_client * plan.addresses.len();
-        Driver::<T>::new(sockets, first_connection, shared.common, pulse)
+        Driver::<T>::new(sockets, first_connection, shared.common, pulse, setup)
             .map_err(|error| format!("cannot set up the sockets: {error}"))
     });
     let mut driver = match prepared {

@@ -133,6 +133,27 @@ const CLIENTS: &[Client] = &[
         },
     },
     Client {
+        tls: true,
+        name: "strata-load over tls",
+        is_there: |_| find_program("openssl").is_some(),
+        command: |workspace, port, seed| {
+            let mut command = Command::new(workspace.build("strata-load", "strata-load", false)?);
+            // As it would stand in a script for memtier_benchmark.
+            let words = "-s 127.0.0.1 -P memcache_text --tls -t 2 -c 10 -n 2000 --ratio 1:3 --pipeline 4 -d 600 --key-maximum 1000";
+            command.args(words.split(' ')).arg("--cacert");
+            command.arg(certificates(workspace).0);
+            command.args([
+                "--data-verify",
+                "--fill",
+                "--expect-hits",
+                "1",
+                "--hide-histogram",
+            ]);
+            command.args(["-p", &port.to_string(), "--seed", &seed.to_string()]);
+            Ok(command)
+        },
+    },
+    Client {
         tls: false,
         name: "pylibmc",
         is_there: |workspace| setup::has_python(workspace, &["pylibmc"]),

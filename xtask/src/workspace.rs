@@ -55,13 +55,18 @@ impl Workspace {
 
     /// Builds the server and gives its path. Without `release` it has its debug assertions on.
     pub fn build_server(&self, release: bool) -> Result<PathBuf> {
-        let mut arguments = vec!["build", "--package", "strata-server", "--bin", "strata"];
+        self.build("strata-server", "strata", release)
+    }
+
+    /// Builds a program of ours and returns its path.
+    pub fn build(&self, package: &str, program: &str, release: bool) -> Result<PathBuf> {
+        let mut arguments = vec!["build", "--package", package, "--bin", program];
         if release {
             arguments.push("--release");
         }
         run(&mut self.cargo(&arguments))?;
         let profile = if release { "release" } else { "debug" };
-        Ok(self.target.join(profile).join("strata"))
+        Ok(self.target.join(profile).join(program))
     }
 }
 

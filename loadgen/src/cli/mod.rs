@@ -64,6 +64,27 @@ pub struct Args {
     /// Protocol: memcache_text or memcache_meta
     #[arg(short = 'P', long, default_value = "memcache_text")]
     protocol: String,
+    /// Speak TLS, 1.2 or 1.3
+    #[arg(long)]
+    pub tls: bool,
+    /// Our certificate, in PEM, for servers that ask for one
+    #[arg(long, value_name = "FILE")]
+    pub cert: Option<String>,
+    /// Its key, in PEM [default: in the same file]
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<String>,
+    /// Who vouches for servers, in PEM [default: whom this host trusts]
+    #[arg(long, value_name = "FILE")]
+    pub cacert: Option<String>,
+    /// Take any server for what it says it is
+    #[arg(long)]
+    pub tls_skip_verify: bool,
+    /// Versions of TLS: TLSv1.2, TLSv1.3 or both with a comma [default: both]
+    #[arg(long, value_name = "LIST")]
+    tls_protocols: Option<String>,
+    /// The name that servers are asked to have [default: as they are named]
+    #[arg(long, value_name = "NAME")]
+    pub sni: Option<String>,
     /// Seconds that connecting may take
     #[arg(allow_negative_numbers = true, long, value_name = "SECS")]
     connection_timeout: Option<f64>,
@@ -488,8 +509,6 @@ mod tests {
             ("-t 1 --select-db=3 -c 2", "--select-db: is for Redis"),
             ("-auser:word", "-a: "),
             ("-a user:word", "-a: "),
-            ("--tls --cert x", "--tls: there is no TLS"),
-            ("--key x", "--key: there is no TLS"),
             ("--command GET", "--ops"),
         ] {
             let sentence = said(arguments).unwrap();

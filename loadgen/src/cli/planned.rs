@@ -13,7 +13,7 @@ use crate::plan::{
     CONNECTIONS_MAX, Io, Length, OPEN_DEPTH, OUTSTANDING_MAX, Pace, Plan, THREADS_MAX,
 };
 use crate::schedule::Arrival;
-use crate::transport::{Address, Family};
+use crate::transport::{Address, Family, tls};
 use crate::workload::preset::{self, Preset};
 use crate::workload::{Trace, Workload};
 
@@ -37,6 +37,7 @@ impl Args {
             Some(path) => vec![Address::Unix(path.clone())],
             None => words::servers(&self.server, self.port)?,
         };
+        let tls = self.tls(&addresses)?;
         let threads = self.threads.or(preset.threads).unwrap_or(4);
         let connections = self.clients.or(preset.clients).unwrap_or(50);
         above_zero("--threads", threads)?;
@@ -97,6 +98,7 @@ impl Args {
                 (_, true) => Family::V6,
                 _ => Family::Any,
             },
+            tls,
             connect_timeout,
             // As memtier has it, 0 is never.
             reconnect_interval: self.reconnect_interval.filter(|&interval| interval > 0),
@@ -126,6 +128,30 @@ impl Args {
             },
             looks: matches!(self.wait, WaitArg::Look),
         })
+    }
+
+    fn tls(&self, addresses: &[Address]) -> Result<Option<tls::Setup>, String> {
+        let wanted = tls::Wanted {
+            cert: self.cert.clone(),
+            key: self.key.clone(),
+            cacert: self.cacert.clone(),
+            skip_verify: self.tls_skip_verify,
+            protocols: self.tls_protocols.clone(),
+            sni: self.sni.clone(),
+        };
+        if !self.tls {
+            return match wanted == tls::Wanted::default() {
+                true => Ok(None),
+                false => Err("--tls: has to be given for --cert, --key, --cacert, --tls-skip-verify, --tls-protocols or --sni to mean anything".into()),
+            };
+        }
+        let host = |address: &'_ Address| match address {
+            Address::Tcp(host, _) => Ok(host.clone()),
+            Address::Unix(_) => Err("--tls: is not for a unix socket".to_owned()),
+        };
+        let hosts: Vec<String> = addresses.iter().map(host).collect::<Result<_, _>>()?;
+        let hosts: Vec<&str> = hosts.iter().map(String::as_str).collect();
+        tls::Setup::new(&wanted, &hosts).map(Some)
     }
 
     fn preset(&self) -> Result<Preset, String> {

@@ -11,9 +11,6 @@ const STATSD: &str =
     "is not in this tool; --json-out-file and --interval-log have the results by the second";
 /// Neither has this.
 const JITTER: &str = "is not in this tool: connections are all there before anything is measured";
-/// What waits for the server.
-const TLS: &str = "there is no TLS in this tool";
-
 /// Names with the reason, and with what to use instead where there is something.
 const REFUSED: &[(&str, &str)] = &[
     ("--uri", REDIS),
@@ -106,13 +103,6 @@ const REFUSED: &[(&str, &str)] = &[
     ),
     ("--thread-conn-start-min-jitter-micros", JITTER),
     ("--thread-conn-start-max-jitter-micros", JITTER),
-    ("--tls", TLS),
-    ("--cert", TLS),
-    ("--key", TLS),
-    ("--cacert", TLS),
-    ("--tls-skip-verify", TLS),
-    ("--tls-protocols", TLS),
-    ("--sni", TLS),
 ];
 
 /// The sentence about one option, by its name.

@@ -74,6 +74,8 @@ pub fn of_plan(plan: &Plan, trials: &Trials) -> Value {
         Pattern::Gauss { median, deviation } => one(median, deviation),
         _ => 0.0,
     };
+    let tls = plan.tls.as_ref().map(|tls| tls.wanted.clone());
+    let tls = tls.unwrap_or_default();
     let place_and_length = json!({
         "server": server,
         "port": port,
@@ -89,12 +91,12 @@ pub fn of_plan(plan: &Plan, trials: &Trials) -> Value {
             Dialect::Meta => "memcache_meta",
         },
         "out_file": null,
-        "tls": "false",
-        "cert": null,
-        "key": null,
-        "cacert": null,
-        "tls_skip_verify": "false",
-        "sni": null,
+        "tls": if plan.tls.is_some() { "true" } else { "false" },
+        "cert": tls.cert,
+        "key": tls.key,
+        "cacert": tls.cacert,
+        "tls_skip_verify": if tls.skip_verify { "true" } else { "false" },
+        "sni": tls.sni,
         "client_stats": null,
         "run_count": match trials {
             Trials::Runs(count) => *count,

@@ -71,7 +71,9 @@ impl Epoll {
 }
 
 impl Transport for Epoll {
-    fn new(sockets: Vec<OwnedFd>) -> io::Result<Self> {
+    type Setup = ();
+
+    fn new(sockets: Vec<OwnedFd>, (): &()) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         for (connection, fd) in sockets.iter().enumerate() {
             rustix::io::ioctl_fionbio(fd, true)?;

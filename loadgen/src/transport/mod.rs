@@ -1,5 +1,5 @@
 //! Bytes between pipelines and sockets, in two ways: [`uring`] and, where the kernel or a
-//! container refuses that, [`epoll`].
+//! container refuses that, [`epoll`]; with [`tls`] over either of them.
 //!
 //! Always true: the bytes of one connection arrive in the order sent, at most one send per
 //! connection is in flight, and a connection that was reported closed is never reported again.
@@ -18,6 +18,7 @@ use rustix::net::{
 };
 
 pub mod epoll;
+pub mod tls;
 pub mod uring;
 
 /// Where the server is.
@@ -128,8 +129,11 @@ pub trait Events {
 
 /// The sockets of one thread. Connections are named by their index in the list it was made from.
 pub trait Transport: Sized {
+    /// What it takes besides sockets.
+    type Setup: Sync;
+
     /// Takes over connected sockets.
-    fn new(sockets: Vec<OwnedFd>) -> io::Result<Self>;
+    fn new(sockets: Vec<OwnedFd>, setup: &Self::Setup) -> io::Result<Self>;
 
     /// Sends `bytes` and leaves an empty buffer in their place. Returns `false` and takes nothing
     /// while an earlier send is in flight; [`Events::sent`] then tells when it is over.
@@ -197,12 +201,12 @@ mod tests {
         (listener, first, accepted)
     }
 
-    fn a_socket_may_be_given_before_it_is_connected<T: Transport>() {
+    fn a_socket_may_be_given_before_it_is_connected<T: Transport<Setup = ()>>() {
         use std::io::{Read, Write};
         let (listener, first, accepted) = full_listener();
         let address = listener.local_addr().unwrap();
         let peer = peer(&first).unwrap();
-        let mut transport = T::new(vec![first]).unwrap();
+        let mut transport = T::new(vec![first], &()).unwrap();
         // Takes the only place, so that the next one has to wait for it.
         let filler = TcpStream::connect(address).unwrap();
         let waiting = begin_connect(&peer).unwrap();
@@ -244,7 +248,7 @@ mod tests {
     #[test]
     fn a_socket_may_be_given_to_a_ring_before_it_is_connected() {
         // A host that refuses io_uring has the other transport.
-        if Uring::new(Vec::new()).is_ok() {
+        if Uring::new(Vec::new(), &()).is_ok() {
             a_socket_may_be_given_before_it_is_connected::<Uring>();
         }
     }

@@ -300,7 +300,9 @@ const ETIME: i32 = rustix::io::Errno::TIME.raw_os_error();
 const ENOBUFS: i32 = rustix::io::Errno::NOBUFS.raw_os_error();
 
 impl Transport for Uring {
-    fn new(sockets: Vec<OwnedFd>) -> io::Result<Self> {
+    type Setup = ();
+
+    fn new(sockets: Vec<OwnedFd>, (): &()) -> io::Result<Self> {
         let completions = (sockets.len() as u32 * 2).max(4096).next_power_of_two();
         let ring = IoUring::builder()
             .setup_single_issuer()
@@ -460,7 +462,7 @@ mod tests {
     fn a_ring_without_sockets_can_be_made_and_dropped() {
         // What decides between the transports; a host without io_uring refuses both calls alike.
         let refused = IoUring::new(8).is_err();
-        assert_eq!(Uring::new(Vec::new()).is_err(), refused);
+        assert_eq!(Uring::new(Vec::new(), &()).is_err(), refused);
     }
 
     #[test]
