@@ -52,6 +52,13 @@ pub const HELD_MAX_BYTES: usize = 64 << 10;
 /// Reply bytes ready to send above which a session stops to read.
 pub const OUT_HIGH_BYTES: usize = 64 << 10;
 
+/// How long, at most, replies that are ready wait for those behind them that other workers are
+/// making, so that one send takes them all; twice as long when the worker sleeps meanwhile.
+pub const HOLD_MAX_US: u64 = 200;
+
+/// Ready replies of one session that do not wait any more.
+pub const HOLD_MAX_BYTES: usize = 16 << 10;
+
 /// Input that waits in a stopped session above which the socket is no longer read.
 pub const CARRY_PAUSE_BYTES: usize = 16 << 10;
 

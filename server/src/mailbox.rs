@@ -134,6 +134,21 @@ impl<T> Receiver<T> {
         Some(result)
     }
 
+    /// Lets `look` see the message `ahead` of the oldest without taking it. None, and `look` is not
+    /// called, when there is none that far, as far as this side has seen.
+    #[inline]
+    pub fn peek<R>(&self, ahead: usize, look: impl FnOnce(&T) -> R) -> Option<R> {
+        if ahead >= self.published_seen.wrapping_sub(self.head) {
+            return None;
+        }
+        let at = self.head.wrapping_add(ahead) & (self.ring.slots.len() - 1);
+        Some(self.ring.slots[at].with_mut(|slot| {
+            // SAFETY: `head + ahead < published_seen`, so the sender has published this slot
+            // (acquired in `has_mail` or `waiting`) and touches it again only after `release`.
+            look(unsafe { &*slot })
+        }))
+    }
+
     /// Whether a message waits.
     #[inline]
     pub fn has_mail(&mut self) -> bool {
@@ -241,6 +256,24 @@ mod tests {
         );
         receiver.release();
         assert!(sender.stage(|slot| *slot = 3));
+    }
+
+    #[test]
+    fn a_look_ahead_sees_what_is_taken_later_and_no_further() {
+        let (mut sender, mut receiver) = mailbox::<u64>(4);
+        for value in 1..=3 {
+            assert!(sender.stage(|slot| *slot = value));
+            if value == 2 {
+                sender.publish();
+            }
+        }
+        assert_eq!(receiver.peek(0, |slot| *slot), None, "nobody has looked");
+        assert_eq!(receiver.waiting(), 2);
+        assert_eq!(receiver.peek(0, |slot| *slot), Some(1));
+        assert_eq!(receiver.peek(1, |slot| *slot), Some(2));
+        assert_eq!(receiver.peek(2, |slot| *slot), None, "not published yet");
+        assert_eq!(receiver.take(|slot| *slot), Some(1));
+        assert_eq!(receiver.peek(0, |slot| *slot), Some(2));
     }
 
     #[test]

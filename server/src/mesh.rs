@@ -115,8 +115,9 @@ impl Peer {
     }
 }
 
-/// One worker's ends, by peer; its own place is empty.
-pub type Peers = Vec<Option<Peer>>;
+/// One worker's ends, by peer; its own place is empty. Boxed, because a worker takes a peer out of
+/// its place while it serves it.
+pub type Peers = Vec<Option<Box<Peer>>>;
 
 /// Builds the mailboxes between workers that `wakers` wake, and deals them out.
 #[must_use]
@@ -137,7 +138,7 @@ pub fn mesh_of(wakers: &[Waker], slots: usize) -> Vec<Peers> {
             let (high_visits, low_visitors) = mailbox(slots);
             let (low_replies, high_homecomings) = mailbox(slots);
             let (high_replies, low_homecomings) = mailbox(slots);
-            all[low][high] = Some(Peer {
+            all[low][high] = Some(Box::new(Peer {
                 visits: low_visits,
                 homecomings: low_homecomings,
                 visitors: low_visitors,
@@ -145,8 +146,8 @@ pub fn mesh_of(wakers: &[Waker], slots: usize) -> Vec<Peers> {
                 credits: slots,
                 capacity: slots,
                 waker: wakers[high].clone(),
-            });
-            all[high][low] = Some(Peer {
+            }));
+            all[high][low] = Some(Box::new(Peer {
                 visits: high_visits,
                 homecomings: high_homecomings,
                 visitors: high_visitors,
@@ -154,7 +155,7 @@ pub fn mesh_of(wakers: &[Waker], slots: usize) -> Vec<Peers> {
                 credits: slots,
                 capacity: slots,
                 waker: wakers[low].clone(),
-            });
+            }));
         }
     }
     all

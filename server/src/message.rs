@@ -1,6 +1,7 @@
 //! What travels between workers: a visit (a request to the owner of a key) and a homecoming (its
 //! reply). Both are filled in place in mailbox slots, and their bytes live in a [`Parcel`].
 
+use std::mem::offset_of;
 use std::os::fd::{OwnedFd, RawFd};
 
 use strata_protocol::binary::Head;
@@ -154,7 +155,11 @@ pub enum Op {
 }
 
 /// Bytes in a message: in place when few, else in a buffer the slot keeps for its next use.
+///
+/// The length alone tells where they are, so that few bytes touch the cache lines they lie in and
+/// no others: each line of a message is carried from core to core.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Parcel {
     len: usize,
     inline: [u8; INLINE_BYTES],
@@ -172,9 +177,18 @@ impl Default for Parcel {
 }
 
 impl Parcel {
-    /// Empties the parcel, keeping a small buffer and giving back a large one.
+    /// Empties the parcel, keeping a small buffer and giving back a large one. Of a parcel without
+    /// one nothing is touched but the length.
+    #[inline]
     pub fn clear(&mut self) {
+        if self.len > INLINE_BYTES {
+            self.clear_spill();
+        }
         self.len = 0;
+    }
+
+    #[cold]
+    fn clear_spill(&mut self) {
         if self.spill.capacity() > SPILL_KEEP_BYTES {
             self.spill = Vec::new();
         } else {
@@ -182,21 +196,44 @@ impl Parcel {
         }
     }
 
-    /// Takes `bytes` over as the whole content, without a copy.
+    /// Gives a large buffer back as soon as its content is used up, instead of with the next use.
+    #[inline]
+    pub fn used(&mut self) {
+        if self.len > INLINE_BYTES {
+            self.clear();
+        }
+    }
+
+    /// Takes `bytes` over as the whole content, without a copy unless they are few.
     pub fn adopt(&mut self, bytes: Vec<u8>) {
-        self.len = bytes.len();
-        self.spill = bytes;
+        self.clear();
+        if bytes.len() <= INLINE_BYTES {
+            self.put(&bytes);
+        } else {
+            self.len = bytes.len();
+            self.spill = bytes;
+        }
     }
 
     /// The content.
     #[inline]
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        if self.spill.is_empty() {
+        if self.len <= INLINE_BYTES {
             &self.inline[..self.len]
         } else {
             &self.spill
         }
+    }
+
+    #[cold]
+    fn put_spilling(&mut self, bytes: &[u8]) {
+        if self.len <= INLINE_BYTES {
+            self.spill.clear();
+            self.spill.extend_from_slice(&self.inline[..self.len]);
+        }
+        self.spill.extend_from_slice(bytes);
+        self.len = self.spill.len();
     }
 }
 
@@ -204,15 +241,12 @@ impl Sink for Parcel {
     #[inline]
     fn put(&mut self, bytes: &[u8]) {
         let len = self.len + bytes.len();
-        if self.spill.is_empty() && len <= INLINE_BYTES {
+        if len <= INLINE_BYTES {
             self.inline[self.len..len].copy_from_slice(bytes);
+            self.len = len;
         } else {
-            if self.spill.is_empty() {
-                self.spill.extend_from_slice(&self.inline[..self.len]);
-            }
-            self.spill.extend_from_slice(bytes);
+            self.put_spilling(bytes);
         }
-        self.len = len;
     }
 }
 
@@ -228,20 +262,24 @@ pub struct Lent {
 }
 
 /// A request to another worker.
+///
+/// What every request has comes first and the key right behind it, so that a get takes two cache
+/// lines, which processors fetch as a pair.
 #[derive(Debug)]
+#[repr(C, align(128))]
 pub struct Visit {
-    /// Where the reply belongs.
-    pub ticket: Ticket,
     /// The key's hash.
     pub hash: KeyHash,
     /// What to do.
     pub op: Op,
+    /// Where the reply belongs.
+    pub ticket: Ticket,
+    /// The descriptor of the client's connection, which names it in log lines.
+    pub asker: RawFd,
     /// How much of the parcel is the key; the rest is the value.
     pub key_bytes: u8,
     /// Whether the reply is to be left out (`noreply`).
     pub quiet: bool,
-    /// The descriptor of the client's connection, which names it in log lines.
-    pub asker: RawFd,
     /// Key and value.
     pub parcel: Parcel,
     /// The connection of an [`Op::Adopt`].
@@ -274,20 +312,35 @@ impl Default for Visit {
     }
 }
 
-/// A reply to another worker.
+/// What a reply brings besides its bytes.
 #[derive(Debug, Default)]
+pub enum Extra {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// A lent value, which follows the bytes.
+    Lent(Lent),
+    /// After [`Op::Scan`]: where the next slice begins, if there is one.
+    Scanned(Option<ScanPlace>),
+    /// The answer to [`Op::Snapshot`].
+    Snapshot(Box<Snapshot>),
+}
+
+/// A reply to another worker. The short one of a get takes two cache lines.
+#[derive(Debug, Default)]
+#[repr(C, align(128))]
 pub struct Homecoming {
+    /// What it brings besides its bytes.
+    pub extra: Extra,
     /// Where it belongs.
     pub ticket: Ticket,
     /// The reply as it goes to the client, or the part of it before a lent value.
     pub parcel: Parcel,
-    /// A lent value that follows the parcel's bytes.
-    pub lent: Option<Lent>,
-    /// After [`Op::Scan`], where the next slice begins, if there is one.
-    pub scanned: Option<Option<ScanPlace>>,
-    /// The answer to [`Op::Snapshot`].
-    pub snapshot: Option<Box<Snapshot>>,
 }
+
+// The key of a get, and most of its reply, share the first two lines with what names them.
+const _: () = assert!(offset_of!(Visit, parcel) + offset_of!(Parcel, inline) <= 96);
+const _: () = assert!(offset_of!(Homecoming, parcel) + offset_of!(Parcel, inline) <= 64);
 
 #[cfg(test)]
 mod tests {
@@ -314,9 +367,12 @@ mod tests {
     #[test]
     fn a_large_buffer_is_not_kept() {
         let mut parcel = Parcel::default();
-        parcel.adopt(vec![1; SPILL_KEEP_BYTES + 1]);
-        assert_eq!(parcel.bytes().len(), SPILL_KEEP_BYTES + 1);
-        parcel.clear();
-        assert_eq!(parcel.spill.capacity(), 0);
+        for give_back in [Parcel::clear, Parcel::used] {
+            parcel.adopt(vec![1; SPILL_KEEP_BYTES + 1]);
+            assert_eq!(parcel.bytes().len(), SPILL_KEEP_BYTES + 1);
+            give_back(&mut parcel);
+            assert_eq!(parcel.bytes(), b"");
+            assert_eq!(parcel.spill.capacity(), 0);
+        }
     }
 }

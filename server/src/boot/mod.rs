@@ -29,7 +29,7 @@ use crate::config::{
 use crate::io::epoll::EpollIo;
 use crate::io::tls::TlsIo;
 use crate::io::uring::UringIo;
-use crate::io::{EventRinger, Io};
+use crate::io::{EventRinger, Io, Wait};
 use crate::mailbox::Bell;
 use crate::memory::Memory;
 use crate::mesh::{Peers, Waker, mesh};
@@ -547,7 +547,7 @@ fn drive<I: Io>(mut worker: Worker, mut io: I, bell: &Bell, clock: Clock, stalls
             thread::sleep(Duration::from_millis(STALL_MS));
         }
         if busy {
-            io.submit(false);
+            io.submit(Wait::No);
             now = clock.now();
             worker.ticked(now.elapsed_ns);
             continue;
@@ -556,9 +556,9 @@ fn drive<I: Io>(mut worker: Worker, mut io: I, bell: &Bell, clock: Clock, stalls
         bell.doze();
         if worker.has_mail() {
             bell.rise();
-            io.submit(false);
+            io.submit(Wait::No);
         } else {
-            io.submit(true);
+            io.submit(worker.patience());
             bell.rise();
         }
         now = clock.now();

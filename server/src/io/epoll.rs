@@ -17,7 +17,7 @@ use nix::sys::eventfd::EventFd;
 use nix::sys::socket::{MsgFlags, recv, send};
 use socket2::SockRef;
 
-use super::{BufferId, ConnIndex, Event, Io};
+use super::{BufferId, ConnIndex, Event, Io, Wait};
 use crate::config::{EVENTS_MAX, RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS, SLEEP_MAX_MS};
 use crate::tls::Guard;
 
@@ -357,17 +357,19 @@ impl Io for EpollIo {
         self.deaf.clear();
     }
 
-    fn submit(&mut self, wait: bool) {
+    fn submit(&mut self, wait: Wait) {
         if !self.deaf.is_empty() && self.deaf_since.elapsed() >= DEAF_MAX {
             self.listen_again();
         }
         if !self.ready.is_empty() {
             return;
         }
-        let timeout = if wait && self.local.is_empty() {
-            EpollTimeout::from(SLEEP_MS)
-        } else {
-            EpollTimeout::ZERO
+        let timeout = match wait {
+            Wait::Long if self.local.is_empty() => EpollTimeout::from(SLEEP_MS),
+            Wait::Micros(us) if self.local.is_empty() => {
+                EpollTimeout::try_from(us.div_ceil(1000)).unwrap_or(EpollTimeout::ZERO)
+            }
+            _ => EpollTimeout::ZERO,
         };
         match self.epoll.wait(&mut self.scratch, timeout) {
             Ok(count) => self.ready.extend(

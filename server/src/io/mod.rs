@@ -92,6 +92,17 @@ impl Ringer for EventRinger {
     }
 }
 
+/// How long [`Io::submit`] may block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Not at all.
+    No,
+    /// So many microseconds at most; a back end whose waits are coarser waits the shortest it can.
+    Micros(u32),
+    /// At most [`SLEEP_MAX_MS`](crate::config::SLEEP_MAX_MS).
+    Long,
+}
+
 /// A back end; see the module's page.
 pub trait Io {
     /// Moves what happened since the last call to the end of `events`, a bounded number.
@@ -139,9 +150,8 @@ pub trait Io {
     /// Stops accepting on every listener.
     fn stop_listening(&mut self);
 
-    /// Hands queued work to the kernel. With `wait`, blocks until something happens, at most
-    /// [`SLEEP_MAX_MS`](crate::config::SLEEP_MAX_MS); without, returns at once.
-    fn submit(&mut self, wait: bool);
+    /// Hands queued work to the kernel, and blocks until something happens, as far as `wait` lets it.
+    fn submit(&mut self, wait: Wait);
 }
 
 /// Sets up a connected socket: replies leave at once. A unix socket refuses, and needs nothing.

@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{BufferId, ConnIndex, Event, Io, Ringer};
+use super::{BufferId, ConnIndex, Event, Io, Ringer, Wait};
 use crate::tls::Guard;
 
 /// Receive buffers of one simulated back end: few, so that they run out.
@@ -438,5 +438,5 @@ impl Io for SimIo {
         self.accepts = false;
     }
 
-    fn submit(&mut self, _wait: bool) {}
+    fn submit(&mut self, _wait: Wait) {}
 }

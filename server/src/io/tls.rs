@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 
 use rustls::{HandshakeKind, ServerConnection};
 
-use super::{BufferId, ConnIndex, Event, Io};
+use super::{BufferId, ConnIndex, Event, Io, Wait};
 use crate::config::{
     HANDSHAKE_INPUT_MAX_BYTES, HANDSHAKE_MAX_S, HANDSHAKE_STEPS_PER_TICK, RECEIVE_BUFFERS,
     RECORDS_KEEP_BYTES, RECORDS_SPARE_MAX,
@@ -524,9 +524,9 @@ impl<I: Io> Io for TlsIo<I> {
         self.below.stop_listening();
     }
 
-    fn submit(&mut self, wait: bool) {
+    fn submit(&mut self, wait: Wait) {
         let idle = self.waiting.is_empty() && self.local.is_empty();
-        self.below.submit(wait && idle);
+        self.below.submit(if idle { wait } else { Wait::No });
     }
 }
 
@@ -648,7 +648,7 @@ mod tests {
                 self.sending = true;
                 self.io.send(0, std::mem::take(&mut self.waits));
             }
-            self.io.submit(false);
+            self.io.submit(Wait::No);
             assert_eq!(self.io.below().buffers_out(), 0, "a receive buffer is lost");
             assert_eq!(self.io.free.len(), self.io.plain.len(), "a plain buffer is");
         }

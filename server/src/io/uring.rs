@@ -21,11 +21,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use io_uring::types::{BufRingEntry, Fd, Fixed, TimeoutFlags, Timespec};
+use io_uring::types::{BufRingEntry, Fd, Fixed, SubmitArgs, TimeoutFlags, Timespec};
 use io_uring::{CompletionQueue, IoUring, SubmissionQueue, Submitter, cqueue, opcode, squeue};
 use nix::sys::eventfd::EventFd;
 
-use super::{BufferId, ConnIndex, Event, Io};
+use super::{BufferId, ConnIndex, Event, Io, Wait};
 use crate::config::{
     EVENTS_MAX, RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS, RECEIVE_BUFFERS_FIRST, RING_ENTRIES,
     SLEEP_MAX_MS,
@@ -522,7 +522,7 @@ impl Io for UringIo {
         }
     }
 
-    fn submit(&mut self, wait: bool) {
+    fn submit(&mut self, wait: Wait) {
         // By now the worker has given back every buffer of this tick.
         let mut unarmed = std::mem::take(&mut self.unarmed);
         for conn in unarmed.drain(..) {
@@ -539,7 +539,7 @@ impl Io for UringIo {
         self.queue.sync();
         self.completions.sync();
         let pending = !self.queue.is_empty() || self.queue.taskrun() || self.queue.cq_overflow();
-        let blocking = wait
+        let blocking = wait != Wait::No
             && self.backlog.is_empty()
             && self.closed.is_empty()
             && self.local.is_empty()
@@ -547,14 +547,22 @@ impl Io for UringIo {
         if !pending && !blocking {
             return;
         }
-        match self.submitter.submit_and_wait(usize::from(blocking)) {
+        let entered = match wait {
+            Wait::Micros(us) if blocking => {
+                let limit = Timespec::from(Duration::from_micros(u64::from(us)));
+                let arguments = SubmitArgs::new().timespec(&limit);
+                self.submitter.submit_with_args(1, &arguments)
+            }
+            _ => self.submitter.submit_and_wait(usize::from(blocking)),
+        };
+        match entered {
             Ok(_) => {}
-            // A signal came, or the kernel is short of memory for a moment or wants its
+            // The time is over, a signal came, or the kernel is short of memory for a moment or wants its
             // completions fetched first: the next tick tries again.
             Err(error)
                 if matches!(
                     error.raw_os_error(),
-                    Some(libc::EINTR | libc::EAGAIN | libc::EBUSY)
+                    Some(libc::ETIME | libc::EINTR | libc::EAGAIN | libc::EBUSY)
                 ) => {}
             Err(error) => panic!("io_uring_enter failed: {error}"),
         }

@@ -108,6 +108,12 @@ pub struct Session {
     pub parked: bool,
     /// It waits for a credit of a peer, or has used up its share of this tick.
     pub held_back: bool,
+    /// Its ready replies wait for those behind them that other workers make.
+    pub holding: bool,
+    /// It is in the worker's list of sessions that have held replies.
+    pub held_listed: bool,
+    /// It has held replies for long enough: they go with the next look at it.
+    pub let_out: bool,
     /// It has waited for a credit of a peer and has its share of them in this tick.
     pub let_on: bool,
     /// When it last sent something, in seconds on the server's clock.

@@ -170,6 +170,28 @@ impl Replies {
         index
     }
 
+    /// Puts a reply that is nothing but bytes into its place; false, and nothing is done, when that
+    /// place is for something else.
+    #[inline]
+    pub fn fill_plain(&mut self, number: u32, bytes: &[u8]) -> bool {
+        let index = self.index_of(number);
+        let Slot::Waiting = &mut self.slots[index] else {
+            return false;
+        };
+        if index == 0 {
+            self.out.extend_from_slice(bytes);
+            self.pop();
+            self.advance();
+        } else {
+            // What is in front is not ready, so nothing moves.
+            let start = self.held.len() as u32;
+            let len = bytes.len() as u32;
+            self.held.extend_from_slice(bytes);
+            self.slots[index] = Slot::Filled { start, len };
+        }
+        true
+    }
+
     /// Puts a reply, or a piece of one, into its place. `lent` follows the bytes.
     pub fn fill(&mut self, number: u32, bytes: &[u8], lent: Option<Stream>) {
         let index = self.index_of(number);
@@ -188,22 +210,15 @@ impl Replies {
             }
             other => panic!("reply {number} is {other:?}, not waiting"),
         }
-        if index == 0 && lent.is_none() {
-            self.out.extend_from_slice(bytes);
-            self.pop();
-            self.advance();
+        let Some(stream) = lent else {
+            self.fill_plain(number, bytes);
             return;
-        }
+        };
         let start = self.held.len() as u32;
         let len = bytes.len() as u32;
         self.held.extend_from_slice(bytes);
-        self.slots[index] = match lent {
-            None => Slot::Filled { start, len },
-            Some(stream) => {
-                self.lent += 1;
-                Slot::Lent { start, len, stream }
-            }
-        };
+        self.lent += 1;
+        self.slots[index] = Slot::Lent { start, len, stream };
         self.advance();
     }
 
@@ -350,6 +365,13 @@ impl Replies {
             self.held.capacity()
         };
         self.out.capacity() + held
+    }
+
+    /// Whether the reply behind those in `out` is on its way from another worker.
+    #[inline]
+    #[must_use]
+    pub fn awaits_peer(&self) -> bool {
+        matches!(self.slots.front(), Some(Slot::Waiting))
     }
 
     /// Whether every reply has moved to `out`.

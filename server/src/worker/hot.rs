@@ -19,7 +19,7 @@ impl Worker {
         for at in self.hot_keys.picks(plan.len()) {
             let planned = &plan[usize::from(at)];
             let (key, write) = match planned {
-                Planned::Get(get, _) => (Some(get.key), false),
+                Planned::Get(get, _) | Planned::Away(get, ..) => (Some(get.key), false),
                 Planned::Set(store, ..) => (Some(store.key), true),
                 Planned::Other(intent, ..) => {
                     let class = Class::of(intent);

@@ -51,16 +51,16 @@ use strata_store::{Key, KeyHash, KeyHasher, Probe, ScanPlace, Seconds, Shard};
 
 use crate::clock::Now;
 use crate::config::{
-    BATCH_MAX, CACHEDUMP_BUCKETS, CARRY_MAX_BYTES, CARRY_PAUSE_BYTES, Entry, INTAKE_MAX_BYTES,
-    LENT_PER_TICK_BYTES, MEMORY_STEP_BYTES, OUT_HIGH_BYTES, REPLIES_MAX_BYTES,
-    REQUESTS_PER_TICK_ALL, REQUESTS_SHARE_MIN, UPKEEP_ITEMS, VISITORS_PER_TICK,
+    BATCH_MAX, CACHEDUMP_BUCKETS, CARRY_MAX_BYTES, CARRY_PAUSE_BYTES, Entry, HOLD_MAX_BYTES,
+    HOLD_MAX_US, INTAKE_MAX_BYTES, LENT_PER_TICK_BYTES, MEMORY_STEP_BYTES, OUT_HIGH_BYTES,
+    REPLIES_MAX_BYTES, REQUESTS_PER_TICK_ALL, REQUESTS_SHARE_MIN, UPKEEP_ITEMS, VISITORS_PER_TICK,
 };
 use crate::execute::{Keeper, Outcome};
 use crate::hotkeys::HotKeys;
-use crate::io::{ConnIndex, Event, Io};
+use crate::io::{ConnIndex, Event, Io, Wait};
 use crate::memory::Memory;
-use crate::mesh::{Peer, Peers};
-use crate::message::{Homecoming, Op, Ticket, Visit};
+use crate::mesh::Peers;
+use crate::message::{Extra, Homecoming, Op, Ticket, Visit};
 use crate::observe::Observer;
 use crate::route::Route;
 use crate::session::{Intake, IntakeLimits, Intent, Reader, Role, Session, Stream, Tail};
@@ -144,6 +144,12 @@ pub struct Worker {
     /// Sessions that wait for a peer's credit, each at most once, in the order they came: else
     /// those in front would take every credit that comes back, and the others never get one.
     parked: VecDeque<ConnIndex>,
+    /// Sessions that hold replies, or did, each at most once.
+    held: Vec<ConnIndex>,
+    /// When the first of them was put there.
+    held_since_ns: u64,
+    /// How many of them do.
+    holding: usize,
     /// Lent values of sessions that are gone, to be given back to their owners.
     orphans: VecDeque<Stream>,
     /// Connections handed over by the accepting worker.
@@ -253,6 +259,9 @@ impl Worker {
             lent_left: 0,
             yielded: Vec::new(),
             parked: VecDeque::new(),
+            held: Vec::new(),
+            held_since_ns: 0,
+            holding: 0,
             orphans: VecDeque::new(),
             adopted: Vec::new(),
             events: Vec::new(),
@@ -295,6 +304,7 @@ impl Worker {
         let more_visitors = self.visitors(now);
         self.homecoming(now);
         self.adopt_all(io, now);
+        self.let_out(now);
         self.serve_sessions(io, now);
         let more_idle = self.sweep_idle(io, now);
         self.watch_carry(io);
@@ -311,6 +321,16 @@ impl Worker {
             || more_parked
             || more_idle
             || !self.queue.is_empty()
+    }
+
+    /// How long the worker may sleep when a tick has left it nothing to do.
+    #[inline]
+    #[must_use]
+    pub fn patience(&self) -> Wait {
+        if self.holding > 0 {
+            return Wait::Micros(HOLD_MAX_US as u32);
+        }
+        Wait::Long
     }
 
     /// Takes up the limit that was set for all workers; the memory follows tick by tick.
@@ -336,7 +356,7 @@ impl Worker {
 
     /// Whether a peer has published something since the last tick.
     pub fn has_mail(&mut self) -> bool {
-        self.peers.iter_mut().flatten().any(Peer::has_mail)
+        self.peers.iter_mut().flatten().any(|peer| peer.has_mail())
     }
 
     /// Whether the worker has been told to end.
@@ -361,7 +381,7 @@ impl Worker {
             carry_bytes: self.carry_bytes,
             waits: self.timing.waiting.count(),
             loans: self.keeper.loans() + self.orphans.len(),
-            credits_out: !self.peers.iter().flatten().all(Peer::idle),
+            credits_out: !self.peers.iter().flatten().all(|peer| peer.idle()),
         }
     }
 

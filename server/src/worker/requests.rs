@@ -12,6 +12,8 @@ use crate::latency::Class;
 pub(super) enum Planned<'a> {
     /// A get of a key of ours, whose lookup has begun.
     Get(GetKey<'a>, Probe),
+    /// A get of another worker's key: its hash and that worker.
+    Away(GetKey<'a>, KeyHash, usize),
     /// A set with its value and the hash of its key, and a lookup of that if it is ours.
     Set(Store<'a>, &'a [u8], KeyHash, Option<Probe>),
     /// Anything else, with the same.
@@ -22,6 +24,7 @@ impl Planned<'_> {
     fn probe(&self) -> Option<Probe> {
         match self {
             Self::Get(_, probe) => Some(*probe),
+            Self::Away(..) => None,
             Self::Set(_, _, _, probe) | Self::Other(_, _, probe) => *probe,
         }
     }
@@ -91,12 +94,14 @@ impl Worker {
                 if let Some((n, get)) = session.reader.next_get(&input[used..]) {
                     used += n;
                     let hash = self.hasher.hash(get.key);
+                    let owner = route.owner(hash, get.key);
                     // Spelled out: an optional probe would be built in memory and moved.
-                    plan.push(if route.owner(hash, get.key) != index {
-                        Planned::Other(Intent::Get(get), hash, None)
-                    } else if get.kind.touches() {
-                        let probe = self.keeper.shard.prefetch_buckets(hash);
-                        Planned::Other(Intent::Get(get), hash, Some(probe))
+                    plan.push(if get.kind.touches() {
+                        let ours = owner == index;
+                        let probe = ours.then(|| self.keeper.shard.prefetch_buckets(hash));
+                        Planned::Other(Intent::Get(get), hash, probe)
+                    } else if owner != index {
+                        Planned::Away(get, hash, owner)
                     } else {
                         Planned::Get(get, self.keeper.shard.prefetch_buckets(hash))
                     });
@@ -159,7 +164,11 @@ impl Worker {
             }
             if raw && intake_before == 0 && used > before {
                 let begins = match plan.first() {
-                    Some(Planned::Get(get, _) | Planned::Other(Intent::Get(get), ..)) => get.first,
+                    Some(
+                        Planned::Get(get, _)
+                        | Planned::Away(get, ..)
+                        | Planned::Other(Intent::Get(get), ..),
+                    ) => get.first,
                     // A packet has no line.
                     Some(Planned::Other(
                         Intent::Packet(..)
@@ -192,6 +201,10 @@ impl Worker {
                     Planned::Get(get, probe) => {
                         gets += u32::from(get.last);
                         self.get_here(now, conn, get, *probe);
+                    }
+                    Planned::Away(get, hash, owner) => {
+                        gets += u32::from(get.last);
+                        self.get_away(conn, get, *hash, *owner);
                     }
                     Planned::Set(store, value, hash, _) => {
                         sets += 1;
@@ -228,6 +241,27 @@ impl Worker {
         if let Outcome::Lent(lent) = outcome {
             replies.lend(Stream::new(self.index, lent));
         }
+    }
+
+    /// Asks another worker for a key of its own.
+    #[inline]
+    fn get_away(&mut self, conn: ConnIndex, get: &GetKey<'_>, hash: KeyHash, owner: usize) {
+        self.keeper.counters.commands_remote += 1;
+        let ticket = self.ticket(conn);
+        let asker = self.sessions[conn as usize].fd;
+        self.visit(owner, |visit| {
+            visit.ticket = ticket;
+            visit.hash = hash;
+            visit.op = Op::Get {
+                with_cas: get.kind.wants_cas(),
+                last: get.last,
+            };
+            visit.quiet = false;
+            visit.asker = asker;
+            visit.key_bytes = get.key.len() as u8;
+            visit.parcel.clear();
+            visit.parcel.put(get.key);
+        });
     }
 
     /// As `get_here`, for whoever watches.

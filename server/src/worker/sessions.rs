@@ -68,10 +68,12 @@ impl Worker {
         });
         let session = &mut self.sessions[conn as usize];
         let (generation, queued, parked) = (session.generation, session.queued, session.parked);
+        let held_listed = session.held_listed;
         *session = Session {
             generation,
             queued,
             parked,
+            held_listed,
             open: true,
             active_s: now.seconds.0,
             asked_s: now.seconds.0,
@@ -204,8 +206,9 @@ impl Worker {
                 return;
             }
         }
+        let holds = self.peers.len() > 1 && self.hold(now, conn);
         let session = &mut self.sessions[conn as usize];
-        if !session.sending && !session.replies.out.is_empty() {
+        if !session.sending && !session.replies.out.is_empty() && !holds {
             let bytes = std::mem::take(&mut session.replies.out);
             session.sending = true;
             session.sending_bytes = bytes.capacity();
@@ -237,6 +240,49 @@ impl Worker {
             session.paused = false;
             io.resume(conn);
         }
+    }
+
+    /// Whether a session's ready replies wait for the next one, which another worker is making: sent
+    /// apart they cost two sends, and a client that answers each with as many new requests sends
+    /// ever smaller pieces from then on (perf/notes/remote-gets.md).
+    fn hold(&mut self, now: &Now, conn: ConnIndex) -> bool {
+        let session = &mut self.sessions[conn as usize];
+        let let_out = std::mem::take(&mut session.let_out);
+        let ready_bytes = session.replies.out.len();
+        let holds = (1..HOLD_MAX_BYTES).contains(&ready_bytes)
+            && session.replies.awaits_peer()
+            && !session.sending
+            && !let_out;
+        if holds != session.holding {
+            session.holding = holds;
+            self.holding = self.holding + usize::from(holds) - usize::from(!holds);
+        }
+        if holds && !session.held_listed {
+            session.held_listed = true;
+            if self.held.is_empty() {
+                self.held_since_ns = now.elapsed_ns;
+            }
+            self.held.push(conn);
+        }
+        holds
+    }
+
+    /// Lets the replies go that were held for [`HOLD_MAX_US`].
+    pub(super) fn let_out(&mut self, now: &Now) {
+        let overdue = now.elapsed_ns - self.held_since_ns >= HOLD_MAX_US * 1000;
+        if self.held.is_empty() || (self.holding > 0 && !overdue) {
+            return;
+        }
+        let mut held = std::mem::take(&mut self.held);
+        for conn in held.drain(..) {
+            let session = &mut self.sessions[conn as usize];
+            session.held_listed = false;
+            if session.holding {
+                session.let_out = true;
+                self.look_at(conn);
+            }
+        }
+        self.held = held;
     }
 
     /// Brings the worker's sum of reply bytes up to date with one session.
@@ -335,6 +381,7 @@ impl Worker {
         {
             self.shared.dump_turn.leave(turn);
         }
+        self.holding -= usize::from(std::mem::take(&mut session.holding));
         session.role = Role::Client;
         session.generation = session.generation.wrapping_add(1);
         self.intake_bytes -= session.reader.intake_bytes();

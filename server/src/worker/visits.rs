@@ -8,6 +8,7 @@ use super::*;
 
 impl Worker {
     /// A place for the reply of a command that is sent elsewhere.
+    #[inline]
     pub(super) fn ticket(&mut self, conn: ConnIndex) -> Ticket {
         let session = &mut self.sessions[conn as usize];
         Ticket {
@@ -113,22 +114,33 @@ impl Worker {
             let marks = &mut self.marks[at];
             marks.from = marks.from.max(peer.visitors.waiting() as u64);
             let mut served = 0;
-            while served < VISITORS_PER_TICK {
-                let visited = peer.visitors.take(|visit| {
-                    let done = peer.replies.stage(|home| {
-                        home.ticket = visit.ticket;
-                        home.parcel.clear();
-                        home.lent = None;
-                        home.snapshot = None;
-                        home.scanned = None;
-                        self.serve(now, visit, home);
-                    });
-                    assert!(done, "worker {at} has more visits out than credits");
-                });
-                if visited.is_none() {
-                    break;
+            let mut probes: ArrayVec<Probe, BATCH_MAX> = ArrayVec::new();
+            while served < VISITORS_PER_TICK && peer.visitors.has_mail() {
+                // Looked at ahead, so that the cache misses of a batch overlap.
+                let batch = BATCH_MAX.min(VISITORS_PER_TICK - served);
+                probes.clear();
+                while probes.len() < batch
+                    && let Some(hash) = peer.visitors.peek(probes.len(), |visit| visit.hash)
+                {
+                    probes.push(self.keeper.shard.prefetch_buckets(hash));
                 }
-                served += 1;
+                if probes.len() > 1 {
+                    for probe in &probes {
+                        self.keeper.shard.prefetch_item(*probe);
+                    }
+                }
+                served += probes.len();
+                for probe in &probes {
+                    peer.visitors.take(|visit| {
+                        let done = peer.replies.stage(|home| {
+                            home.ticket = visit.ticket;
+                            home.parcel.clear();
+                            home.extra = Extra::Nothing;
+                            self.serve(now, visit, *probe, home);
+                        });
+                        assert!(done, "worker {at} has more visits out than credits");
+                    });
+                }
             }
             self.keeper.counters.visits_served += served as u64;
             more |= served == VISITORS_PER_TICK && peer.visitors.has_mail();
@@ -138,9 +150,30 @@ impl Worker {
         more
     }
 
-    pub(super) fn serve(&mut self, now: &Now, visit: &mut Visit, home: &mut Homecoming) {
+    /// Serves one visit. `probe` is of use where it has a key.
+    #[inline]
+    fn serve(&mut self, now: &Now, visit: &mut Visit, probe: Probe, home: &mut Homecoming) {
+        let Op::Get { with_cas, last } = visit.op else {
+            self.serve_any(now, visit, home);
+            return;
+        };
+        if self.observer.on {
+            self.serve_any(now, visit, home);
+            return;
+        }
+        self.keeper.counters.commands_served += 1;
+        let key = visit.parcel.bytes();
+        let out = &mut home.parcel;
+        let outcome = self.keeper.get(now, probe, key, with_cas, last, out);
+        if let Outcome::Lent(lent) = outcome {
+            home.extra = Extra::Lent(lent);
+        }
+    }
+
+    #[inline(never)]
+    fn serve_any(&mut self, now: &Now, visit: &mut Visit, home: &mut Homecoming) {
         match visit.op {
-            Op::Snapshot => home.snapshot = Some(Box::new(self.snapshot())),
+            Op::Snapshot => home.extra = Extra::Snapshot(Box::new(self.snapshot())),
             Op::Tell(topic) => {
                 let mut text = Vec::new();
                 self.tell(now, topic, &mut text);
@@ -152,7 +185,7 @@ impl Worker {
             }
             Op::Scan { form, place } => {
                 let mut text = Vec::new();
-                home.scanned = Some(self.dump_slice(now, form, place, &mut text));
+                home.extra = Extra::Scanned(self.dump_slice(now, form, place, &mut text));
                 home.parcel.adopt(text);
             }
             Op::MemoryLimit => self.follow_memory_limit(),
@@ -181,10 +214,10 @@ impl Worker {
                     keeper.execute(now, op, key, value, visit.quiet, out)
                 };
                 if let Outcome::Lent(lent) = outcome {
-                    home.lent = Some(lent);
+                    home.extra = Extra::Lent(lent);
                 }
                 // A large value's buffer is not kept until the slot's next use.
-                visit.parcel.clear();
+                visit.parcel.used();
             }
         }
     }
@@ -215,18 +248,17 @@ impl Worker {
             generation,
             slot,
         } = home.ticket;
-        let lent = home.lent.take().map(|lent| Stream::new(owner, lent));
-        let snapshot = home.snapshot.take();
-        let scanned = home.scanned.take();
-        let Some(session) = self
+        let session = self
             .sessions
             .get_mut(conn as usize)
-            .filter(|session| session.generation == generation)
-        else {
+            .filter(|session| session.generation == generation);
+        let Some(session) = session else {
             if home.ticket != Ticket::NOBODY {
                 self.keeper.counters.late_replies += 1;
             }
-            self.orphans.extend(lent);
+            if let Extra::Lent(lent) = home.extra {
+                self.orphans.push_back(Stream::new(owner, lent));
+            }
             return;
         };
         if session.replies.out.capacity() == 0
@@ -234,18 +266,45 @@ impl Worker {
         {
             session.replies.out = spare;
         }
-        match session.replies.gathering(slot) {
+        let bytes = home.parcel.bytes();
+        match &mut home.extra {
+            Extra::Nothing if session.replies.fill_plain(slot, bytes) => {}
+            extra => {
+                let extra = std::mem::take(extra);
+                self.welcome_any(now, owner, home.ticket, bytes, extra);
+            }
+        }
+        self.look_at(conn);
+    }
+
+    /// Takes a reply home that is more than the bytes of one.
+    #[inline(never)]
+    fn welcome_any(&mut self, now: &Now, owner: usize, ticket: Ticket, bytes: &[u8], extra: Extra) {
+        let Ticket {
+            session: conn,
+            slot,
+            ..
+        } = ticket;
+        let (mut lent, mut snapshot, mut scanned) = (None, None, None);
+        match extra {
+            Extra::Nothing => {}
+            Extra::Lent(of) => lent = Some(Stream::new(owner, of)),
+            Extra::Snapshot(of) => snapshot = Some(of),
+            Extra::Scanned(of) => scanned = Some(of),
+        }
+        let replies = &mut self.sessions[conn as usize].replies;
+        match replies.gathering(slot) {
             Some(gather) => {
                 gather.awaited -= 1;
                 if let Some(snapshot) = snapshot {
                     gather.sum.add(&snapshot);
                 }
-                gather.text.extend_from_slice(home.parcel.bytes());
+                gather.text.extend_from_slice(bytes);
                 self.finish_gathering(now, conn, slot);
             }
             None => {
-                let counted = scanned.is_some() && self.count_sizes(conn, home.parcel.bytes());
-                let bytes = if counted { b"" } else { home.parcel.bytes() };
+                let counted = scanned.is_some() && self.count_sizes(conn, bytes);
+                let bytes = if counted { b"" } else { bytes };
                 let replies = &mut self.sessions[conn as usize].replies;
                 replies.fill(slot, bytes, lent);
             }
@@ -253,12 +312,11 @@ impl Worker {
         if let Some(next) = scanned {
             self.dump_went_on(conn, next);
         }
-        self.look_at(conn);
     }
 
     /// Credits that every peer has left.
     pub(super) fn credits(&self) -> Option<usize> {
-        self.peers.iter().flatten().map(Peer::credits).min()
+        self.peers.iter().flatten().map(|peer| peer.credits()).min()
     }
 
     /// Has a session wait for a credit.

@@ -12,7 +12,8 @@ mod watching;
 use std::collections::HashMap;
 use std::time::Duration;
 
-use strata_server::config::Settings;
+use strata_server::config::{HOLD_MAX_US, Settings};
+use strata_server::io::Wait;
 use strata_server::io::sim::{ClientId, Dice};
 use strata_server::latency::Class;
 use strata_server::route::Route;
@@ -359,6 +360,67 @@ fn a_hot_key_and_a_stalled_worker_lose_and_reorder_no_reply() {
             server.net.end(*client);
         }
         server.net.end(setter);
+        server.settle();
+        server.assert_nothing_left();
+    }
+}
+
+/// A line with a key of the connection's own worker and one of the other's.
+#[test]
+fn a_ready_reply_waits_for_one_in_the_making_but_not_for_a_stalled_worker() {
+    for seed in 720..732 {
+        let mut server = Server::new(2, 4 << 20, 64, seed);
+        let client = server.net.connect(1 << 20);
+        server.settle();
+        let home = usize::from(server.workers[1].session_count() == 1);
+        let hasher = KeyHasher::new([seed, 2, 3, 4, 5, 6, 7, 8]);
+        let key_of = |owner: usize| {
+            (0..)
+                .map(|count| format!("key{count}"))
+                .find(|key| {
+                    let hash = hasher.hash(key.as_bytes());
+                    Route::new(2, false).owner(hash, key.as_bytes()) == owner
+                })
+                .expect("each worker owns some key")
+        };
+        let (ours, theirs) = (key_of(home), key_of(1 - home));
+        for key in [&ours, &theirs] {
+            let line = format!("set {key} 0 0 1\r\nx\r\n");
+            server.net.write(client, line.as_bytes());
+        }
+        server.settle();
+        assert_eq!(server.net.read(client, 100), b"STORED\r\nSTORED\r\n");
+        let (first, second) = (
+            format!("VALUE {ours} 0 1\r\nx\r\n"),
+            format!("VALUE {theirs} 0 1\r\nx\r\nEND\r\n"),
+        );
+        let asked = format!("get {ours} {theirs}\r\n");
+
+        // The other worker stands still; the clock too.
+        server.net.write(client, asked.as_bytes());
+        for _ in 0..400 {
+            server.tick(home);
+        }
+        assert!(server.workers[home].leftovers().credits_out, "seed {seed}");
+        assert_eq!(server.net.read(client, 100), b"", "seed {seed}");
+        let patience = Wait::Micros(HOLD_MAX_US as u32);
+        assert_eq!(server.workers[home].patience(), patience);
+        server.elapsed += Duration::from_micros(HOLD_MAX_US);
+        for _ in 0..400 {
+            server.tick(home);
+        }
+        assert_eq!(server.net.read(client, 100), first.as_bytes());
+        assert_eq!(server.workers[home].patience(), Wait::Long);
+        server.settle();
+        assert_eq!(server.net.read(client, 100), second.as_bytes());
+
+        // Nobody stands still, and no time needs to pass.
+        server.net.write(client, asked.as_bytes());
+        server.settle();
+        let both = first + &second;
+        assert_eq!(server.net.read(client, 100), both.as_bytes());
+        assert_eq!(server.workers[home].patience(), Wait::Long);
+        server.net.end(client);
         server.settle();
         server.assert_nothing_left();
     }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use crossbeam_channel::{Sender, bounded};
 use strata_server::clock::Now;
 use strata_server::config::{Entry, Settings};
-use strata_server::io::Io;
 use strata_server::io::sim::{Net, SimIo, SimRinger};
+use strata_server::io::{Io, Wait};
 use strata_server::mailbox::Bell;
 use strata_server::memory::Memory;
 use strata_server::mesh::{Waker, mesh_of};
@@ -121,7 +121,7 @@ impl Server {
             0,
             "a receive buffer is lost"
         );
-        self.ios[worker].submit(false);
+        self.ios[worker].submit(Wait::No);
         self.workers[worker].ticked(now.elapsed_ns + self.tick_ns[worker]);
         if !busy {
             self.wakers[worker].bell.doze();
