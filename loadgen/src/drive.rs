@@ -15,9 +15,9 @@ use rustix::net::SocketAddrAny;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::client::{Pipeline, Terms};
-use crate::ketama::Ring;
 use crate::kind::Kind;
 use crate::live::Pulse;
+use crate::placement::Placement;
 use crate::plan::{DRAIN, FILL_DEPTH, OUT_BYTES};
 use crate::schedule::Schedule;
 use crate::tally::Tally;
@@ -87,7 +87,7 @@ pub struct Common<'a> {
     /// Ends the run early.
     pub stop: &'a AtomicBool,
     /// Which of several servers has a key.
-    pub ring: Option<&'a Ring>,
+    pub placement: Option<&'a Placement>,
     /// Servers.
     pub server_count: usize,
     /// Keys on the longest retrieval.
@@ -148,14 +148,14 @@ struct Sink<'a> {
 /// Which server has the key of a request.
 #[inline]
 fn server_of(common: &Common, ask: &Ask) -> usize {
-    let Some(ring) = common.ring else {
+    let Some(placement) = common.placement else {
         return 0;
     };
     let key = match ask.kind {
         Kind::Incr => common.terms.keys.counter(ask.key),
         _ => common.terms.keys.key(ask.key),
     };
-    ring.server_of(key.as_ref())
+    placement.server_of(key.as_ref())
 }
 
 fn touch(connections: &mut [Connection], touched: &mut Vec<usize>, connection: usize) {

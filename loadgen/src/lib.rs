@@ -6,7 +6,7 @@
 //!
 //! - [`workload`]: what is asked. Keys, values, lives and the mix, from a seed; presets and traces.
 //! - [`schedule`]: when it is due.
-//! - [`ketama`]: which of several servers is asked.
+//! - [`placement`] and [`ketama`]: which of several servers is asked.
 //! - [`client`]: one connection without its socket: what is outstanding, whether the replies are
 //!   right, and what they lead to.
 //! - [`transport`]: bytes between connections and sockets, by io_uring or epoll.
@@ -38,6 +38,7 @@ pub mod drive;
 pub mod ketama;
 pub mod kind;
 pub mod live;
+pub mod placement;
 pub mod plan;
 pub mod report;
 pub mod run;

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use crate::client::{Dialect, Verify};
+use crate::placement::Distribution;
 use crate::schedule::Arrival;
 use crate::transport::{Address, Family, tls};
 use crate::workload::Workload;
@@ -78,8 +79,10 @@ pub enum Io {
 /// A run.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// The servers; with more than one, each key has its own by ketama.
+    /// The servers; with more than one, each key has its own.
     pub addresses: Vec<Address>,
+    /// By which rule.
+    pub distribution: Distribution,
     /// What addresses a name may lead to.
     pub family: Family,
     /// What TLS takes, if it is spoken.

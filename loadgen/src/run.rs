@@ -13,8 +13,8 @@ use std::time::{Duration, SystemTime};
 
 use crate::client::Terms;
 use crate::drive::{Clock, Common, Driver};
-use crate::ketama::Ring;
 use crate::live::{BEAT, Progress, Pulse};
+use crate::placement::Placement;
 use crate::plan::{Io, Length, Pace, Plan};
 use crate::schedule::{Arrival, Schedule};
 use crate::tally::Tally;
@@ -133,14 +133,15 @@ fn run_on<T: Transport>(
     let terms = Terms::new(workload, plan.dialect, plan.verify);
     let clock = Clock::start();
     let pulses: Vec<Pulse> = (0..plan.threads).map(|_| Pulse::default()).collect();
-    let ring = (plan.addresses.len() > 1).then(|| Arc::new(Ring::new(&plan.addresses)));
+    let placement = (plan.addresses.len() > 1)
+        .then(|| Arc::new(Placement::new(plan.distribution, &plan.addresses)));
     let shared = Shared {
         plan,
         common: Common {
             terms: &terms,
             clock,
             stop,
-            ring: ring.as_deref(),
+            placement: placement.as_deref(),
             server_count: plan.addresses.len(),
             keys_per_get: workload.mix.keys_per_get() as usize,
             set_on_miss: workload.set_on_miss,
@@ -150,7 +151,7 @@ fn run_on<T: Transport>(
         },
         failure: Mutex::new(None),
         failed: AtomicBool::new(false),
-        ring: ring.clone(),
+        placement: placement.clone(),
         barrier: Barrier::new(plan.threads),
         start_ns: Mutex::new(None),
     };
@@ -262,7 +263,7 @@ struct Shared<'a> {
     common: Common<'a>,
     failure: Mutex<Option<String>>,
     failed: AtomicBool,
-    ring: Option<Arc<Ring>>,
+    placement: Option<Arc<Placement>>,
     barrier: Barrier,
     start_ns: Mutex<Option<u64>>,
 }
@@ -354,8 +355,8 @@ fn thread_main<T: Transport>(
     let stream_of = |stream: u64, count: u64| {
         let seed = stream_seed(plan, stream);
         let requests = Requests::new(&plan.workload, seed, stream, count);
-        match &shared.ring {
-            Some(ring) => requests.parted(&plan.workload, ring),
+        match &shared.placement {
+            Some(placement) => requests.parted(&plan.workload, placement),
             None => requests,
         }
     };

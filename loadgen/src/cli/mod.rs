@@ -39,7 +39,7 @@ pub struct Args {
     /// Show the version
     #[arg(short = 'v', long, action = ArgAction::Version)]
     version: Option<bool>,
-    /// Server, or several with commas between them, each with a port of its own if it likes: a key then has its server by ketama
+    /// Server, or several with commas between them, each with a port of its own if it likes: a key then has its server by --distribution
     #[arg(
         short = 's',
         long = "server",
@@ -190,6 +190,9 @@ pub struct Args {
     /// Write percentile files PREFIX_FULL_RUN_1.txt, .hgrm and those of each verb
     #[arg(long, value_name = "PREFIX")]
     pub hdr_file_prefix: Option<String>,
+    /// How several servers share the keys: by libmemcached's weighted ketama, or by its CRC hash and their order (modula), which is how Strata's --shard-ports share them
+    #[arg(long, value_name = "RULE", help_heading = OURS, default_value = "ketama")]
+    distribution: String,
     /// Open loop: requests a second of all connections together
     #[arg(allow_negative_numbers = true, long, value_name = "TOTAL", help_heading = OURS)]
     rate: Option<f64>,

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::words::{self, above_zero, at_most, rate, seconds};
 use super::{Args, ArrivalArg, IoArg, VerifyArg, WaitArg};
 use crate::client::{Dialect, Verify};
+use crate::placement::Distribution;
 use crate::plan::{
     CONNECTIONS_MAX, Io, Length, OPEN_DEPTH, OUTSTANDING_MAX, Pace, Plan, THREADS_MAX,
 };
@@ -33,6 +34,12 @@ impl Args {
                 ));
             }
         };
+        let distribution = Distribution::named(&self.distribution).ok_or_else(|| {
+            format!(
+                "--distribution: {:?} is neither ketama nor modula",
+                self.distribution
+            )
+        })?;
         let addresses = match &self.unix_socket {
             Some(path) => vec![Address::Unix(path.clone())],
             None => words::servers(&self.server, self.port)?,
@@ -93,6 +100,7 @@ impl Args {
         }
         Ok(Plan {
             addresses,
+            distribution,
             family: match (self.ipv4, self.ipv6) {
                 (true, _) => Family::V4,
                 (_, true) => Family::V6,

@@ -22,8 +22,8 @@ pub mod spread;
 pub mod trace;
 pub mod values;
 
-use crate::ketama::Ring;
 use crate::kind::Kind;
+use crate::placement::Placement;
 use pattern::{Picker, below};
 use spread::{LIFE_SALT, SIZE_SALT};
 
@@ -209,7 +209,7 @@ pub struct Requests {
 /// A retrieval of many keys on its way to several servers: each is asked for those it has, in a
 /// request of its own.
 struct Parts {
-    ring: Arc<Ring>,
+    placement: Arc<Placement>,
     keys: KeySpace,
     /// The retrieval that is being divided.
     whole: Ask,
@@ -271,16 +271,16 @@ impl Requests {
         }
     }
 
-    /// The same stream for the servers of `ring`: a retrieval of keys that belong to several of
+    /// The same stream for the servers of `placement`: a retrieval of keys that belong to several of
     /// them becomes as many requests.
-    pub fn parted(mut self, workload: &Workload, ring: &Arc<Ring>) -> Self {
+    pub fn parted(mut self, workload: &Workload, placement: &Arc<Placement>) -> Self {
         let keys_per_get = workload.mix.keys_per_get() as usize;
         if keys_per_get > 1 {
             self.parts = Some(Box::new(Parts {
-                ring: Arc::clone(ring),
+                placement: Arc::clone(placement),
                 keys: workload.keys.clone(),
                 whole: Ask::NOTHING,
-                of_server: (0..ring.server_count())
+                of_server: (0..placement.server_count())
                     .map(|_| Vec::with_capacity(keys_per_get))
                     .collect(),
                 next: usize::MAX,
@@ -359,7 +359,7 @@ impl Requests {
             parts.next = 0;
             for index in 0..ask.key_count {
                 let key = if index == 0 { ask.key } else { self.read_key() };
-                let server = parts.ring.server_of(parts.keys.key(key).as_ref());
+                let server = parts.placement.server_of(parts.keys.key(key).as_ref());
                 parts.of_server[server].push(key);
             }
         }
@@ -628,9 +628,10 @@ mod tests {
 
     #[test]
     fn a_parted_retrieval_asks_each_server_for_the_keys_it_has() {
+        use crate::placement::Distribution;
         use crate::transport::Address;
         let addresses = [1, 2, 3].map(|port| Address::Tcp("a".into(), port));
-        let ring = Arc::new(Ring::new(&addresses));
+        let placement = Arc::new(Placement::new(Distribution::Ketama, &addresses));
         let mut workload = workload(Pattern::Uniform, Pattern::Uniform);
         workload.mix = Mix::Ratio {
             sets: 1,
@@ -638,7 +639,7 @@ mod tests {
             keys_per_get: 10,
         };
         let mut whole = Requests::new(&workload, 1, 0, 1);
-        let mut parted = Requests::new(&workload, 1, 0, 1).parted(&workload, &ring);
+        let mut parted = Requests::new(&workload, 1, 0, 1).parted(&workload, &placement);
         let mut part_count = 0;
         for _ in 0..300 {
             let ask = whole.next_ask();
@@ -648,7 +649,7 @@ mod tests {
             while !left.is_empty() {
                 let part = parted.next_ask();
                 assert_eq!(part.kind, ask.kind);
-                let server = |key| ring.server_of(workload.keys.key(key).as_ref());
+                let server = |key| placement.server_of(workload.keys.key(key).as_ref());
                 for index in 0..part.key_count {
                     let key = if index == 0 {
                         part.key
