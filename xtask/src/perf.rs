@@ -59,10 +59,10 @@ pub struct Options {
     #[arg(long, value_name = "NAME=COMMAND")]
     peer: Vec<String>,
     /// Rounds of each
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 3)]
     rounds: usize,
     /// Measured seconds of each run
-    #[arg(long, default_value_t = 5.0)]
+    #[arg(long, default_value_t = 2.5)]
     seconds: f64,
     /// Unmeasured seconds before them
     #[arg(long, default_value_t = 1.0)]
@@ -117,10 +117,12 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
             options.server_core, options.client_core
         ),
         sections: Vec::new(),
+        goals: Vec::new(),
     };
     for workload in &workloads {
         record.sections.push(bench.section(workload, &subjects)?);
     }
+    record.goals = record::goals(&workloads, &record.sections);
     let text = record::markdown(&record);
     println!("{text}");
     if !options.no_record {
@@ -173,7 +175,10 @@ fn subjects(workspace: &Workspace, options: &Options) -> Result<Vec<Subject>> {
     let mut subjects = Vec::new();
     if wanted("strata") {
         let path = build(workspace, "strata-server", "strata")?;
-        subjects.push(Subject::like_memcached("strata", &path.to_string_lossy())?);
+        subjects.push(Subject::like_memcached(
+            subject::STRATA,
+            &path.to_string_lossy(),
+        )?);
     }
     if wanted("memcached") {
         let path = match &options.memcached {
@@ -221,6 +226,9 @@ enum Pace {
     Open { rate: f64 },
 }
 
+/// Somebody under something.
+type Entry = (Subject, Workload);
+
 struct Bench<'a> {
     load: PathBuf,
     options: &'a Options,
@@ -229,12 +237,25 @@ struct Bench<'a> {
 impl Bench<'_> {
     fn section(&self, workload: &Workload, subjects: &[Subject]) -> Result<Section> {
         let mut section = Section::new(workload);
-        let suited: Vec<&Subject> = subjects
-            .iter()
-            .filter(|subject| !subject.canned || workload.suits_a_canned_answer())
-            .collect();
-        ensure!(!suited.is_empty(), "{}: nobody to measure", workload.name);
-        for subject in &suited {
+        section.note = self.crowding(workload);
+        let mut entries: Vec<Entry> = Vec::new();
+        for subject in subjects {
+            let invited = workload.subjects.is_empty()
+                || !OURS.contains(&subject.name.as_str())
+                || workload.subjects.contains(&subject.name);
+            if invited && (!subject.canned || workload.suits_a_canned_answer()) {
+                entries.push((subject.clone(), workload.clone()));
+            }
+            if let Some(same) = workload.with_room()
+                && subject.name == subject::STRATA
+            {
+                let mut subject = subject.clone();
+                subject.name = record::ROOMY.into();
+                entries.push((subject, same));
+            }
+        }
+        ensure!(!entries.is_empty(), "{}: nobody to measure", workload.name);
+        for (subject, _) in &entries {
             section.series.push(Series {
                 subject: subject.name.clone(),
                 version: subject.version.clone(),
@@ -242,7 +263,7 @@ impl Bench<'_> {
                 latency: Vec::new(),
             });
         }
-        self.rounds(workload, &suited, Pace::Closed, &mut section)?;
+        self.rounds(&entries, Pace::Closed, &mut section)?;
         if let Some(latency) = &workload.latency
             && !self.options.no_latency
         {
@@ -250,22 +271,38 @@ impl Bench<'_> {
                 Some(rate) => rate,
                 None => (peak(&section)? * latency.share_of_peak).round(),
             };
-            self.rounds(workload, &suited, Pace::Open { rate }, &mut section)?;
+            self.rounds(&entries, Pace::Open { rate }, &mut section)?;
         }
         Ok(section)
     }
 
-    fn rounds(
-        &self,
-        workload: &Workload,
-        subjects: &[&Subject],
-        pace: Pace,
-        section: &mut Section,
-    ) -> Result<()> {
+    /// The cores of a server: those from the first on, as many as it has workers and as there are,
+    /// never the client's. A server beside its client would be measured by what the client leaves it.
+    fn cores(&self, workers: usize) -> Vec<usize> {
+        let options = self.options;
+        let last = std::thread::available_parallelism().map_or(1, |count| count.get());
+        (options.server_core..last.max(options.server_core + 1))
+            .filter(|core| *core != options.client_core)
+            .take(workers)
+            .collect()
+    }
+
+    /// What is to be known of a workload with more workers than cores.
+    fn crowding(&self, workload: &Workload) -> Option<String> {
+        let (workers, cores) = (workload.server.threads, self.cores(workload.server.threads));
+        (cores.len() < workers).then(|| {
+            format!(
+                "The {workers} workers shared {} of the cores, because the client has one to itself.",
+                cores.len()
+            )
+        })
+    }
+
+    fn rounds(&self, entries: &[Entry], pace: Pace, section: &mut Section) -> Result<()> {
         for round in 0..self.options.rounds {
-            for turn in 0..subjects.len() {
-                let index = (turn + round) % subjects.len();
-                let subject = subjects[index];
+            for turn in 0..entries.len() {
+                let index = (turn + round) % entries.len();
+                let (subject, workload) = &entries[index];
                 let mut shot = self
                     .shot(workload, subject, pace)
                     .with_context(|| format!("{} under {}", subject.name, workload.name))?;
@@ -284,16 +321,19 @@ impl Bench<'_> {
     /// One run of one subject.
     fn shot(&self, workload: &Workload, subject: &Subject, pace: Pace) -> Result<Shot> {
         let options = self.options;
-        let first = options.server_core;
-        let last = first + workload.server.threads - 1;
-        let server = subject.start(workload, &format!("{first}-{last}"))?;
+        let cores: Vec<String> = self
+            .cores(workload.server.threads)
+            .iter()
+            .map(usize::to_string)
+            .collect();
+        let server = subject.start(workload, &cores.join(","))?;
         let folder = tempfile::tempdir().context("a folder for the report")?;
         let file = folder.path().join("report.json");
         let mut command = Command::new("taskset");
         command
             .args(["--cpu-list", &options.client_core.to_string()])
             .arg(&self.load)
-            .args(["--server", "127.0.0.1", "--port", &server.port.to_string()])
+            .args(workload.address_arguments(server.port))
             .args(workload.load_arguments(subject.canned))
             .args(["--test-time", &options.seconds.to_string()])
             .args(["--warmup", &options.warmup.to_string()])
@@ -301,7 +341,7 @@ impl Bench<'_> {
             .args(["--announce", "--hide-histogram", "--json-out-file"])
             .arg(&file);
         match pace {
-            Pace::Closed => command.args(["--pipeline", &workload.load.depth.to_string()]),
+            Pace::Closed => command.args(["--pipeline", &workload.depth().to_string()]),
             Pace::Open { rate } => command.args(["--rate", &rate.to_string()]),
         };
         let (used, words) = watch(command, &server)?;

@@ -273,6 +273,24 @@ struct File {
         reason = "read so that a misspelt field beside it is refused"
     )]
     latency: Option<toml::Table>,
+    /// These are the affair of whoever compares servers: who takes part, the same with room, and
+    /// what is aimed at.
+    #[serde(default)]
+    #[expect(
+        dead_code,
+        reason = "read so that a misspelt field beside it is refused"
+    )]
+    subjects: Vec<String>,
+    #[expect(
+        dead_code,
+        reason = "read so that a misspelt field beside it is refused"
+    )]
+    roomy: Option<toml::Table>,
+    #[expect(
+        dead_code,
+        reason = "read so that a misspelt field beside it is refused"
+    )]
+    goals: Option<toml::Table>,
 }
 
 #[derive(Deserialize)]
@@ -288,6 +306,12 @@ struct Load {
     keys_per_get: Option<u32>,
     exptime: Option<String>,
     expect_hits: Option<f64>,
+    /// Which server is asked for which key: said by `--server` and `--distribution`.
+    #[expect(
+        dead_code,
+        reason = "read so that a misspelt field beside it is refused"
+    )]
+    shards: Option<String>,
 }
 
 /// Index of the first key of a workload file: with it all keys have 16 bytes.

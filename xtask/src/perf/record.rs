@@ -8,6 +8,7 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
+use super::subject::STRATA;
 use super::workload::Workload;
 use crate::record_file::Origin;
 use crate::spread::{Spread, cell};
@@ -79,6 +80,8 @@ pub struct Section {
     pub workload: String,
     /// What it is for.
     pub about: String,
+    /// What is to be known of how it was measured here.
+    pub note: Option<String>,
     /// By subject.
     pub series: Vec<Series>,
 }
@@ -97,6 +100,77 @@ pub struct Record {
     pub cores: String,
     /// By workload.
     pub sections: Vec<Section>,
+    /// What was aimed at.
+    pub goals: Vec<Goal>,
+}
+
+/// Strata where nothing is evicted and nothing expires.
+pub const ROOMY: &str = "strata, roomy";
+
+/// Something aimed at, and what was reached.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Goal {
+    /// Of which workload.
+    pub workload: String,
+    /// Which ratio.
+    pub ratio: String,
+    /// The most it may be.
+    pub at_most: f64,
+    /// What it is; absent when there is no valid run of either side.
+    pub reached: Option<f64>,
+}
+
+/// The goals of these workloads, as far as both sides were measured.
+pub fn goals(workloads: &[Workload], sections: &[Section]) -> Vec<Goal> {
+    let mut all = Vec::new();
+    let series = |workload: &str, subject: &str| {
+        let section = sections.iter().find(|one| one.workload == workload)?;
+        section.series.iter().find(|one| one.subject == subject)
+    };
+    for workload in workloads {
+        let name = workload.name.as_str();
+        let Some(strata) = series(name, STRATA) else {
+            continue;
+        };
+        let mut add = |ratio: &str, at_most: f64, reached: Option<Spread>| {
+            all.push(Goal {
+                workload: name.into(),
+                ratio: ratio.into(),
+                at_most,
+                reached: reached.map(|spread| spread.median),
+            });
+        };
+        let goals = &workload.goals;
+        for (subject, at_most) in [
+            ("memcached", goals.cpu_to_memcached),
+            ("null-ring", goals.cpu_to_floor),
+        ] {
+            if let (Some(at_most), Some(other)) = (at_most, series(name, subject)) {
+                let reached = ratio(&strata.peak, &other.peak, Shot::cpu_us);
+                add(&format!("CPU ÷ {subject}"), at_most, reached);
+            }
+        }
+        if let Some(base) = &goals.cpu_to
+            && let Some(other) = series(&base.workload, STRATA)
+        {
+            let reached = ratio(&strata.peak, &other.peak, Shot::cpu_us);
+            let what = format!("CPU ÷ that of {}", base.workload);
+            add(&what, base.at_most, reached);
+        }
+        let p999 = |shot: &Shot| shot.latency_ms.map_or(f64::NAN, |latency| latency[2]);
+        for (subject, at_most) in [
+            ("memcached", goals.p999_to_memcached),
+            (ROOMY, goals.p999_to_roomy),
+        ] {
+            if let (Some(at_most), Some(other)) = (at_most, series(name, subject))
+                && !strata.latency.is_empty()
+            {
+                let reached = ratio(&strata.latency, &other.latency, p999);
+                add(&format!("p99.9 ÷ {subject}"), at_most, reached);
+            }
+        }
+    }
+    all
 }
 
 impl Section {
@@ -105,6 +179,7 @@ impl Section {
         Self {
             workload: workload.name.clone(),
             about: workload.about.clone(),
+            note: None,
             series: Vec::new(),
         }
     }
@@ -151,6 +226,9 @@ fn write_record(record: &Record, out: &mut String) -> std::fmt::Result {
     )?;
     for section in &record.sections {
         writeln!(out, "\n## {}\n\n{}.\n", section.workload, section.about)?;
+        if let Some(note) = &section.note {
+            writeln!(out, "{note}\n")?;
+        }
         peak_table(section, out)?;
         if section
             .series
@@ -161,6 +239,7 @@ fn write_record(record: &Record, out: &mut String) -> std::fmt::Result {
         }
         invalid_list(section, out)?;
     }
+    goal_table(&record.goals, out)?;
     writeln!(out, "\n## Versions\n")?;
     let mut seen = Vec::new();
     for series in record.sections.iter().flat_map(|section| &section.series) {
@@ -209,6 +288,28 @@ fn peak_table(section: &Section, out: &mut String) -> std::fmt::Result {
             short(valid(shots, |shot| shot.switches_per_thousand), 2),
             short(valid(shots, |shot| shot.resident_mib), 0),
             short(Spread::of(hits), 4),
+        )?;
+    }
+    Ok(())
+}
+
+fn goal_table(goals: &[Goal], out: &mut String) -> std::fmt::Result {
+    if goals.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "\n## Goals\n")?;
+    writeln!(out, "| workload | ratio | at most | reached | |")?;
+    writeln!(out, "|---|---|---|---|---|")?;
+    for goal in goals {
+        let (reached, verdict) = match goal.reached {
+            None => ("invalid".into(), ""),
+            Some(value) if value <= goal.at_most => (format!("{value:.3}"), "yes"),
+            Some(value) => (format!("{value:.3}"), "NO"),
+        };
+        writeln!(
+            out,
+            "| {} | {} | {} | {reached} | {verdict} |",
+            goal.workload, goal.ratio, goal.at_most
         )?;
     }
     Ok(())
@@ -329,15 +430,85 @@ mod tests {
     }
 
     #[test]
+    fn a_goal_that_is_missed_says_so_and_one_without_a_valid_run_has_no_number() {
+        let goal = |reached| Goal {
+            workload: "w".into(),
+            ratio: "r".into(),
+            at_most: 1.5,
+            reached,
+        };
+        let goals = [goal(Some(1.5)), goal(Some(1.501)), goal(None)];
+        let mut text = String::new();
+        goal_table(&goals, &mut text).expect("text");
+        let ends: Vec<&str> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("| w | r | 1.5 | "))
+            .collect();
+        assert_eq!(
+            ends,
+            ["1.500 | yes |", "1.501 | NO |", "invalid |  |"],
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn goals_compare_what_the_workload_names() {
+        let mut workload: Workload = toml::from_str(
+            "about = \"a\"\n[load]\nconnections = 1\ndepth = 1\nkeys = 1\nvalue_bytes = 1\nratio = \"0:1\"\n[goals]\ncpu_to_memcached = 0.6\np999_to_roomy = 1.5\ncpu_to = { workload = \"base\", at_most = 1.3 }\n",
+        )
+        .expect("a workload");
+        workload.name = "w".into();
+        let series = |subject: &str, cpu: f64, p999: f64| Series {
+            subject: subject.into(),
+            version: String::new(),
+            peak: vec![shot(0, cpu, &[])],
+            latency: vec![Shot {
+                latency_ms: Some([0.0, 0.0, p999, 0.0]),
+                ..Shot::default()
+            }],
+        };
+        let section = |name: &str, series| Section {
+            workload: name.into(),
+            about: String::new(),
+            note: None,
+            series,
+        };
+        let sections = [
+            section(
+                "w",
+                vec![
+                    series("strata", 1.0, 3.0),
+                    series("memcached", 2.0, 9.0),
+                    series(ROOMY, 7.0, 2.0),
+                ],
+            ),
+            section("base", vec![series("strata", 0.8, 1.0)]),
+        ];
+        let found: Vec<(String, f64, Option<f64>)> = goals(&[workload], &sections)
+            .into_iter()
+            .map(|goal| (goal.ratio, goal.at_most, goal.reached))
+            .collect();
+        let expected = [
+            ("CPU ÷ memcached", 0.6, 0.5),
+            ("CPU ÷ that of base", 1.3, 1.25),
+            ("p99.9 ÷ strata, roomy", 1.5, 1.5),
+        ];
+        let expected = expected.map(|(what, most, is)| (what.to_owned(), most, Some(is)));
+        assert_eq!(found, expected);
+    }
+
+    #[test]
     fn an_invalid_run_is_named_with_its_reason() {
         let record = Record {
             origin: Origin::default(),
             rounds: 1,
             seconds: 1.0,
             cores: "cores".into(),
+            goals: Vec::new(),
             sections: vec![Section {
                 workload: "w".into(),
                 about: "a".into(),
+                note: None,
                 series: vec![Series {
                     subject: "s".into(),
                     version: "v".into(),

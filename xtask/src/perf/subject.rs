@@ -18,6 +18,12 @@ use crate::workspace::find_program;
 const PATIENCE: Duration = Duration::from_secs(20);
 const GLANCE: Duration = Duration::from_millis(5);
 
+/// What our own server is called in tables.
+pub const STRATA: &str = "strata";
+
+/// How often neighbouring ports are looked for.
+const PORT_TRIES: usize = 50;
+
 /// A server that can take part.
 #[derive(Clone, Debug)]
 pub struct Subject {
@@ -91,7 +97,8 @@ impl Subject {
 
     /// Starts it for a workload on the given cores, and waits until it accepts a connection.
     pub fn start(&self, workload: &Workload, cores: &str) -> Result<Running> {
-        let port = free_port()?;
+        // A server with a port for each shard takes the next ones for them.
+        let port = free_ports(1 + workload.server.threads)?;
         let mut words: Vec<String> = self
             .command
             .iter()
@@ -104,6 +111,12 @@ impl Subject {
             .collect();
         if self.takes_arguments {
             words.extend(workload.server.arguments.iter().cloned());
+        }
+        if self.name.starts_with(STRATA) {
+            words.extend(workload.server.strata_arguments.iter().cloned());
+            if workload.load.shards.is_some() {
+                words.push("--shard-ports".into());
+            }
         }
         let folder = tempfile::tempdir().context("a folder for the server")?;
         let log = File::create(folder.path().join("log"))?;
@@ -174,10 +187,17 @@ fn words(command: &str) -> Vec<String> {
     command.split_whitespace().map(str::to_owned).collect()
 }
 
-/// A port nobody listens on at the moment.
-fn free_port() -> Result<u16> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    Ok(listener.local_addr()?.port())
+/// The first of `count` neighbouring ports nobody listens on at the moment.
+fn free_ports(count: usize) -> Result<u16> {
+    for _ in 0..PORT_TRIES {
+        let first = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let port = first.local_addr()?.port();
+        let free = |at| TcpListener::bind((Ipv4Addr::LOCALHOST, port.saturating_add(at))).is_ok();
+        if (1..count as u16).all(free) {
+            return Ok(port);
+        }
+    }
+    bail!("no {count} neighbouring ports are free");
 }
 
 #[cfg(test)]

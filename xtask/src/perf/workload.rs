@@ -24,6 +24,14 @@ pub struct Workload {
     pub load: Load,
     /// Whether latency is measured too, at a fixed rate.
     pub latency: Option<Latency>,
+    /// Who takes part, where not everybody does; peers that are given always do.
+    #[serde(default)]
+    pub subjects: Vec<String>,
+    /// The same without what makes it hard, which Strata is measured under as well.
+    pub roomy: Option<Roomy>,
+    /// What is aimed at.
+    #[serde(default)]
+    pub goals: Goals,
 }
 
 /// What the server is given.
@@ -36,6 +44,8 @@ pub struct Server {
     pub memory_mb: u32,
     /// More arguments, in the words of memcached.
     pub arguments: Vec<String>,
+    /// More arguments that Strata alone understands.
+    pub strata_arguments: Vec<String>,
 }
 
 impl Default for Server {
@@ -44,6 +54,7 @@ impl Default for Server {
             threads: 1,
             memory_mb: 256,
             arguments: Vec::new(),
+            strata_arguments: Vec::new(),
         }
     }
 }
@@ -72,6 +83,9 @@ pub struct Load {
     pub keys_per_get: u32,
     /// Seconds that writes live, from a to b.
     pub exptime: Option<String>,
+    /// Connections go to the workers' own ports: each worker is asked for its own keys alone, or
+    /// for those of the others alone.
+    pub shards: Option<Shards>,
     /// Lowest share of hits of a valid run. Absent where items expire or are evicted.
     pub expect_hits: Option<f64>,
 }
@@ -82,6 +96,53 @@ pub struct Load {
 pub struct Latency {
     /// Share of the closed-loop rate of the subject that all are compared with.
     pub share_of_peak: f64,
+}
+
+/// Whose keys a worker is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Shards {
+    /// Its own.
+    Own,
+    /// Those of the next worker.
+    Other,
+}
+
+/// What is different where nothing is evicted and nothing expires.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Roomy {
+    /// `-m`, if it is another.
+    pub memory_mb: Option<u32>,
+    /// Whether items live for ever.
+    #[serde(default)]
+    pub for_ever: bool,
+}
+
+/// What is aimed at, as the most a ratio may be.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Goals {
+    /// Strata's CPU an operation to memcached's.
+    pub cpu_to_memcached: Option<f64>,
+    /// To that of the null responder on a ring.
+    pub cpu_to_floor: Option<f64>,
+    /// To Strata's own under another workload.
+    pub cpu_to: Option<CpuTo>,
+    /// Strata's p99.9 in the open loop to memcached's.
+    pub p999_to_memcached: Option<f64>,
+    /// To Strata's own with room ([`Workload::roomy`]).
+    pub p999_to_roomy: Option<f64>,
+}
+
+/// Another workload, and the ratio to it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CpuTo {
+    /// The other workload.
+    pub workload: String,
+    /// The most that is aimed at.
+    pub at_most: f64,
 }
 
 fn uniform() -> String {
@@ -103,6 +164,11 @@ impl Workload {
             .unwrap_or_default()
             .to_string_lossy()
             .into_owned();
+        ensure!(
+            workload.load.shards.is_none() || workload.subjects == ["strata"],
+            "{}: only Strata has a port for each shard",
+            workload.name
+        );
         ensure!(
             workload.load.keys <= KEYS_MAX,
             "{}: at most {KEYS_MAX} keys have 16 bytes",
@@ -127,10 +193,59 @@ impl Workload {
         paths.iter().map(|path| Self::read(path)).collect()
     }
 
+    /// The same where nothing is evicted and nothing expires, if there is such a thing.
+    pub fn with_room(&self) -> Option<Self> {
+        let roomy = self.roomy.as_ref()?;
+        let mut same = self.clone();
+        if let Some(memory_mb) = roomy.memory_mb {
+            same.server.memory_mb = memory_mb;
+        }
+        if roomy.for_ever {
+            same.load.exptime = None;
+        }
+        Some(same)
+    }
+
+    /// Requests in flight on each client of the generator, which has a connection to each of the
+    /// servers it is told of.
+    pub fn depth(&self) -> usize {
+        self.load.depth * self.servers()
+    }
+
+    /// How many servers the generator is told of.
+    fn servers(&self) -> usize {
+        match self.load.shards {
+            Some(_) => self.server.threads,
+            None => 1,
+        }
+    }
+
+    /// Arguments that name the server to the load generator.
+    pub fn address_arguments(&self, port: u16) -> Vec<String> {
+        let Some(shards) = self.load.shards else {
+            return ["--server", "127.0.0.1", "--port", &port.to_string()]
+                .map(str::to_owned)
+                .to_vec();
+        };
+        // The ports of the workers follow the common one.
+        let mut own: Vec<String> = (1..=self.server.threads)
+            .map(|worker| format!("127.0.0.1:{}", usize::from(port) + worker))
+            .collect();
+        if shards == Shards::Other {
+            own.rotate_left(1);
+        }
+        ["--server", &own.join(","), "--distribution", "modula"]
+            .map(str::to_owned)
+            .to_vec()
+    }
+
     /// Whether a server that always gives the same hit of 32 bytes can take part.
     pub fn suits_a_canned_answer(&self) -> bool {
         let load = &self.load;
-        load.ratio.starts_with("0:") && load.keys_per_get == 1 && load.value_bytes == 32
+        load.shards.is_none()
+            && load.ratio.starts_with("0:")
+            && load.keys_per_get == 1
+            && load.value_bytes == 32
     }
 
     /// Arguments of the load generator, but for address, pace and length.
@@ -142,7 +257,7 @@ impl Workload {
             arguments.push(value);
         };
         add("--threads", "1".into());
-        add("--clients", load.connections.to_string());
+        add("--clients", (load.connections / self.servers()).to_string());
         add("--ratio", load.ratio.clone());
         add("--data-size", load.value_bytes.to_string());
         // Eight letters and eight digits.
@@ -197,6 +312,37 @@ mod tests {
         std::fs::write(&path, text).expect("written");
         let error = format!("{:#}", Workload::read(&path).expect_err("refused"));
         assert!(error.contains("depht"), "{error}");
+    }
+
+    #[test]
+    fn a_client_of_shards_is_told_of_each_and_keeps_the_connections_and_the_depth() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../perf/workloads");
+        let mut workload = Workload::read(&folder.join("all_remote.toml")).expect("readable");
+        assert_eq!(workload.server.threads, 2);
+        let address = |workload: &Workload| workload.address_arguments(10)[1].clone();
+        assert_eq!(address(&workload), "127.0.0.1:12,127.0.0.1:11");
+        workload.load.shards = Some(Shards::Own);
+        assert_eq!(address(&workload), "127.0.0.1:11,127.0.0.1:12");
+        let arguments = workload.load_arguments(false);
+        let at = arguments.iter().position(|word| word == "--clients");
+        let clients: usize = arguments[at.expect("said") + 1].parse().expect("a number");
+        assert_eq!(clients * 2, workload.load.connections);
+        assert_eq!(workload.depth(), 2 * workload.load.depth);
+    }
+
+    #[test]
+    fn with_room_nothing_is_evicted_and_nothing_expires() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../perf/workloads");
+        for workload in Workload::read_all(&folder).expect("readable") {
+            let Some(roomy) = workload.with_room() else {
+                assert_eq!(workload.goals.p999_to_roomy, None, "{}", workload.name);
+                continue;
+            };
+            assert_eq!(roomy.load.exptime, None, "{}", workload.name);
+            let bytes = roomy.load.keys * (roomy.load.value_bytes as u64 + 100);
+            let memory = u64::from(roomy.server.memory_mb) << 20;
+            assert!(bytes < memory, "{}", workload.name);
+        }
     }
 
     #[test]
