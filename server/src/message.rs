@@ -326,7 +326,7 @@ pub enum Extra {
     Snapshot(Box<Snapshot>),
 }
 
-/// A reply to another worker. The short one of a get takes two cache lines.
+/// A reply to another worker. The short one of a get takes two or three cache lines.
 #[derive(Debug, Default)]
 #[repr(C, align(128))]
 pub struct Homecoming {
