@@ -120,21 +120,9 @@ impl Worker {
                 match intent {
                     Intent::More => pause = Some(Pause::Empty),
                     Intent::Lost | Intent::Request(Request::Quit) => pause = Some(Pause::End),
-                    // What stands behind it is perhaps not a client's any more.
-                    Intent::Request(
-                        Request::Watch { .. }
-                        | Request::Crawler { .. }
-                        | Request::Stats(StatsSubject::Sizes),
-                    ) => {
-                        let hash = KeyHash::default();
-                        plan.push(Planned::Other(intent, hash, None));
-                        break;
-                    }
-                    Intent::Packet(request, _) if request.command == binary::Command::Stat => {
-                        plan.push(Planned::Other(intent, KeyHash::default(), None));
-                        break;
-                    }
+                    // One arm for all: what is matched by its parts is built anew and copied once more.
                     intent => {
+                        let last = is_last_of_batch(&intent);
                         let key = key_of(&intent);
                         let hash = match key {
                             Some(key) => self.hasher.hash(key),
@@ -149,6 +137,9 @@ impl Worker {
                             .filter(|key| route.owner(hash, key) == index)
                             .map(|_| self.keeper.shard.prefetch_buckets(hash));
                         plan.push(Planned::Other(intent, hash, probe));
+                        if last {
+                            break;
+                        }
                     }
                 }
             }
@@ -661,6 +652,19 @@ pub(super) fn key_of<'a>(intent: &'a Intent<'_>) -> Option<&'a [u8]> {
             Request::Delete { key, .. } | Request::Arith { key, .. } | Request::Touch { key, .. },
         ) => Some(key),
         _ => None,
+    }
+}
+
+/// Whether what follows this intent is planned only when it is carried out: it is perhaps not a client's
+/// any more.
+fn is_last_of_batch(intent: &Intent<'_>) -> bool {
+    match intent {
+        Intent::Request(request) => matches!(
+            request,
+            Request::Watch { .. } | Request::Crawler { .. } | Request::Stats(StatsSubject::Sizes)
+        ),
+        Intent::Packet(request, _) => request.command == binary::Command::Stat,
+        _ => false,
     }
 }
 
