@@ -7,10 +7,11 @@ use core_affinity::CoreId;
 use nix::sys::resource::{Resource, getrlimit};
 
 use crate::config::{
-    BATCH_MAX, CARRY_MAX_BYTES, CARRY_PAUSE_BYTES, INTAKE_MAX_BYTES, IoChoice, LEND_MIN_BYTES,
-    LOG_LINE_MAX_BYTES, MEMORY_ROOM_TIMES, RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS,
+    BATCH_MAX, CARRY_MAX_BYTES, CARRY_PAUSE_BYTES, EVENTS_MAX, HANDSHAKE_INPUT_MAX_BYTES,
+    INTAKE_MAX_BYTES, IoChoice, LEND_MIN_BYTES, LOG_LINE_MAX_BYTES, MEMORY_ROOM_TIMES,
+    RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS, RECORDS_KEEP_BYTES, RECORDS_SPARE_MAX,
     REPLIES_MAX_BYTES, SPARE_MAX_BYTES, SPARE_SMALL_MAX_BYTES, SPILL_KEEP_BYTES, Settings,
-    WATCHERS_MAX, mailbox_slots,
+    TLS_SESSION_BYTES, WATCHERS_MAX, mailbox_slots,
 };
 use crate::host::Host;
 use crate::message::{Homecoming, Visit};
@@ -107,7 +108,8 @@ fn huge_bytes() -> Option<usize> {
 }
 
 /// What the server may use besides items and table: receive buffers, mailboxes, half-received
-/// large values, and the replies and carried input of every session at their bounds.
+/// large values, the replies and carried input of every session at their bounds, and the same again as
+/// far as TLS holds it twice.
 fn buffers_max_bytes(settings: &Settings) -> usize {
     let workers = settings.workers;
     let receive = RECEIVE_BUFFERS * RECEIVE_BUFFER_BYTES;
@@ -124,7 +126,17 @@ fn buffers_max_bytes(settings: &Settings) -> usize {
     // What a watcher is late with, and as much again on its way.
     let watchers = 2 * WATCHERS_MAX * settings.watcher_log_bytes;
     let log = settings.worker_log_bytes + LOG_LINE_MAX_BYTES;
-    workers * (receive + mailboxes + intake + carry + replies + spare + log)
+    let (tls, tls_session) = match settings.tls {
+        None => (0, 0),
+        Some(_) => {
+            let plain = EVENTS_MAX * 2 * RECEIVE_BUFFER_BYTES;
+            let records = REPLIES_MAX_BYTES + RECORDS_SPARE_MAX * RECORDS_KEEP_BYTES;
+            let session = TLS_SESSION_BYTES + HANDSHAKE_INPUT_MAX_BYTES;
+            (plain + records, session)
+        }
+    };
+    let session = session + tls_session;
+    workers * (tls + receive + mailboxes + intake + carry + replies + spare + log)
         + watchers
         + settings.conns_max * session
 }

@@ -497,16 +497,7 @@ fn work(start: Start) {
         IoChoice::Epoll => match EpollIo::new(eventfd, listeners) {
             Ok(io) => {
                 let _ = ready.send(Ok(()));
-                match &shared.tls {
-                    None => drive(worker, io, &bell, clock, stalls),
-                    Some(tls) => drive(
-                        worker,
-                        TlsIo::new(io, Arc::clone(tls)),
-                        &bell,
-                        clock,
-                        stalls,
-                    ),
-                }
+                drive_with_tls(worker, io, &shared, &bell, clock, stalls);
             }
             Err(error) => failed(error.to_string()),
         },
@@ -514,19 +505,28 @@ fn work(start: Start) {
             match UringIo::new(settings.conns_max, eventfd, listeners) {
                 Ok(io) => {
                     let _ = ready.send(Ok(()));
-                    match &shared.tls {
-                        None => drive(worker, io, &bell, clock, stalls),
-                        Some(tls) => drive(
-                            worker,
-                            TlsIo::new(io, Arc::clone(tls)),
-                            &bell,
-                            clock,
-                            stalls,
-                        ),
-                    }
+                    drive_with_tls(worker, io, &shared, &bell, clock, stalls);
                 }
                 Err(error) => failed(uring_advice(&error)),
             }
+        }
+    }
+}
+
+/// As [`drive`], with TLS over the back end where there is any.
+fn drive_with_tls<I: Io>(
+    worker: Worker,
+    io: I,
+    shared: &Shared,
+    bell: &Bell,
+    clock: Clock,
+    stalls: bool,
+) {
+    match &shared.tls {
+        None => drive(worker, io, bell, clock, stalls),
+        Some(tls) => {
+            let io = TlsIo::new(io, Arc::clone(tls));
+            drive(worker, io, bell, clock, stalls);
         }
     }
 }

@@ -176,7 +176,20 @@ fn a_client_over_tls_is_served_as_any_other() {
         let stats = neighbour.stats();
         assert_eq!(stats["ssl_handshake_errors"], "0");
         assert_eq!(stats["ssl_proto_errors"], "0");
+        drop(neighbour);
+        finish_secured(server, &authority);
     }
+}
+
+/// Checks what [`Server::finish`] does, with TLS where that has none.
+fn finish_secured(mut server: Server, authority: &Authority) {
+    let mut client = secured(server.port, &authority.usual());
+    until("all other connections are forgotten", || {
+        (client.stats().get("curr_connections")? == "1").then_some(())
+    });
+    server.assert_within_budget();
+    drop(client);
+    server.stop(Signal::SIGTERM);
 }
 
 #[test]

@@ -286,6 +286,13 @@ impl Server {
             (*last.borrow() == "1").then_some(())
         });
         client.round_trip("neighbour", b"is well");
+        self.assert_within_budget();
+        drop(client);
+        self.stop(Signal::SIGTERM);
+    }
+
+    /// Checks that it never had more memory than it promised at its start.
+    pub fn assert_within_budget(&self) {
         let peak = self.memory_bytes("VmHWM");
         let most = self.budget_bytes() + PROCESS_SLACK_BYTES;
         assert!(
@@ -295,8 +302,6 @@ impl Server {
             peak >> 20,
             most >> 20
         );
-        drop(client);
-        self.stop(Signal::SIGTERM);
     }
 
     /// Ends the server with a signal, in the time promised.
