@@ -10,8 +10,8 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
@@ -63,12 +63,13 @@ impl Setup {
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&versions(wanted.protocols.as_deref())?)
             .map_err(|error| format!("--tls-protocols: {error}"))?;
-        let builder = match wanted.skip_verify {
-            true => builder
-                .dangerous()
-                .with_custom_certificate_verifier(Arc::new(Anybody(provider))),
-            false => builder.with_root_certificates(roots(wanted.cacert.as_deref())?),
+        let verifier: Arc<dyn ServerCertVerifier> = match wanted.skip_verify {
+            true => Arc::new(Anybody(provider)),
+            false => Arc::new(Vouched::new(wanted.cacert.as_deref(), provider)?),
         };
+        let builder = builder
+            .dangerous()
+            .with_custom_certificate_verifier(verifier);
         let mut config = match &wanted.cert {
             None if wanted.key.is_some() => return Err("--key: is of no use without --cert".into()),
             None => builder.with_no_client_auth(),
@@ -140,23 +141,78 @@ fn certificates(option: &str, path: &str) -> Result<Vec<CertificateDer<'static>>
     }
 }
 
-fn roots(cacert: Option<&str>) -> Result<RootCertStore, String> {
-    let mut roots = RootCertStore::empty();
-    match cacert {
-        Some(path) => {
-            for certificate in certificates("--cacert", path)? {
-                let added = roots.add(certificate);
-                added.map_err(|error| format!("--cacert: {path}: {error}"))?;
+/// Takes servers that somebody vouches for, and those whose own certificate was named: one that vouches
+/// for itself, as people make them for tests, may say that it is an authority, and is refused as a
+/// server's then.
+#[derive(Debug)]
+struct Vouched {
+    named: Vec<CertificateDer<'static>>,
+    others: Arc<WebPkiServerVerifier>,
+}
+
+impl Vouched {
+    fn new(cacert: Option<&str>, provider: Arc<CryptoProvider>) -> Result<Self, String> {
+        let mut roots = RootCertStore::empty();
+        let mut named = Vec::new();
+        match cacert {
+            Some(path) => {
+                named = certificates("--cacert", path)?;
+                for certificate in &named {
+                    let added = roots.add(certificate.clone());
+                    added.map_err(|error| format!("--cacert: {path}: {error}"))?;
+                }
+            }
+            None => {
+                roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+                if roots.is_empty() {
+                    return Err("--tls: this host trusts nobody; name who vouches for the server with --cacert, or give --tls-skip-verify".into());
+                }
             }
         }
-        None => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            if roots.is_empty() {
-                return Err("--tls: this host trusts nobody; name who vouches for the server with --cacert, or give --tls-skip-verify".into());
-            }
-        }
+        let others = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+            .build()
+            .map_err(|error| format!("--cacert: {error}"))?;
+        Ok(Self { named, others })
     }
-    Ok(roots)
+}
+
+impl ServerCertVerifier for Vouched {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        if self.named.contains(end_entity) {
+            return Ok(ServerCertVerified::assertion());
+        }
+        self.others
+            .verify_server_cert(end_entity, intermediates, name, ocsp, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.others.verify_tls12_signature(message, cert, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.others.verify_tls13_signature(message, cert, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.others.supported_verify_schemes()
+    }
 }
 
 /// Takes any server for what it says it is.
