@@ -63,13 +63,10 @@ impl Setup {
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&versions(wanted.protocols.as_deref())?)
             .map_err(|error| format!("--tls-protocols: {error}"))?;
-        let verifier: Arc<dyn ServerCertVerifier> = match wanted.skip_verify {
-            true => Arc::new(Anybody(provider)),
-            false => Arc::new(Vouched::new(wanted.cacert.as_deref(), provider)?),
-        };
+        let judge = Judge::new(wanted, provider)?;
         let builder = builder
             .dangerous()
-            .with_custom_certificate_verifier(verifier);
+            .with_custom_certificate_verifier(Arc::new(judge));
         let mut config = match &wanted.cert {
             None if wanted.key.is_some() => return Err("--key: is of no use without --cert".into()),
             None => builder.with_no_client_auth(),
@@ -145,16 +142,25 @@ fn certificates(option: &str, path: &str) -> Result<Vec<CertificateDer<'static>>
 /// for itself, as people make them for tests, may say that it is an authority, and is refused as a
 /// server's then.
 #[derive(Debug)]
-struct Vouched {
+struct Judge {
     named: Vec<CertificateDer<'static>>,
-    others: Arc<WebPkiServerVerifier>,
+    /// None takes any server for what it says it is.
+    others: Option<Arc<WebPkiServerVerifier>>,
+    provider: Arc<CryptoProvider>,
 }
 
-impl Vouched {
-    fn new(cacert: Option<&str>, provider: Arc<CryptoProvider>) -> Result<Self, String> {
+impl Judge {
+    fn new(wanted: &Wanted, provider: Arc<CryptoProvider>) -> Result<Self, String> {
+        if wanted.skip_verify {
+            return Ok(Self {
+                named: Vec::new(),
+                others: None,
+                provider,
+            });
+        }
         let mut roots = RootCertStore::empty();
         let mut named = Vec::new();
-        match cacert {
+        match &wanted.cacert {
             Some(path) => {
                 named = certificates("--cacert", path)?;
                 for certificate in &named {
@@ -169,14 +175,19 @@ impl Vouched {
                 }
             }
         }
-        let others = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
-            .build()
-            .map_err(|error| format!("--cacert: {error}"))?;
-        Ok(Self { named, others })
+        let others =
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+                .build()
+                .map_err(|error| format!("--cacert: {error}"))?;
+        Ok(Self {
+            named,
+            others: Some(others),
+            provider,
+        })
     }
 }
 
-impl ServerCertVerifier for Vouched {
+impl ServerCertVerifier for Judge {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -185,11 +196,12 @@ impl ServerCertVerifier for Vouched {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        if self.named.contains(end_entity) {
-            return Ok(ServerCertVerified::assertion());
+        match &self.others {
+            Some(others) if !self.named.contains(end_entity) => {
+                others.verify_server_cert(end_entity, intermediates, name, ocsp, now)
+            }
+            _ => Ok(ServerCertVerified::assertion()),
         }
-        self.others
-            .verify_server_cert(end_entity, intermediates, name, ocsp, now)
     }
 
     fn verify_tls12_signature(
@@ -198,7 +210,8 @@ impl ServerCertVerifier for Vouched {
         cert: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.others.verify_tls12_signature(message, cert, signed)
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, cert, signed, algorithms)
     }
 
     fn verify_tls13_signature(
@@ -207,60 +220,13 @@ impl ServerCertVerifier for Vouched {
         cert: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.others.verify_tls13_signature(message, cert, signed)
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, cert, signed, algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.others.supported_verify_schemes()
-    }
-}
-
-/// Takes any server for what it says it is.
-#[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _name: &ServerName<'_>,
-        _ocsp: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(
-            message,
-            cert,
-            signed,
-            &self.0.signature_verification_algorithms,
-        )
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(
-            message,
-            cert,
-            signed,
-            &self.0.signature_verification_algorithms,
-        )
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        let algorithms = &self.provider.signature_verification_algorithms;
+        algorithms.supported_schemes()
     }
 }
 

@@ -4,7 +4,7 @@
 //! on both or on neither; the proxy, which a memcached may be built with, is refused too.
 
 use crate::config::{WATCHER_LOG_BYTES_DEFAULT, WORKER_LOG_BYTES_DEFAULT};
-use crate::tls::{KeyFormat, TlsSettings, Verify};
+use crate::tls::{KeyFormat, TLS_12, TLS_13, TlsSettings};
 
 /// What the extended options ask for.
 #[derive(Debug, PartialEq, Eq)]
@@ -94,10 +94,6 @@ const UNHEEDED: &[(&str, Value)] = &[
     ("ext_drop_unread", Unread),
 ];
 
-/// The versions of TLS by memcached's numbers.
-const TLS_12: u8 = 2;
-const TLS_13: u8 = 3;
-
 /// memcached's buffer for what it encrypts, in kilobytes.
 const WBUF_KIB_DEFAULT: u32 = 16;
 
@@ -186,20 +182,12 @@ impl Extended {
                     _ => KeyFormat::Der,
                 }
             }
-            "ssl_verify_mode" => {
-                tls.verify_mode = check(Whole(0, 3))? as u8;
-                tls.verify = match tls.verify_mode {
-                    0 => Verify::None,
-                    1 => Verify::Request,
-                    _ => Verify::Require,
-                };
-            }
+            "ssl_verify_mode" => tls.verify_mode = check(Whole(0, 3))? as u8,
             "ssl_ciphers" => tls.ciphers = Some(text()?.to_owned()),
             "ssl_ca_cert" => tls.ca_cert = Some(text()?.into()),
             "ssl_session_cache" => tls.session_cache = true,
             "ssl_min_version" => {
                 tls.min_version = check(Whole(0, i64::from(TLS_13)))? as u8;
-                tls.only_13 = tls.min_version == TLS_13;
                 if tls.min_version < TLS_12 {
                     self.unheeded.push("ssl_min_version below TLS 1.2".into());
                 }

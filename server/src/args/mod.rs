@@ -628,7 +628,7 @@ mod tests {
             Guard::TlsWithPeer,
         ];
         assert_eq!(guards, expected);
-        assert!(settings.tls.expect("asked for").only_13);
+        assert!(settings.tls.expect("asked for").only_13());
     }
 
     #[test]

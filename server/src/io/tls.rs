@@ -111,12 +111,6 @@ impl<I: Io> TlsIo<I> {
         &self.below
     }
 
-    /// Handshakes with something to do.
-    #[must_use]
-    pub fn handshakes_waiting(&self) -> usize {
-        self.waiting.len()
-    }
-
     fn secured(&mut self, conn: ConnIndex) -> Option<&mut Secured> {
         self.conns.get_mut(conn as usize)?.as_deref_mut()
     }

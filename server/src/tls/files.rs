@@ -66,7 +66,7 @@ pub(super) fn terms(settings: &TlsSettings) -> Result<Terms, String> {
     let config = |verifier| config(settings, &provider, verifier);
     let nobody = || Arc::new(NoClientAuth) as Arc<dyn ClientCertVerifier>;
     let with_peer = verifier(false)?;
-    let usual = match settings.verify {
+    let usual = match settings.verify() {
         Verify::None => Some(nobody()),
         Verify::Request => verifier(true)?,
         Verify::Require => with_peer.clone(),
@@ -89,7 +89,7 @@ fn config(
     provider: &Arc<CryptoProvider>,
     verifier: Arc<dyn ClientCertVerifier>,
 ) -> Result<Arc<ServerConfig>, String> {
-    let versions: &[&SupportedProtocolVersion] = match settings.only_13 {
+    let versions: &[&SupportedProtocolVersion] = match settings.only_13() {
         true => &[&TLS13],
         false => &[&TLS13, &TLS12],
     };

@@ -14,7 +14,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use rustls::{ServerConfig, ServerConnection};
 
-pub use options::{KeyFormat, TlsSettings, Verify};
+pub use options::{KeyFormat, TLS_12, TLS_13, TlsSettings, Verify};
 
 /// What a listener asks of its clients.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -97,9 +97,6 @@ impl Tls {
     pub fn refresh(&self, now_s: u32) -> Result<(), String> {
         let terms = files::terms(&self.settings)?;
         let mut present = self.terms.write().unwrap_or_else(PoisonError::into_inner);
-        if present.with_peer.is_some() && terms.with_peer.is_none() {
-            return Err("Error loading the CA certificate: there is none any more".into());
-        }
         *present = terms;
         self.refreshed_s.store(now_s, Ordering::Relaxed);
         Ok(())

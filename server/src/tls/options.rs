@@ -34,9 +34,7 @@ pub struct TlsSettings {
     pub key: Option<PathBuf>,
     /// What that file holds.
     pub key_format: KeyFormat,
-    /// What is asked of clients.
-    pub verify: Verify,
-    /// The number that said so.
+    /// What is asked of clients, by its number; see [`TlsSettings::verify`].
     pub verify_mode: u8,
     /// Who vouches for clients, in PEM.
     pub ca_cert: Option<PathBuf>,
@@ -44,12 +42,33 @@ pub struct TlsSettings {
     pub ciphers: Option<String>,
     /// Whether sessions are kept for those that come again without a ticket.
     pub session_cache: bool,
-    /// Whether TLS 1.2 is refused.
-    pub only_13: bool,
-    /// The number that said so, or that asked for less than 1.2.
+    /// The oldest version that is spoken, by memcached's numbers: 2 is TLS 1.2, and less is the same.
     pub min_version: u8,
     /// Kilobytes, without effect.
     pub wbuf_kib: u32,
     /// Without effect.
     pub kernel_tls: bool,
+}
+
+/// TLS 1.2 and 1.3 by memcached's numbers.
+pub const TLS_12: u8 = 2;
+/// See [`TLS_12`].
+pub const TLS_13: u8 = 3;
+
+impl TlsSettings {
+    /// What is asked of clients.
+    #[must_use]
+    pub fn verify(&self) -> Verify {
+        match self.verify_mode {
+            0 => Verify::None,
+            1 => Verify::Request,
+            _ => Verify::Require,
+        }
+    }
+
+    /// Whether TLS 1.2 is refused.
+    #[must_use]
+    pub fn only_13(&self) -> bool {
+        self.min_version >= TLS_13
+    }
 }
