@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use strata_store::Eviction;
 
@@ -166,6 +167,21 @@ pub const EVICTIONS_NOTED_MAX: usize = 512;
 /// Watchers of the whole server at most; memcached's.
 pub const WATCHERS_MAX: usize = 20;
 
+/// Lines that the server says of itself and that wait to be written to standard error.
+pub const LOG_LINES_MAX: usize = 1024;
+
+/// Kinds of such lines that are told apart.
+pub const LOG_KINDS_MAX: usize = 128;
+
+/// Lines of one kind that are said in one window of time.
+pub const LOG_BURST: u64 = 20;
+
+/// How long such a window is, in seconds.
+pub const LOG_WINDOW_S: u64 = 10;
+
+/// How long the end of the server waits for lines to be written.
+pub const LOG_FLUSH_MAX_MS: u64 = 500;
+
 /// Batches of lines that wait to be written to standard error.
 pub const STDERR_BATCHES_MAX: usize = 64;
 
@@ -215,9 +231,6 @@ pub const PREFIXES_MAX: usize = 4096;
 /// Between a key's prefix and the rest, unless `-D` says otherwise; memcached's.
 pub const PREFIX_DELIMITER_DEFAULT: u8 = b':';
 
-/// Size of a file of options at most.
-pub const CONFIG_FILE_MAX_BYTES: u64 = 1 << 20;
-
 /// Size of a file of names and passwords at most.
 pub const USERS_FILE_MAX_BYTES: u64 = 1 << 20;
 
@@ -250,11 +263,28 @@ pub const ASKS_MAX: usize = 16;
 /// would cost no more.
 pub const SLEEP_MAX_MS: u64 = 1000;
 
-/// How long a worker stands still that is made to for a test.
-pub const STALL_MS: u64 = 100;
+/// How long a worker stands still that is made to for a test, unless that says otherwise.
+pub const STALL_MS_DEFAULT: u64 = 100;
 
-/// How long a stop may take until what is still in flight is cut off.
-pub const DRAIN_MAX_MS: u64 = 4000;
+/// How long a stop may take until what is still in flight is cut off, in seconds.
+pub const DRAIN_S_DEFAULT: u32 = 5;
+
+/// The longest that may be asked for (`--drain`).
+pub const DRAIN_S_MAX: u32 = 3600;
+
+/// How long a worker may take to see what it is told about a file that was read again.
+pub const TELL_MAX_MS: u64 = 4000;
+
+/// Ticks in which nothing of a connection arrives before a stop takes it for quiet. One would do on
+/// a kernel that shows at once what it has; a receive that has to be armed again takes two.
+pub const QUIET_TICKS: u8 = 8;
+
+/// Bytes of one connection that are still taken once a stop has begun: about what the kernel may
+/// hold for it by then. A client that never pauses must not hold up a stop with ever more requests.
+pub const LATE_INPUT_MAX_BYTES: usize = 1 << 20;
+
+/// How long a service manager may take to take what it is told.
+pub const MANAGER_MAX_MS: u64 = 1000;
 
 /// How much longer a worker may take to see that it is to end.
 pub const END_MAX_MS: u64 = 500;
@@ -350,6 +380,12 @@ pub struct Settings {
     pub admin: Option<SocketAddr>,
     /// What the admin endpoint's requests must name, if anything (`--admin-token-file`).
     pub admin_token: Option<String>,
+    /// What is said while the server runs (`--log`).
+    pub log_level: LogLevel,
+    /// How (`--log-format`).
+    pub log_format: LogFormat,
+    /// How long a stop may take until what is still in flight is cut off (`--drain`).
+    pub drain: Duration,
     /// Whether all memory is locked (`-k`).
     pub lock_memory: bool,
     /// Which back end carries the connections.
@@ -360,8 +396,17 @@ pub struct Settings {
     pub tls: Option<TlsSettings>,
     /// Whether each worker also listens on a port of its own (`--shard-ports`).
     pub shard_ports: bool,
-    /// A worker that stands still for [`STALL_MS`] once a second, for tests.
-    pub stalled_worker: Option<usize>,
+    /// A worker that stands still once a second, for tests.
+    pub stall: Option<Stall>,
+}
+
+/// A worker that stands still once a second (`--debug-stall`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stall {
+    /// Which one.
+    pub worker: usize,
+    /// For how long, in milliseconds.
+    pub ms: u64,
 }
 
 /// Which back end carries the connections (`--io`).
@@ -373,6 +418,41 @@ pub enum IoChoice {
     Uring,
     /// epoll.
     Epoll,
+}
+
+/// How grave a line must be to be said (`--log`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogLevel {
+    /// Only what ends the server or costs clients something.
+    Error,
+    /// What an operator should look at.
+    Warn,
+    /// What the server does: start, stop, files read again.
+    Info,
+    /// What helps those who look for a mistake.
+    Debug,
+}
+
+/// For whom lines are written (`--log-format`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Human,
+    /// For programs: an object a line.
+    Json,
+}
+
+impl LogLevel {
+    /// As the log's library has it.
+    #[must_use]
+    pub fn level(self) -> tracing::Level {
+        match self {
+            LogLevel::Error => tracing::Level::ERROR,
+            LogLevel::Warn => tracing::Level::WARN,
+            LogLevel::Info => tracing::Level::INFO,
+            LogLevel::Debug => tracing::Level::DEBUG,
+        }
+    }
 }
 
 /// What clients may speak (`-B`).
@@ -475,12 +555,15 @@ impl Settings {
             verbosity: 0,
             admin: None,
             admin_token: None,
+            log_level: LogLevel::Info,
+            log_format: LogFormat::Human,
+            drain: Duration::from_secs(DRAIN_S_DEFAULT.into()),
             lock_memory: false,
             io: IoChoice::Auto,
             protocol: Protocol::Auto,
             tls: None,
             shard_ports: false,
-            stalled_worker: None,
+            stall: None,
         }
     }
 }

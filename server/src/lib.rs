@@ -36,7 +36,7 @@
 //! - What a client does costs at most its own connection.
 //!
 //! [`host`] reads what the machine and its control groups grant; [`doctor`] says what of it will hurt.
-//! [`latency`] says what the server knows of the time its requests take, [`hotkeys`] of the keys they
+//! [`log`] is what the server says of itself. [`latency`] says what the server knows of the time its requests take, [`hotkeys`] of the keys they
 //! ask for.
 //!
 //! # Unsafe code
@@ -56,6 +56,7 @@ pub mod host;
 pub mod hotkeys;
 pub mod io;
 pub mod latency;
+pub mod log;
 pub mod mailbox;
 pub mod memory;
 pub mod mesh;

@@ -108,8 +108,10 @@ impl DumpTurn {
 /// What the main thread is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notice {
-    /// End the server.
+    /// End the server: a client says so.
     Stop,
+    /// End the server: a signal says so, and a second one means at once.
+    Signal,
     /// Read the operator's files again.
     Reload,
 }

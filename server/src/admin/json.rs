@@ -74,6 +74,7 @@ pub fn config(control: &Control) -> String {
         ),
         ("io", json!(io)),
         ("pinned", json!(settings.pin)),
+        ("drain_seconds", json!(settings.drain.as_secs())),
         ("lock_memory", json!(settings.lock_memory)),
         ("watch_enabled", json!(settings.watch)),
         ("admin_token", json!(settings.admin_token.is_some())),

@@ -1,5 +1,4 @@
-//! What the operator asks for: every flag of memcached 1.6, and a few of our own, on the command line,
-//! in the environment or in a file ([`layers`]).
+//! The command line: every flag of memcached 1.6, and a few of our own.
 //!
 //! Always true: a flag of memcached that means something here does it; one about parts that Strata
 //! does not have (slabs, LRU threads, flash) is checked as memcached checks it, and the start says
@@ -7,21 +6,20 @@
 //! SASL, UDP) ends the start with a sentence.
 
 mod extended;
-mod file;
-mod keys;
-pub mod layers;
 mod listen;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Parser;
 
 use strata_store::Eviction;
 
 use crate::config::{
-    BACKLOG_DEFAULT, CONNS_MAX, EVICTION_DEFAULT, EVICTIONS, IoChoice, PREFIX_DELIMITER_DEFAULT,
-    Protocol, REQUESTS_PER_TICK_DEFAULT, SHARD_MIN_MIB, Settings, TOKEN_MAX_BYTES, WORKERS_MAX,
+    BACKLOG_DEFAULT, CONNS_MAX, DRAIN_S_DEFAULT, DRAIN_S_MAX, EVICTION_DEFAULT, EVICTIONS,
+    IoChoice, LogFormat, LogLevel, PREFIX_DELIMITER_DEFAULT, Protocol, REQUESTS_PER_TICK_DEFAULT,
+    SHARD_MIN_MIB, STALL_MS_DEFAULT, Settings, Stall, TOKEN_MAX_BYTES, WORKERS_MAX,
 };
 use crate::host::Machine;
 use extended::Extended;
@@ -146,7 +144,7 @@ pub struct Args {
     auth_file: Option<PathBuf>,
 
     /// Character between a key's prefix and the rest; counts by prefix from the start
-    #[arg(short = 'D', long = "delimiter", value_name = "CHAR")]
+    #[arg(short = 'D', value_name = "CHAR")]
     delimiter: Option<String>,
 
     /// Allow the shutdown command
@@ -228,7 +226,7 @@ pub struct Args {
     admin: Option<SocketAddr>,
 
     /// File with the token that the admin endpoint asks for; /, /health and /ready need none
-    #[arg(long = "admin-token-file", value_name = "FILE")]
+    #[arg(long = "admin-token-file", value_name = "FILE", requires = "admin")]
     admin_token_file: Option<PathBuf>,
 
     /// What carries the connections
@@ -240,26 +238,33 @@ pub struct Args {
     #[arg(long = "shard-ports")]
     shard_ports: bool,
 
+    /// What is said on standard error while the server runs, by how grave it is; -v adds memcached's
+    /// lines to it
+    #[arg(long = "log", value_enum, value_name = "LEVEL", default_value_t = LogLevel::Info)]
+    log_level: LogLevel,
+
+    /// For whom: people, or programs that read an object a line
+    #[arg(long = "log-format", value_enum, value_name = "FORMAT", default_value_t = LogFormat::Human)]
+    log_format: LogFormat,
+
+    /// How long a stop may take until what is still in flight is cut off; a second signal does that at
+    /// once
+    #[arg(long = "drain", value_name = "SECONDS", default_value_t = DRAIN_S_DEFAULT,
+        value_parser = clap::value_parser!(u32).range(..=i64::from(DRAIN_S_MAX)))]
+    drain_s: u32,
+
     /// Do not pin workers to cores
     #[arg(long = "no-pin")]
     no_pin: bool,
 
-    /// Have one worker stand still for 100 ms once a second, to see what the others make of it
-    #[arg(long = "debug-stall", value_name = "WORKER", hide = true)]
-    debug_stall: Option<usize>,
+    /// Have one worker stand still once a second, for 100 ms unless told otherwise, to see what the
+    /// others make of it
+    #[arg(long = "debug-stall", value_name = "WORKER[:MS]", hide = true, value_parser = stall)]
+    debug_stall: Option<Stall>,
 
     /// Let the test command debugtime move the server's clock
     #[arg(long = "debug-clock", hide = true)]
     debug_clock: bool,
-
-    /// File of options in TOML, each under its long name with _ for -. What the environment says in
-    /// STRATA_NAME goes before it, and flags before both
-    #[arg(long = "config", value_name = "FILE")]
-    config: Option<PathBuf>,
-
-    /// Print the options in force and where each comes from, in the form of such a file, and end
-    #[arg(long = "print-config")]
-    pub print_config: bool,
 
     /// Print the licence and end
     #[arg(short = 'i', long = "license")]
@@ -299,8 +304,17 @@ fn memory_limit(text: &str) -> Result<MemoryLimit, String> {
     mib.map_err(|_| format!("{text} is neither a number of megabytes nor auto"))
 }
 
+fn stall(text: &str) -> Result<Stall, String> {
+    let (worker, ms) = match text.split_once(':') {
+        None => (text.parse(), Ok(STALL_MS_DEFAULT)),
+        Some((worker, ms)) => (worker.parse(), ms.parse()),
+    };
+    let (worker, ms) = worker.ok().zip(ms.ok()).ok_or("no WORKER[:MS]")?;
+    Ok(Stall { worker, ms })
+}
+
 fn octal(text: &str) -> Result<u32, String> {
-    u32::from_str_radix(text.strip_prefix("0o").unwrap_or(text), 8)
+    u32::from_str_radix(text, 8)
         .ok()
         .filter(|mask| *mask <= 0o777)
         .ok_or_else(|| format!("{text} is no access mask in octal, like 0700"))
@@ -354,11 +368,6 @@ impl Args {
             0 => None,
             port => Some(u16::try_from(port).map_err(|_| format!("-p {port} is no port"))?),
         };
-        if self.admin_token_file.is_some() && self.admin.is_none() {
-            return Err(
-                "--admin-token-file guards the admin endpoint, which --admin turns on".into(),
-            );
-        }
         let extended = Extended::read(&self.extended)?;
         let unheeded = self.unheeded(&extended)?;
         // A password is asked for in text.
@@ -479,12 +488,15 @@ impl Args {
             verbosity: self.verbose,
             admin: self.admin,
             admin_token: self.admin_token_file.as_deref().map(token).transpose()?,
+            log_level: self.log_level,
+            log_format: self.log_format,
+            drain: Duration::from_secs(self.drain_s.into()),
             lock_memory: self.lock_memory,
             io: self.io,
             protocol,
             tls: self.enable_ssl.then_some(extended.tls),
             shard_ports: self.shard_ports,
-            stalled_worker: self.debug_stall,
+            stall: self.debug_stall,
         })
     }
 

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use core_affinity::CoreId;
 use nix::sys::resource::{Resource, getrlimit};
+use tracing::{info, warn};
 
 use crate::config::{
     BATCH_MAX, CARRY_MAX_BYTES, CARRY_PAUSE_BYTES, EVENTS_MAX, HANDSHAKE_INPUT_MAX_BYTES,
@@ -18,35 +19,43 @@ use crate::message::{Homecoming, Visit};
 use crate::shared::Shared;
 use crate::tls::Guard;
 
-/// Tells the operator what was started.
-pub(super) fn announce(shared: &Shared, admin: Option<SocketAddr>, cores: Option<&[CoreId]>) {
+/// Tells the operator what was started; what it serves on, in a few words.
+pub(super) fn announce(
+    shared: &Shared,
+    handed_over: usize,
+    admin: Option<SocketAddr>,
+    cores: Option<&[CoreId]>,
+) -> String {
     let process = &shared.process;
     let settings = &process.settings;
     if !settings.unheeded.is_empty() {
-        eprintln!(
-            "strata: accepted, and without effect here: {}",
+        info!(
+            "accepted, and without effect here: {}",
             settings.unheeded.join(" ")
         );
+    }
+    if handed_over > 0 {
+        info!("the service manager has opened {handed_over} sockets; -p, -l and -s name none");
     }
     for (address, listener) in process.bound.iter().zip(&settings.listen) {
         let open = listener.entry.guard == Guard::Open;
         let with = if open { "" } else { " with TLS" };
-        eprintln!("strata: listening on {address}{with}");
+        info!("listening on {address}{with}");
         if open && !address.ip().is_loopback() && settings.auth_file.is_none() {
-            eprintln!(
-                "strata: WARNING: whoever reaches {address} can read and change everything; \
+            warn!(
+                "whoever reaches {address} can read and change everything; \
                  there is neither authentication nor TLS"
             );
         }
     }
     if let Some(path) = &settings.unix_path {
-        eprintln!("strata: listening on {}", path.display());
+        info!("listening on {}", path.display());
     }
     if let Some(address) = admin {
-        eprintln!("strata: admin endpoint on http://{address}");
+        info!("admin endpoint on http://{address}");
         if !address.ip().is_loopback() && settings.admin_token.is_none() {
-            eprintln!(
-                "strata: WARNING: whoever reaches {address} can read figures, settings and hot keys; \
+            warn!(
+                "whoever reaches {address} can read figures, settings and hot keys; \
                  --admin-token-file asks for a token"
             );
         }
@@ -62,27 +71,30 @@ pub(super) fn announce(shared: &Shared, admin: Option<SocketAddr>, cores: Option
         }
         None => "not pinned".into(),
     };
-    eprintln!(
-        "strata: {} workers on {backend}, {placement}",
-        settings.workers
-    );
+    info!("{} workers on {backend}, {placement}", settings.workers);
     let pages = match huge_bytes() {
         Some(0) => "on small pages (transparent huge pages are off or scarce)".into(),
         Some(bytes) => format!("with {} MiB on huge pages", bytes >> 20),
         None => "on pages of unknown size".into(),
     };
-    eprintln!(
-        "strata: {} MiB for items and table {pages}, and up to {} MiB for buffers",
+    info!(
+        "{} MiB for items and table {pages}, and up to {} MiB for buffers",
         settings.memory_bytes >> 20,
         buffers_max_bytes(settings) >> 20
     );
     if shared.memory_most() > settings.memory_bytes {
-        eprintln!(
-            "strata: cache_memlimit can raise the first to {} MiB; until then that takes addresses \
+        info!(
+            "cache_memlimit can raise the first to {} MiB; until then that takes addresses \
              and no memory",
             shared.memory_most() >> 20
         );
     }
+    let listeners = process.bound.len() + usize::from(settings.unix_path.is_some());
+    format!(
+        "serving with {} workers on {backend}, {} listeners",
+        settings.workers,
+        listeners.max(handed_over)
+    )
 }
 
 /// How much memory the shards may grow to, in bytes.

@@ -46,6 +46,15 @@ pub fn raise_file_limit(settings: &Settings) -> Result<(), StartError> {
     })
 }
 
+/// Lets a process that is to lock its memory lock all of it, as far as it may raise that limit: root
+/// needs none, and the user that it becomes does.
+pub fn raise_lock_limit(settings: &Settings) {
+    if settings.lock_memory {
+        let most = libc::RLIM_INFINITY;
+        let _ = setrlimit(Resource::RLIMIT_MEMLOCK, most, most);
+    }
+}
+
 /// Lets the process leave a core file of any size when it fails, as far as the host allows.
 ///
 /// # Errors
@@ -90,11 +99,12 @@ pub fn write_pid_file(path: &Path) -> Result<(), StartError> {
         .map_err(|error| StartError(format!("-P: cannot write {}: {error}", path.display())))
 }
 
-/// Gives up root's rights for those of a user; does nothing when not started as root.
+/// Gives up root's rights for those of a user; does nothing when not started as root. A process that
+/// does so leaves no core file unless it is told that it may (`-r`).
 ///
 /// # Errors
 /// When there is no such user, or the system does not let it.
-pub fn become_user(name: &str) -> Result<(), StartError> {
+pub fn become_user(name: &str, leaves_core_files: bool) -> Result<(), StartError> {
     use nix::unistd::{User, geteuid, initgroups, setgid, setuid};
     if !geteuid().is_root() {
         return Ok(());
@@ -107,5 +117,9 @@ pub fn become_user(name: &str) -> Result<(), StartError> {
     initgroups(&c_name, user.gid)
         .and_then(|()| setgid(user.gid))
         .and_then(|()| setuid(user.uid))
+        .and_then(|()| match leaves_core_files {
+            true => nix::sys::prctl::set_dumpable(true),
+            false => Ok(()),
+        })
         .map_err(|error| StartError(format!("-u: cannot become {name}: {error}")))
 }

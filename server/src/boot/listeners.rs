@@ -11,7 +11,7 @@ use std::path::Path;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use super::StartError;
+use super::{StartError, service};
 use crate::config::{Entry, Listener, Settings};
 use crate::tls::Guard;
 
@@ -28,19 +28,33 @@ pub struct Listeners {
     /// Each worker's own.
     pub(super) shards: Vec<Vec<Bound>>,
     pub(super) shards_bound: Vec<SocketAddr>,
+    /// How many of the sockets a service manager has opened.
+    pub(super) handed_over: usize,
 }
 
-/// Binds all listeners.
+impl Listeners {
+    /// Not one yet.
+    pub(super) fn none(workers: usize) -> Self {
+        Self {
+            sockets: Vec::new(),
+            bound: Vec::new(),
+            shards: (0..workers).map(|_| Vec::new()).collect(),
+            shards_bound: Vec::new(),
+            handed_over: 0,
+        }
+    }
+}
+
+/// Binds all listeners, or takes those that a service manager has bound, which the settings then
+/// name. To be called before any thread exists: the manager speaks through the environment.
 ///
 /// # Errors
 /// When an address or path cannot be had.
-pub fn listen(settings: &Settings) -> Result<Listeners, StartError> {
-    let mut listeners = Listeners {
-        sockets: Vec::new(),
-        bound: Vec::new(),
-        shards: (0..settings.workers).map(|_| Vec::new()).collect(),
-        shards_bound: Vec::new(),
-    };
+pub fn listen(settings: &mut Settings) -> Result<Listeners, StartError> {
+    if let Some(listeners) = service::handed_over(settings)? {
+        return Ok(listeners);
+    }
+    let mut listeners = Listeners::none(settings.workers);
     for (at, Listener { address, entry }) in settings.listen.iter().enumerate() {
         let (socket, bound) = bind_tcp(*address, settings)?;
         listeners.bound.push(bound);

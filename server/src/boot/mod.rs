@@ -2,11 +2,12 @@
 //!
 //! Whatever the host refuses ends the start with a [`StartError`]: one sentence that says what to
 //! do. Nothing is served before every worker has its memory and its ring. `host` asks the host,
-//! `listeners` binds, `announce` says what came of it.
+//! `listeners` binds, `announce` says what came of it, `service` speaks with a service manager.
 
 mod announce;
 mod host;
 mod listeners;
+mod service;
 
 use std::io::Write;
 use std::os::fd::AsRawFd;
@@ -21,15 +22,17 @@ use nix::sys::mman::{MlockAllFlags, mlockall};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 use strata_store::{HASH_SEED_WORDS, KeyHasher, Shard, ShardConfig};
+use tracing::{error, info, warn};
 
 use crate::clock::Clock;
 use crate::config::{
-    ASKS_MAX, DRAIN_MAX_MS, END_MAX_MS, IoChoice, STALL_MS, STDERR_BATCHES_MAX, Settings,
+    ASKS_MAX, END_MAX_MS, IoChoice, LogFormat, STDERR_BATCHES_MAX, Settings, TELL_MAX_MS,
 };
 use crate::io::epoll::EpollIo;
 use crate::io::tls::TlsIo;
 use crate::io::uring::UringIo;
 use crate::io::{EventRinger, Io, Wait};
+use crate::log::Log;
 use crate::mailbox::Bell;
 use crate::memory::Memory;
 use crate::mesh::{Peers, Waker, mesh};
@@ -41,11 +44,14 @@ use crate::users::Users;
 use crate::watch::Watch;
 use crate::worker::{Ask, Parts, Worker};
 
-pub use host::{allow_core_files, become_user, detach, raise_file_limit, write_pid_file};
+pub use host::{
+    allow_core_files, become_user, detach, raise_file_limit, raise_lock_limit, write_pid_file,
+};
 pub use listeners::{Listeners, listen};
 
 use announce::{announce, room_bytes};
 use listeners::{Bound, write_port_file};
+use service::Manager;
 
 /// Why the server did not start, as a sentence for the operator.
 #[derive(Debug)]
@@ -96,8 +102,8 @@ fn choose_io(choice: IoChoice) -> Result<IoChoice, StartError> {
     match UringIo::probe() {
         Ok(()) => Ok(IoChoice::Uring),
         Err(error) if choice == IoChoice::Auto => {
-            eprintln!(
-                "strata: {}. Falling back to epoll, which serves the same at a higher cost.",
+            warn!(
+                "{}. Falling back to epoll, which serves the same at a higher cost.",
                 uring_advice(&error)
             );
             Ok(IoChoice::Epoll)
@@ -108,6 +114,9 @@ fn choose_io(choice: IoChoice) -> Result<IoChoice, StartError> {
         ))),
     }
 }
+
+/// How often it is looked whether all connections are gone.
+const DRAIN_LOOK: Duration = Duration::from_millis(2);
 
 struct Handle {
     asks: Sender<Ask>,
@@ -133,11 +142,46 @@ impl Control {
         asked
     }
 
+    /// Whether every worker answers within a time.
+    #[must_use]
+    pub fn all_answer(&self, within: Duration) -> bool {
+        let deadline = Instant::now() + within;
+        let count = self.worker_count();
+        let (sender, answers) = bounded(count);
+        insist(self, deadline, || Ask::Snapshot(sender.clone()))
+            && (0..count).all(|_| answers.recv_deadline(deadline).is_ok())
+    }
+
     /// How many workers there are.
     #[must_use]
     pub fn worker_count(&self) -> usize {
         self.workers.len()
     }
+}
+
+/// What the operator's files say.
+pub struct Files {
+    users: Arc<Users>,
+    tls: Option<Arc<Tls>>,
+}
+
+/// Reads the operator's files; to be called before privileges are dropped, because a private key is
+/// often root's alone.
+///
+/// # Errors
+/// When one of them cannot be read or understood.
+pub fn read_files(settings: &Settings) -> Result<Files, StartError> {
+    let users = match &settings.auth_file {
+        Some(path) => Arc::new(Users::load(path)?),
+        None => Arc::default(),
+    };
+    let mut files = Files { users, tls: None };
+    if let Some(tls) = &settings.tls {
+        let guards: Vec<Guard> = settings.listen.iter().map(|at| at.entry.guard).collect();
+        let tls = Tls::load(tls.clone(), &guards, Clock::start().now().seconds.0)?;
+        files.tls = Some(Arc::new(tls));
+    }
+    Ok(files)
 }
 
 /// Everything one worker's thread starts with.
@@ -164,8 +208,12 @@ struct Start {
 ///
 /// # Errors
 /// When the server cannot start.
-pub fn run(settings: Settings, listeners: Listeners) -> Result<(), StartError> {
+pub fn run(settings: Settings, listeners: Listeners, files: Files) -> Result<(), StartError> {
+    let log = Log::start(settings.log_format, settings.log_level.level())?;
     let mut settings = settings;
+    if let Err(error) = read_files(&settings) {
+        warn!("{error}: with the rights the server has now it will not be read again");
+    }
     settings.io = choose_io(settings.io)?;
     let count = settings.workers;
     if settings.lock_memory {
@@ -185,11 +233,6 @@ pub fn run(settings: Settings, listeners: Listeners) -> Result<(), StartError> {
     let hasher = KeyHasher::new(seed);
 
     let (notices_sender, notices) = bounded(4);
-    // Read with the rights that a hang-up will find.
-    let users = match &settings.auth_file {
-        Some(path) => Arc::new(Users::load(path)?),
-        None => Arc::default(),
-    };
     let clock = match settings.debug_clock {
         true => Clock::start_movable(),
         false => Clock::start(),
@@ -200,17 +243,13 @@ pub fn run(settings: Settings, listeners: Listeners) -> Result<(), StartError> {
         shards_bound: listeners.shards_bound,
     };
     let mut shared = Shared::new(process, notices_sender.clone());
-    let (log, batches) = bounded(STDERR_BATCHES_MAX);
+    let (lines, batches) = bounded(STDERR_BATCHES_MAX);
     let (verbosity, prefixes) = (settings.verbosity, settings.count_prefixes);
-    shared.watch = Watch::new(count, verbosity, prefixes, Some(log));
+    shared.watch = Watch::new(count, verbosity, prefixes, Some(lines));
     shared.clock = settings.debug_clock.then_some(clock);
-    if let Some(tls) = &settings.tls {
-        let guards: Vec<Guard> = settings.listen.iter().map(|at| at.entry.guard).collect();
-        let tls = Tls::load(tls.clone(), &guards, clock.now().seconds.0)?;
-        shared.tls = Some(Arc::new(tls));
-    }
+    shared.tls = files.tls;
     let shared = Arc::new(shared);
-    write_log(Arc::clone(&shared), batches)?;
+    write_watched(Arc::clone(&shared), batches)?;
     let signals = catch_signals(notices_sender)?;
 
     let mut eventfds = Vec::new();
@@ -250,7 +289,7 @@ pub fn run(settings: Settings, listeners: Listeners) -> Result<(), StartError> {
             open_listeners,
             peers,
             asks,
-            users: Arc::clone(&users),
+            users: Arc::clone(&files.users),
             shared: Arc::clone(&shared),
             hasher: hasher.clone(),
             seed: seed[0].wrapping_add(index as u64),
@@ -287,14 +326,27 @@ pub fn run(settings: Settings, listeners: Listeners) -> Result<(), StartError> {
         None => None,
     };
     let used: Vec<CoreId> = cores.into_iter().take(count).collect();
-    announce(&shared, admin, pinned.then_some(&used[..]));
+    let serving = announce(
+        &shared,
+        listeners.handed_over,
+        admin,
+        pinned.then_some(&used[..]),
+    );
+    // Whoever waits for the start may look at what it said.
+    log.flush();
     write_port_file(&shared.process.bound)?;
+    let manager = Manager::here();
+    manager.ready(&serving);
+    Manager::watch(control.clone())?;
 
     // Ends with the first signal or `shutdown`; the senders live as long as this function.
     while let Ok(Notice::Reload) = notices.recv() {
+        manager.reloading();
         reload(&control);
+        manager.ready(&serving);
     }
-    drain(&control);
+    manager.stopping("answering what is in flight");
+    drain(&control, &notices, &log);
     for thread in threads {
         if thread.join().is_err() {
             return Err(StartError("a worker has failed".into()));
@@ -307,23 +359,35 @@ pub fn run(settings: Settings, listeners: Listeners) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Writes what `-v` asks for to standard error, on a thread of its own: whoever reads that may be
-/// slow, and no worker waits for it.
-fn write_log(shared: Arc<Shared>, batches: Receiver<Vec<u8>>) -> Result<(), StartError> {
+/// Writes what `-v` asks for to standard error, in memcached's lines or those lines in objects, on a
+/// thread of its own: whoever reads that may be slow, and no worker waits for it.
+fn write_watched(shared: Arc<Shared>, batches: Receiver<Vec<u8>>) -> Result<(), StartError> {
     let write = move || {
         for batch in &batches {
             let wanted = shared.watch.stderr_kinds();
             let mut text = Vec::new();
             for (kinds, line) in lines_of(&batch) {
-                if wanted.meets(kinds) {
-                    text.extend_from_slice(line);
+                if !wanted.meets(kinds) {
+                    continue;
+                }
+                match shared.process.settings.log_format {
+                    LogFormat::Human => text.extend_from_slice(line),
+                    LogFormat::Json => {
+                        let line = String::from_utf8_lossy(line);
+                        let object = serde_json::json!({
+                            "level": "DEBUG",
+                            "target": "strata_server::watch",
+                            "message": line.trim_end(),
+                        });
+                        let _ = writeln!(text, "{object}");
+                    }
                 }
             }
             let _ = std::io::stderr().write_all(&text);
         }
     };
     thread::Builder::new()
-        .name("log".into())
+        .name("watched".into())
         .spawn(write)
         .map_err(|error| format!("cannot start a thread: {error}"))?;
     Ok(())
@@ -333,8 +397,8 @@ fn write_log(shared: Arc<Shared>, batches: Receiver<Vec<u8>>) -> Result<(), Star
 fn reload(control: &Control) {
     if let Some(tls) = &control.shared.tls {
         match tls.refresh(control.clock.now().seconds.0) {
-            Ok(()) => eprintln!("strata: the certificates were read again"),
-            Err(sentence) => eprintln!("strata: {sentence}; those known before stay"),
+            Ok(()) => info!("the certificates were read again"),
+            Err(sentence) => error!("{sentence}; those known before stay"),
         }
     }
     let Some(path) = &control.shared.process.settings.auth_file else {
@@ -343,16 +407,16 @@ fn reload(control: &Control) {
     match Users::load(path) {
         Ok(users) => {
             let users = Arc::new(users);
-            let deadline = Instant::now() + Duration::from_millis(DRAIN_MAX_MS);
+            let deadline = Instant::now() + Duration::from_millis(TELL_MAX_MS);
             let told = insist(control, deadline, || Ask::Users(Arc::clone(&users)));
             let done = if told {
                 "read again"
             } else {
                 "read again, but a worker does not answer"
             };
-            eprintln!("strata: {} was {done}", path.display());
+            info!("{} was {done}", path.display());
         }
-        Err(sentence) => eprintln!("strata: {sentence}; the names known before stay"),
+        Err(sentence) => error!("{sentence}; the names known before stay"),
     }
 }
 
@@ -367,7 +431,7 @@ fn catch_signals(notices: Sender<Notice>) -> Result<signal_hook::iterator::Handl
                 // A full channel means that the same was asked already, or that the end is near.
                 let _ = notices.try_send(match signal {
                     SIGHUP => Notice::Reload,
-                    _ => Notice::Stop,
+                    _ => Notice::Signal,
                 });
             }
         })
@@ -375,22 +439,35 @@ fn catch_signals(notices: Sender<Notice>) -> Result<signal_hook::iterator::Handl
     Ok(handle)
 }
 
-/// Lets the workers answer what is in flight, for a bounded time, then ends them.
-fn drain(control: &Control) {
-    control.shared.begin_stop();
-    let deadline = Instant::now() + Duration::from_millis(DRAIN_MAX_MS);
+/// Lets the workers answer what is in flight, for a bounded time or until a signal says that it is
+/// enough, then ends them.
+fn drain(control: &Control, notices: &Receiver<Notice>, log: &Log) {
+    let shared = &control.shared;
+    shared.begin_stop();
+    let most = shared.process.settings.drain;
+    info!(
+        "stopping: {} connections have {} seconds to take their replies",
+        shared.gate.count(),
+        most.as_secs()
+    );
+    let deadline = Instant::now() + most;
     insist(control, deadline, || Ask::Stop);
-    while control.shared.gate.count() > 0 && Instant::now() < deadline {
-        thread::sleep(Duration::from_millis(2));
+    while shared.gate.count() > 0 && Instant::now() < deadline {
+        // Whatever else comes now comes too late.
+        if notices.recv_timeout(DRAIN_LOOK) == Ok(Notice::Signal) {
+            warn!("a second signal: what is in flight is cut off");
+            break;
+        }
     }
-    let cut_off = control.shared.gate.count();
+    let cut_off = shared.gate.count();
     if cut_off > 0 {
-        eprintln!("strata: {cut_off} connections did not take their replies in time");
+        warn!("{cut_off} connections did not take their replies in time");
     }
-    let deadline = deadline.max(Instant::now() + Duration::from_millis(END_MAX_MS));
+    let deadline = Instant::now() + Duration::from_millis(END_MAX_MS);
     if !insist(control, deadline, || Ask::End) {
         // A worker that does not even listen cannot be waited for.
-        eprintln!("strata: a worker does not answer; the process ends without it");
+        error!("a worker does not answer; the process ends without it");
+        log.flush();
         std::process::exit(70);
     }
 }
@@ -492,12 +569,13 @@ fn work(start: Start) {
     let failed = |error| {
         let _ = ready.send(Err(format!("worker {index} cannot start: {error}")));
     };
-    let stalls = settings.stalled_worker == Some(index);
+    let stall = settings.stall.filter(|stall| stall.worker == index);
+    let stall = stall.map(|stall| Duration::from_millis(stall.ms));
     match io {
         IoChoice::Epoll => match EpollIo::new(eventfd, listeners) {
             Ok(io) => {
                 let _ = ready.send(Ok(()));
-                drive_with_tls(worker, io, &shared, &bell, clock, stalls);
+                drive_with_tls(worker, io, &shared, &bell, clock, stall);
             }
             Err(error) => failed(error.to_string()),
         },
@@ -505,7 +583,7 @@ fn work(start: Start) {
             match UringIo::new(settings.conns_max, eventfd, listeners) {
                 Ok(io) => {
                     let _ = ready.send(Ok(()));
-                    drive_with_tls(worker, io, &shared, &bell, clock, stalls);
+                    drive_with_tls(worker, io, &shared, &bell, clock, stall);
                 }
                 Err(error) => failed(uring_advice(&error)),
             }
@@ -520,13 +598,13 @@ fn drive_with_tls<I: Io>(
     shared: &Shared,
     bell: &Bell,
     clock: Clock,
-    stalls: bool,
+    stall: Option<Duration>,
 ) {
     match &shared.tls {
-        None => drive(worker, io, bell, clock, stalls),
+        None => drive(worker, io, bell, clock, stall),
         Some(tls) => {
             let io = TlsIo::new(io, Arc::clone(tls));
-            drive(worker, io, bell, clock, stalls);
+            drive(worker, io, bell, clock, stall);
         }
     }
 }
@@ -535,16 +613,16 @@ fn drive_with_tls<I: Io>(
 ///
 /// A tick lasts from one reading of the clock to the next. While ticks follow each other that is
 /// the reading each tick makes anyway, and covers its hand-over to the kernel; only before a sleep
-/// the clock is read once more, so that the sleep does not count. With `stalls`, the first tick of
+/// the clock is read once more, so that the sleep does not count. With `stall`, the first tick of
 /// each second stands still, as if its processor had been taken away.
-fn drive<I: Io>(mut worker: Worker, mut io: I, bell: &Bell, clock: Clock, stalls: bool) {
+fn drive<I: Io>(mut worker: Worker, mut io: I, bell: &Bell, clock: Clock, stall: Option<Duration>) {
     let mut now = clock.now();
     let mut stalled = now.seconds;
     while !worker.ended() {
         let busy = worker.tick(&mut io, &now);
-        if stalls && stalled != now.seconds {
+        if let Some(stall) = stall.filter(|_| stalled != now.seconds) {
             stalled = now.seconds;
-            thread::sleep(Duration::from_millis(STALL_MS));
+            thread::sleep(stall);
         }
         if busy {
             io.submit(Wait::No);

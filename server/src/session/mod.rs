@@ -116,6 +116,10 @@ pub struct Session {
     pub let_out: bool,
     /// It has waited for a credit of a peer and has its share of them in this tick.
     pub let_on: bool,
+    /// Ticks since the server began to stop in which nothing of it has arrived.
+    pub quiet_ticks: u8,
+    /// Bytes that have arrived since then.
+    pub late_bytes: usize,
     /// When it last sent something, in seconds on the server's clock.
     pub active_s: u32,
     /// When it last made a request.

@@ -52,8 +52,9 @@ use strata_store::{Key, KeyHash, KeyHasher, Probe, ScanPlace, Seconds, Shard};
 use crate::clock::Now;
 use crate::config::{
     BATCH_MAX, CACHEDUMP_BUCKETS, CARRY_MAX_BYTES, CARRY_PAUSE_BYTES, Entry, HOLD_MAX_BYTES,
-    HOLD_MAX_US, INTAKE_MAX_BYTES, LENT_PER_TICK_BYTES, MEMORY_STEP_BYTES, OUT_HIGH_BYTES,
-    REPLIES_MAX_BYTES, REQUESTS_PER_TICK_ALL, REQUESTS_SHARE_MIN, UPKEEP_ITEMS, VISITORS_PER_TICK,
+    HOLD_MAX_US, INTAKE_MAX_BYTES, LATE_INPUT_MAX_BYTES, LENT_PER_TICK_BYTES, MEMORY_STEP_BYTES,
+    OUT_HIGH_BYTES, QUIET_TICKS, REPLIES_MAX_BYTES, REQUESTS_PER_TICK_ALL, REQUESTS_SHARE_MIN,
+    UPKEEP_ITEMS, VISITORS_PER_TICK,
 };
 use crate::execute::{Keeper, Outcome};
 use crate::hotkeys::HotKeys;
@@ -305,6 +306,7 @@ impl Worker {
         self.homecoming(now);
         self.adopt_all(io, now);
         self.let_out(now);
+        let more_farewells = self.stopping && self.see_off();
         self.serve_sessions(io, now);
         let more_idle = self.sweep_idle(io, now);
         self.watch_carry(io);
@@ -320,6 +322,7 @@ impl Worker {
             || more_memory
             || more_parked
             || more_idle
+            || more_farewells
             || !self.queue.is_empty()
     }
 
@@ -540,18 +543,12 @@ impl Worker {
         }
     }
 
-    /// Begins to stop: no new connections, no further requests; what is in flight is answered.
+    /// Begins to stop: no new connections, and each session ends when it is quiet; what is in flight
+    /// is answered.
     pub fn stop(&mut self, io: &mut impl Io) {
-        if self.stopping {
-            return;
-        }
-        self.stopping = true;
-        io.stop_listening();
-        for conn in 0..self.sessions.len() {
-            if self.sessions[conn].open {
-                self.sessions[conn].ended = true;
-                self.look_at(conn as ConnIndex);
-            }
+        if !self.stopping {
+            self.stopping = true;
+            io.stop_listening();
         }
     }
 }

@@ -33,6 +33,7 @@ impl Worker {
         }
         if !self.shared.gate.enter() {
             self.keeper.counters.rejected_connections += 1;
+            tracing::warn!("a connection was refused: there are as many as -c allows");
             io.reject(fd, b"ERROR Too many open connections\r\n");
             return;
         }
@@ -89,10 +90,6 @@ impl Worker {
             self.observe_connection(conn, None);
         }
         io.adopt(conn, fd, entry.guard);
-        if self.stopping {
-            self.sessions[conn as usize].draining = true;
-            self.look_at(conn);
-        }
     }
 
     pub(super) fn received(
@@ -105,9 +102,12 @@ impl Worker {
     ) {
         let bytes = io.bytes(buffer, len);
         let session = &mut self.sessions[conn as usize];
-        // A client that never pauses must not hold up a stop with ever more requests.
-        if session.closing || session.draining || self.stopping {
+        if session.closing || session.draining || (self.stopping && session.ended) {
             return;
+        }
+        if self.stopping {
+            session.quiet_ticks = 0;
+            session.late_bytes += bytes.len();
         }
         session.active_s = now.seconds.0;
         if !session.carry.is_empty() || session.replies.room() == 0 {
@@ -121,6 +121,28 @@ impl Worker {
         }
         self.count_carry(conn);
         self.look_at(conn);
+    }
+
+    /// While the server stops: has each session end once nothing more of it arrives, or too much
+    /// has. What had reached this host before the stop is thus answered. True while some session is
+    /// still looked at; one that is not received from, because its replies are not taken, is waited
+    /// for without that.
+    pub(super) fn see_off(&mut self) -> bool {
+        let mut looks = false;
+        for conn in 0..self.sessions.len() {
+            let session = &mut self.sessions[conn];
+            if !session.open || session.closing || session.ended || session.paused {
+                continue;
+            }
+            session.quiet_ticks += 1;
+            if session.quiet_ticks > QUIET_TICKS || session.late_bytes >= LATE_INPUT_MAX_BYTES {
+                session.ended = true;
+                self.look_at(conn as ConnIndex);
+            } else {
+                looks = true;
+            }
+        }
+        looks
     }
 
     /// Does what the end of a turn asks for.

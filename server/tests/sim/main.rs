@@ -230,6 +230,49 @@ fn a_stop_answers_what_is_in_flight_and_closes_everything() {
 }
 
 #[test]
+fn what_arrives_no_later_than_the_stop_is_answered() {
+    for seed in 420..440 {
+        let mut server = Server::new(2, MEMORY_MB << 20, 8, seed);
+        let clients: Vec<ClientId> = (0..4).map(|_| server.net.connect(1 << 20)).collect();
+        server.settle();
+        for (ask, waker) in server.asks.iter().zip(&server.wakers) {
+            ask.try_send(Ask::Stop).expect("room for one");
+            waker.ringer.ring();
+        }
+        for client in &clients {
+            server.net.write(*client, &b"touch k 0\r\n".repeat(200));
+        }
+        server.settle();
+        for client in &clients {
+            let heard = server.net.read(*client, usize::MAX);
+            assert_eq!(heard, b"NOT_FOUND\r\n".repeat(200), "seed {seed}");
+            assert!(server.net.closed(*client), "seed {seed}");
+        }
+        server.assert_nothing_left();
+    }
+}
+
+#[test]
+fn a_client_that_never_pauses_is_cut_off_by_a_stop() {
+    let mut server = Server::new(1, MEMORY_MB << 20, 8, 1);
+    let client = server.net.connect(usize::MAX);
+    server.settle();
+    server.asks[0].try_send(Ask::Stop).expect("room for one");
+    server.wakers[0].ringer.ring();
+    let requests = b"touch k 0\r\n".repeat(100);
+    let mut sent = 0;
+    while !server.net.closed(client) {
+        server.net.write(client, &requests);
+        sent += requests.len();
+        assert!(sent < 100 << 20, "it is still served");
+        server.tick(0);
+        let _ = server.net.read(client, usize::MAX);
+    }
+    server.settle();
+    server.assert_nothing_left();
+}
+
+#[test]
 fn a_client_over_the_limit_is_told_so() {
     let mut server = Server::new(1, 1 << 20, 8, 1);
     let clients: Vec<ClientId> = (0..65).map(|_| server.net.connect(1000)).collect();

@@ -14,6 +14,7 @@ mod limit;
 mod packets;
 mod secure;
 mod server;
+mod service;
 mod sharing;
 mod start_stop;
 mod surface;

@@ -2,6 +2,7 @@
 //! own process id, bounded in time, and gone when the test is.
 
 use std::fs::File;
+use std::os::fd::RawFd;
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -93,6 +94,34 @@ pub fn command(words: &str, stderr: &Path) -> Command {
         command.pre_exec(|| Ok(nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?));
     }
     command
+}
+
+/// Hands sockets over to the server as systemd does, from descriptor 3 on. Which process they are for
+/// is left open: nobody knows its id before it runs.
+pub fn hand_over(command: &mut Command, sockets: &[RawFd], names: &str) {
+    command
+        .env("LISTEN_FDS", sockets.len().to_string())
+        .env("LISTEN_FDNAMES", names);
+    let sockets = sockets.to_vec();
+    let dup = |from: RawFd, to: RawFd| {
+        // SAFETY: a system call on plain numbers.
+        match unsafe { libc::dup2(from, to) } {
+            -1 => Err(std::io::Error::last_os_error()),
+            _ => Ok(()),
+        }
+    };
+    let place = move || {
+        // First out of each other's way.
+        for (at, fd) in (0..).zip(&sockets) {
+            dup(*fd, 100 + at)?;
+        }
+        for (at, _) in (0..).zip(&sockets) {
+            dup(100 + at, 3 + at)?;
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec only system calls are made, which allocate nothing.
+    unsafe { command.pre_exec(place) };
 }
 
 /// Runs the binary where it must refuse to start; what it says and its exit code.
@@ -302,6 +331,11 @@ impl Server {
             peak >> 20,
             most >> 20
         );
+    }
+
+    /// Ends the server as [`Server::finish`] does, without a client that looks first.
+    pub fn stop_unasked(mut self) {
+        self.stop(Signal::SIGTERM);
     }
 
     /// Ends the server with a signal, in the time promised.
