@@ -117,6 +117,11 @@ pub enum Op {
         /// That time.
         at: Seconds,
     },
+    /// Forget everything whose key has a prefix.
+    FlushPrefix {
+        /// The prefix's hash.
+        prefix: KeyHash,
+    },
     /// Take up the memory limit that all workers share.
     MemoryLimit,
     /// Report counters.

@@ -98,6 +98,7 @@ fn any(line: &[u8]) -> Line<'_> {
     let noreply = tokens.noreply();
     match tokens.get(0) {
         Some(b"flush_all") => flush_all(&tokens, noreply),
+        Some(b"flush_prefix") => flush_prefix(&tokens, noreply),
         Some(b"verbosity") => match tokens.get(1).and_then(strict_u32) {
             Some(level) => Request::Verbosity { level, noreply }.into(),
             None => refuse(ClientError::BadFormat, noreply),
@@ -278,6 +279,19 @@ fn flush_all<'a>(tokens: &Tokens<'a>, noreply: bool) -> Line<'a> {
     // Where flushing is forbidden, that comes before what is wrong with the exptime.
     let exptime = tokens.get(1).and_then(strict_i32).map(i64::from);
     Request::FlushAll { exptime, noreply }.into()
+}
+
+fn flush_prefix<'a>(tokens: &Tokens<'a>, noreply: bool) -> Line<'a> {
+    match tokens.get(1) {
+        None => loud(ClientError::UnknownCommand),
+        Some(prefix) if prefix.len() > KEY_MAX_BYTES => refuse(ClientError::BadFormat, noreply),
+        // A last word that is the only one is the prefix.
+        Some(prefix) => Request::FlushPrefix {
+            prefix,
+            noreply: noreply && tokens.count() > 2,
+        }
+        .into(),
+    }
 }
 
 fn shutdown<'a>(tokens: &Tokens<'a>, noreply: bool) -> Line<'a> {

@@ -19,6 +19,8 @@ pub enum ClientError {
     BadDataChunk,
     /// `flush_all` where it is disabled.
     FlushNotAllowed,
+    /// `flush_prefix` where flushing is disabled.
+    FlushPrefixNotAllowed,
     /// `cache_memlimit` of less than eight megabytes.
     MemoryLimitTooSmall,
     /// `cache_memlimit` of so many megabytes that bytes must have been meant.
@@ -125,6 +127,7 @@ impl ClientError {
             }
             ClientError::BadDataChunk => b"CLIENT_ERROR bad data chunk\r\n",
             ClientError::FlushNotAllowed => b"CLIENT_ERROR flush_all not allowed\r\n",
+            ClientError::FlushPrefixNotAllowed => b"CLIENT_ERROR flush_prefix not allowed\r\n",
             ClientError::MemoryLimitTooSmall => {
                 b"MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m\r\n"
             }
@@ -197,6 +200,8 @@ pub enum ServerError {
     OutOfMemoryReplying,
     /// `shutdown` where it is not enabled. The colon is memcached's.
     ShutdownDisabled,
+    /// More prefixes flushed than can be remembered until what has them is dropped.
+    FlushesMany,
 }
 
 impl ServerError {
@@ -210,6 +215,7 @@ impl ServerError {
                 b"SERVER_ERROR out of memory writing get response\r\n"
             }
             ServerError::ShutdownDisabled => b"SERVER_ERROR: shutdown not enabled\r\n",
+            ServerError::FlushesMany => b"SERVER_ERROR too many prefixes are being flushed\r\n",
         }
     }
 }

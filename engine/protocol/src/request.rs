@@ -43,6 +43,13 @@ pub enum Request<'a> {
         /// Whether the reply is to be left out.
         noreply: bool,
     },
+    /// Make every item a miss whose key begins with a prefix and the delimiter; Strata's own.
+    FlushPrefix {
+        /// 1 to 250 bytes.
+        prefix: &'a [u8],
+        /// Whether the reply is to be left out.
+        noreply: bool,
+    },
     /// Ask for the version. Has a reply even when `noreply` is given.
     Version,
     /// Set the verbosity of the log.

@@ -25,6 +25,7 @@ fn piece() -> impl Strategy<Value = Vec<u8>> {
         "decr ",
         "touch ",
         "flush_all",
+        "flush_prefix ",
         "verbosity ",
         "version",
         "stats",

@@ -700,6 +700,34 @@ fn flush_all_has_an_optional_exptime() {
 }
 
 #[test]
+fn flush_prefix_wants_a_prefix() {
+    let longest = "p".repeat(250);
+    for (words, prefix, noreply) in [
+        ("flush_prefix user", "user", false),
+        ("  flush_prefix user more words", "user", false),
+        ("flush_prefix user noreply", "user", true),
+        ("flush_prefix noreply", "noreply", false),
+        (&*format!("flush_prefix {longest}"), &*longest, false),
+    ] {
+        let prefix = prefix.as_bytes();
+        let line = format!("{words}\r\n");
+        assert_eq!(
+            request(line.as_bytes()),
+            Request::FlushPrefix { prefix, noreply }
+        );
+    }
+    let bad = |error| Step::Invalid {
+        error: Some(error),
+        skip: 0,
+    };
+    assert_eq!(only(b"flush_prefix\r\n"), bad(ClientError::UnknownCommand));
+    let line = format!("flush_prefix {longest}p\r\n");
+    assert_eq!(only(line.as_bytes()), bad(ClientError::BadFormat));
+    let line = format!("flush_prefix {longest}p noreply\r\n");
+    assert_eq!(only(line.as_bytes()), SILENT);
+}
+
+#[test]
 fn cache_memlimit_wants_megabytes() {
     for (line, megabytes, noreply) in [
         (&b"cache_memlimit 8\r\n"[..], 8, false),

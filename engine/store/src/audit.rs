@@ -277,6 +277,7 @@ impl<M: Memory> Shard<M> {
             "{entries} entries, {} noted, {items} items",
             self.table.entries()
         );
+        self.audit_prefixes()?;
         ensure!(
             ghosts == self.table.ghosts() && (ghosts == 0 || self.eviction == Eviction::S3Fifo),
             "{ghosts} ghosts, {} noted",

@@ -78,6 +78,8 @@ pub struct Usage {
     pub hash_entries: usize,
     /// Ghosts in empty slots of the table.
     pub ghosts: usize,
+    /// Prefixes flushed whose items upkeep has not all dropped yet.
+    pub prefixes_flushed: usize,
     /// Pages of the small queue: its segments and the extension pages of its large values.
     pub pages_small: usize,
     /// Bytes of notes kept outside the memory that was passed in (pages, chains, directory).
@@ -146,7 +148,8 @@ impl Usage {
         self.hash_entries as f64 / (self.hash_buckets * SLOTS).max(1) as f64
     }
 
-    /// Adds another shard's; the page size stays that of the larger.
+    /// Adds another shard's; the page size stays that of the larger, and of the prefixes, which each shard flushes, those
+    /// of the one that has most.
     pub fn add(&mut self, other: &Usage) {
         self.page_bytes = self.page_bytes.max(other.page_bytes);
         self.pages_total += other.pages_total;
@@ -162,6 +165,7 @@ impl Usage {
         self.hash_buckets += other.hash_buckets;
         self.hash_entries += other.hash_entries;
         self.ghosts += other.ghosts;
+        self.prefixes_flushed = self.prefixes_flushed.max(other.prefixes_flushed);
         self.pages_small += other.pages_small;
         self.side_bytes += other.side_bytes;
     }

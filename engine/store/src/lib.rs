@@ -12,7 +12,7 @@
 //!
 //! What always holds:
 //! - a value is returned only for its own key, only before its deadline, and only if it was written after the last
-//!   flush that has come due;
+//!   flush that has come due, of everything or of its prefix;
 //! - in [`Eviction::None`] an item goes away only by a command, its deadline or a flush; in the other policies also by
 //!   an eviction, which is counted;
 //! - the CAS unique of a key never repeats with another value, unless a client chooses it, or takes the value alone away;
@@ -56,9 +56,9 @@ pub use loan::Loan;
 pub use segment::arena::Memory;
 pub use shard::{
     ArithOutcome, Arithmetic, CountOutcome, Counted, Counting, DeleteOutcome, Evicted, Eviction,
-    Fetch, Fetched, Inspected, Invalidation, InvalidationOutcome, LimitOutOfRange, MetaSet,
-    MetaSetOutcome, NewItem, Peek, Probe, ScanPlace, SegmentSight, SetMode, SetOutcome, Shard,
-    ShardConfig, Sight, TooSmall, TouchOutcome, TtlClass, Unique, Vivify,
+    Fetch, Fetched, FlushesMany, Inspected, Invalidation, InvalidationOutcome, LimitOutOfRange,
+    MetaSet, MetaSetOutcome, NewItem, Peek, Probe, ScanPlace, SegmentSight, SetMode, SetOutcome,
+    Shard, ShardConfig, Sight, TooSmall, TouchOutcome, TtlClass, Unique, Vivify,
 };
 pub use ttl::{Deadline, Seconds};
 pub use value::{Hit, ItemRef, Pieces, Value};

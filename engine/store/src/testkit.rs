@@ -92,6 +92,8 @@ pub struct Rules {
     pub lasting_of_four: u32,
     /// Whether flushes are drawn: they empty everything, so a run that is to fill memory goes without.
     pub flushes: bool,
+    /// Whether some keys have prefixes, and flushes of those are drawn.
+    pub prefixes: bool,
     /// The shard is given so many times its memory, and its limit is changed now and then; 1 for neither.
     pub grow_times: u32,
     /// Items begin at multiples of `1 << granule_shift` bytes, as in a shard of more than 16 GiB.
@@ -108,6 +110,7 @@ impl Rules {
             Eviction::Fifo,
         ];
         let eviction = policies[source.below(policies.len() as u32)? as usize];
+        let flushes;
         Some(Self {
             memory_bytes: (1 << 20) + source.below(1 << 16)? as usize,
             item_max_bytes: 1024 << source.below(10)?,
@@ -119,7 +122,11 @@ impl Rules {
             may_refuse: true,
             audit_every: 64,
             lasting_of_four: source.below(5)?,
-            flushes: source.below(2)? == 0,
+            prefixes: {
+                flushes = source.below(4)?;
+                flushes < 2
+            },
+            flushes: flushes.is_multiple_of(2),
             grow_times: source.below(4)? + 1,
             granule_shift: [0, 0, 1, 6][source.below(4)? as usize],
         })
@@ -318,8 +325,14 @@ pub struct Rig {
     /// By page: whether the shard has no use for it, as far as it has told.
     unused: Vec<bool>,
     limit_changes: u64,
+    prefix_flushes: u64,
     operations: u64,
     refused: u64,
+}
+
+/// One of a few prefixes of keys.
+fn any_prefix(number: u32) -> String {
+    format!("p{}", number % 5)
 }
 
 /// A ttl near which something changes: borders of TTL buckets, of the delta, of the clock.
@@ -394,6 +407,7 @@ impl Rig {
             page_bytes: usage.page_bytes as u32,
             unused,
             limit_changes: 0,
+            prefix_flushes: 0,
             shard,
             hasher,
             rules,
@@ -453,6 +467,12 @@ impl Rig {
         self.limit_changes
     }
 
+    /// How often a prefix was flushed.
+    #[must_use]
+    pub fn prefix_flushes(&self) -> u64 {
+        self.prefix_flushes
+    }
+
     /// Stores refused for lack of memory.
     #[must_use]
     pub fn refused(&self) -> u64 {
@@ -464,6 +484,9 @@ impl Rig {
         let bound = source.below(self.rules.keys)? + 1;
         let number = source.below(bound)?;
         let mut key = format!("k{number}").into_bytes();
+        if self.rules.prefixes && number % 16 > 8 {
+            key = format!("{}:{number}", any_prefix(number)).into_bytes();
+        }
         let padded = match number % 16 {
             0 => 250,
             1 => 33,
@@ -1537,6 +1560,14 @@ impl Rig {
                 self.shard.flush(Seconds(at), Seconds(now));
                 self.model.flush_at = Some(at);
                 self.model.pass_time(now);
+            }
+            96 if self.rules.prefixes => {
+                let prefix = any_prefix(source.next()?);
+                let hash = self.hasher.hash(prefix.as_bytes());
+                assert_eq!(self.shard.flush_prefix(hash, Seconds(now)), Ok(()));
+                let start = format!("{prefix}:").into_bytes();
+                self.model.items.retain(|key, _| !key.starts_with(&start));
+                self.prefix_flushes += 1;
             }
             _ => {
                 // Far jumps take a share of the time left, so that time does not run out.

@@ -33,6 +33,11 @@ const COUNTERS: &[(&str, &str, &str)] = &[
     ("cmd_set", "set_commands_total", "Storage commands."),
     ("cmd_flush", "flush_commands_total", "flush_all commands."),
     (
+        "cmd_flush_prefix",
+        "flush_prefix_commands_total",
+        "flush_prefix commands.",
+    ),
+    (
         "cmd_touch",
         "touch_keys_total",
         "touch commands, and keys asked for by gat and gats.",

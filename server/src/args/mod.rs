@@ -126,7 +126,7 @@ pub struct Args {
     #[arg(short = 'C', long = "disable-cas")]
     disable_cas: bool,
 
-    /// Refuse flush_all
+    /// Refuse flush_all and flush_prefix
     #[arg(short = 'F', long = "disable-flush-all")]
     disable_flush_all: bool,
 

@@ -206,6 +206,12 @@ impl Keeper {
                 self.shard.flush(at, seconds);
                 return Outcome::Done;
             }
+            Op::FlushPrefix { prefix } => {
+                if self.shard.flush_prefix(prefix, seconds).is_err() {
+                    out.put(ServerError::FlushesMany.wire());
+                }
+                return Outcome::Done;
+            }
             Op::ResetStats => {
                 self.counters.reset();
                 self.shard.reset_counters();

@@ -27,6 +27,8 @@ counters! {
     cmd_set,
     /// `flush_all`, refused ones too.
     cmd_flush,
+    /// `flush_prefix`, refused ones too.
+    cmd_flush_prefix,
     /// `touch`, and keys asked for by `gat` and `gats`.
     cmd_touch,
     /// Meta commands.

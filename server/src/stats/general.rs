@@ -153,6 +153,8 @@ pub fn general(sum: &Snapshot, shared: &Shared, now: &Now) -> Vec<(&'static str,
         ("promotions", Count(items.promotions)),
         ("reinsertions", Count(items.reinsertions)),
         ("longest_tick_us", Count(sum.longest_tick_us())),
+        ("cmd_flush_prefix", Count(counters.cmd_flush_prefix)),
+        ("flushed_prefixes", Count(usage.prefixes_flushed as u64)),
     ];
     if let Some(tls) = &shared.tls {
         let after = figures.iter().position(|(name, _)| *name == "log_watchers");
@@ -204,7 +206,9 @@ mod tests {
                 "ghost_hits",
                 "promotions",
                 "reinsertions",
-                "longest_tick_us"
+                "longest_tick_us",
+                "cmd_flush_prefix",
+                "flushed_prefixes"
             ]
         );
     }

@@ -90,6 +90,8 @@ impl Snapshot {
 pub enum Question {
     /// A fixed reply once all have answered; empty for `noreply`.
     Done(&'static [u8]),
+    /// A fixed reply once all have answered, unless one of them refuses.
+    Agreed(&'static [u8]),
     /// `stats`.
     General,
     /// `stats items`.
@@ -223,6 +225,10 @@ pub fn packets(head: Head, lines: &[u8], out: &mut impl Sink) {
 fn render_lines(gather: &Gather, shared: &Shared, now: &Now, out: &mut impl Sink) {
     match gather.question {
         Question::Done(text) => out.put(text),
+        Question::Agreed(text) => match gather.text.split_inclusive(|byte| *byte == b'\n').next() {
+            Some(refusal) => out.put(refusal),
+            None => out.put(text),
+        },
         Question::General => {
             for (name, value) in general(&gather.sum, shared, now) {
                 line(out, name, value);

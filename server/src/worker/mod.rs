@@ -232,10 +232,11 @@ enum Pause {
 impl Worker {
     /// A worker without sessions.
     #[must_use]
-    pub fn new(parts: Parts) -> Self {
+    pub fn new(mut parts: Parts) -> Self {
         let cas = parts.shared.process.settings.cas;
         let settings = &parts.shared.process.settings;
         let observer = Observer::new(settings.worker_log_bytes, settings.prefix_delimiter);
+        parts.shard.delimit_prefixes(settings.prefix_delimiter);
         let marks = vec![QueueMarks::default(); parts.peers.len()];
         let timing = Timing::on(parts.shared.board(parts.index));
         parts.shared.bound_memory(&parts.shard.memory_limits());

@@ -389,6 +389,9 @@ impl Worker {
                     self.answer(conn, error.wire());
                 }
             }
+            Request::FlushPrefix { prefix, noreply } => {
+                self.flush_prefix(now, conn, prefix, noreply);
+            }
             Request::Version => self.write(conn, |out| reply::version(out, stats::VERSION)),
             Request::Verbosity { level, noreply } => {
                 self.shared.watch.set_verbosity(level.min(2) as u8);
@@ -431,6 +434,35 @@ impl Worker {
             | Request::DebugTime { .. } => self.manage(now, conn, request),
             Request::Quit | Request::Get(_) | Request::Store(_) | Request::Meta(_) => {
                 panic!("{request:?} is planned elsewhere")
+            }
+        }
+    }
+
+    fn flush_prefix(&mut self, now: &Now, conn: ConnIndex, prefix: &[u8], noreply: bool) {
+        self.keeper.counters.cmd_flush_prefix += 1;
+        let settings = &self.shared.process.settings;
+        let refusal = if !settings.flush {
+            Some(ClientError::FlushPrefixNotAllowed)
+        } else if prefix.contains(&settings.prefix_delimiter) {
+            Some(ClientError::BadFormat)
+        } else {
+            None
+        };
+        match refusal {
+            Some(_) if noreply => {}
+            Some(error) => self.answer(conn, error.wire()),
+            None => {
+                if self.observer.watches(WatchKinds::SYSEVENTS) {
+                    let prefix = prefix.escape_ascii();
+                    self.observer
+                        .event(now, format_args!("type=flush_prefix prefix={prefix}"));
+                }
+                let prefix = self.hasher.hash(prefix);
+                let question = match noreply {
+                    true => Question::Done(b""),
+                    false => Question::Agreed(reply::OK),
+                };
+                self.ask_all(now, conn, Op::FlushPrefix { prefix }, question);
             }
         }
     }

@@ -69,8 +69,8 @@ impl Worker {
                     hash: KeyHash::default(),
                     bytes: b"",
                 };
-                let mut nothing = |_: &[u8]| {};
-                self.keeper.execute(now, op, key, &[], true, &mut nothing);
+                let mut part = |bytes: &[u8]| text.extend_from_slice(bytes);
+                self.keeper.execute(now, op, key, &[], true, &mut part);
             }
         }
         let replies = &mut self.sessions[conn as usize].replies;

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use crate::client::{Client, hit, set, value};
-use crate::server::{Server, variants};
+use crate::server::{Server, until, variants};
 
 /// Every counter of `stats` that a client's commands move.
 const MOVED: [&str; 26] = [
@@ -169,6 +169,56 @@ fn every_counter_adds_up_over_all_workers() {
         drop(clients);
         server.finish();
     }
+}
+
+#[test]
+fn a_prefix_is_flushed_on_all_workers() {
+    for (io, threads) in variants() {
+        let server = Server::start(&format!("--io {io} -t {threads}"));
+        let (mut client, mut other) = (server.client(), server.client());
+        for round in 0..3 {
+            for at in 0..40 {
+                client.round_trip(&format!("a:{at}"), b"v");
+                client.round_trip(&format!("b:{at}"), b"v");
+            }
+            client.ask(b"flush_prefix a\r\n", b"OK\r\n");
+            for at in 0..40 {
+                other.ask(format!("get a:{at}\r\n").as_bytes(), b"END\r\n");
+                let key = format!("b:{at}");
+                other.ask(format!("get {key}\r\n").as_bytes(), &hit(&key, b"v"));
+            }
+            until("upkeep has dropped what was flushed", || {
+                let stats = other.stats();
+                assert_eq!(stats["cmd_flush_prefix"], (round + 1).to_string());
+                (stats["flushed_prefixes"] == "0" && stats["curr_items"] == "40").then_some(())
+            });
+        }
+        drop((client, other));
+        server.finish();
+    }
+}
+
+#[test]
+fn more_prefixes_than_can_be_flushed_at_a_time_are_refused_by_a_sentence() {
+    let server = Server::start("-t 2");
+    let mut client = server.client();
+    // All in one piece, and so without upkeep in between but for what fits into a tick.
+    let asked = 40_000;
+    let flushes: String = (0..asked)
+        .map(|at| format!("flush_prefix p{at}\r\n"))
+        .collect();
+    client.send(flushes.as_bytes());
+    let refused = b"SERVER_ERROR too many prefixes are being flushed";
+    for _ in 0..asked {
+        let line = client.line();
+        assert!(line == "OK" || line.as_bytes() == refused, "{line}");
+    }
+    until("upkeep has been round", || {
+        (client.stats()["flushed_prefixes"] == "0").then_some(())
+    });
+    client.ask(b"flush_prefix last\r\n", b"OK\r\n");
+    drop(client);
+    server.finish();
 }
 
 #[test]

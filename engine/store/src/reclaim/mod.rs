@@ -180,15 +180,17 @@ enum Step {
 impl<M: Memory> Shard<M> {
     /// Reclaims memory, about `budget_items` items' worth of work. `true` when there is more to do now.
     ///
-    /// Called often with a small budget: expired segments are found here, and when pages run short eviction begins
-    /// here, before a store has to wait for it.
+    /// Called often with a small budget: expired segments are found here, items whose prefix was flushed are dropped, and
+    /// when pages run short eviction begins here, before a store has to wait for it.
     pub fn upkeep(&mut self, now: Seconds, budget_items: u32) -> bool {
         self.pass_time(now.0);
         let mut left = budget_items as usize;
+        // Half and half, because what is flushed must go even while every page is needed at once.
+        left -= self.clean(left.div_ceil(2));
         while left > 0 {
             match self.reclaim_step(now.0, false) {
                 Step::Did(items) => left = left.saturating_sub(items),
-                Step::Idle => return false,
+                Step::Idle => return self.is_to_clean(),
             }
         }
         true
@@ -702,6 +704,7 @@ impl<M: Memory> Shard<M> {
     fn fits(&self, page: u32, size: usize, deadline: u32) -> bool {
         let notes = self.arena.page(page);
         notes.used as usize + size + far_bytes(notes.base, deadline) <= self.arena.page_bytes()
+            && (notes.epoch >= self.suspect_epoch || self.can_mark(page))
     }
 
     /// Whether items of one TTL bucket may go to a target of another. The survivors of full segments stay among their

@@ -8,6 +8,7 @@
 //! relocate  an item moves to another segment
 //! limit     how much memory is in use: it grows and shrinks
 //! remove    delete, flush, and how an item leaves
+//! prefix    flushes of one prefix of the keys
 //! meta      what the meta commands ask beyond that: stale items, winners, last access, uniques that clients choose
 //! ```
 //!
@@ -18,6 +19,7 @@ mod deadline;
 mod inspect;
 mod limit;
 mod meta;
+mod prefix;
 mod read;
 mod relocate;
 mod remove;
@@ -41,6 +43,7 @@ pub use meta::{
     CountOutcome, Counted, Counting, Fetch, Fetched, Inspected, Invalidation, InvalidationOutcome,
     MetaSet, MetaSetOutcome, SetMode, Vivify,
 };
+pub use prefix::FlushesMany;
 pub use read::Probe;
 pub(crate) use relocate::moved_size;
 
@@ -208,6 +211,9 @@ pub struct Shard<M> {
     next_epoch: u64,
     /// Items of segments of an earlier epoch are flushed.
     pub(crate) flush_epoch: u64,
+    /// Items of segments of an earlier epoch may be flushed, by that flush or by one of their prefix.
+    pub(crate) suspect_epoch: u64,
+    prefixes: prefix::PrefixFlushes,
     /// When a delayed flush comes due; `NEVER` when none is pending.
     flush_at: u32,
     random: u64,
@@ -286,6 +292,8 @@ impl<M: Memory> Shard<M> {
             first_limit_bytes: have_bytes,
             next_epoch: 1,
             flush_epoch: 0,
+            suspect_epoch: 0,
+            prefixes: prefix::PrefixFlushes::new(),
             flush_at: NEVER,
             random: config.seed | 1,
             access_noted_until: 0,
@@ -331,7 +339,9 @@ impl<M: Memory> Shard<M> {
             pages_small: self.chains.small_pages,
             side_bytes: size_of_val(&self.arena.pages.list[..])
                 + size_of_val(&self.chains.chains[..])
-                + self.table.side_bytes(),
+                + self.table.side_bytes()
+                + self.prefixes.side_bytes(),
+            prefixes_flushed: self.prefixes.count(),
             ..Usage::default()
         };
         for page in &self.arena.pages.list {

@@ -295,7 +295,7 @@ impl<M: Memory> Shard<M> {
     #[inline(always)]
     pub(crate) fn gone(&self, location: usize, deadline: u32, now: u32) -> Option<Reason> {
         let page = self.arena.page(self.arena.page_of(location));
-        if page.epoch < self.flush_epoch {
+        if page.epoch < self.suspect_epoch && self.is_flushed(location) {
             Some(Reason::Flushed)
         } else if deadline <= now {
             Some(Reason::Expired)

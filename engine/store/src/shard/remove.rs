@@ -63,6 +63,8 @@ impl<M: Memory> Shard<M> {
             }
         }
         self.flush_epoch = self.next_epoch;
+        self.suspect_epoch = self.next_epoch;
+        self.prefixes.clear();
         self.reclaim.look_again(self.arena.pages.list.len());
     }
 

@@ -16,6 +16,7 @@ impl<M: Memory> Shard<M> {
     fn accepts(&self, page: u32, size: usize, deadline: u32, now: u32) -> bool {
         let notes = self.arena.page(page);
         notes.used as usize + size + far_bytes(notes.base, deadline) <= self.arena.page_bytes()
+            && (notes.epoch >= self.suspect_epoch || self.can_mark(page))
             && (deadline == NEVER
                 || now.saturating_sub(notes.opened_at) <= self.ttl.seal_age(deadline - now))
     }
@@ -110,6 +111,9 @@ impl<M: Memory> Shard<M> {
         deadline: u32,
         written_at: Option<u32>,
     ) -> usize {
+        if self.arena.page(page).epoch < self.suspect_epoch {
+            self.mark_segment(page);
+        }
         let start = self.arena.start_of(page);
         let page_bytes = self.arena.page_bytes();
         let padded = self.arena.pages.padded(size);

@@ -59,15 +59,23 @@ const ROOMY: Rules = Rules {
     audit_every: 50,
     lasting_of_four: 1,
     flushes: true,
+    prefixes: false,
     grow_times: 1,
     granule_shift: 0,
 };
 
 #[test]
 fn roomy_memory_forgets_nothing() {
-    drive_each(ROOMY, 40_000, |rig| {
+    let rules = Rules {
+        prefixes: true,
+        ..ROOMY
+    };
+    drive_each(rules, 40_000, |rig| {
         assert!(rig.hits() > 2_000, "{} hits", rig.hits());
         assert!(rig.won() > 200, "{} won", rig.won());
+        let flushes = rig.prefix_flushes();
+        assert!(flushes > 100, "{flushes} flushes of a prefix");
+        assert!(rig.shard.counters().flushed > 100);
     });
 }
 
@@ -77,11 +85,12 @@ fn audit_agrees_after_each_operation() {
         memory_bytes: 2 << 20,
         item_max_bytes: 60 << 10,
         audit_every: 1,
+        prefixes: true,
         may_forget: true,
         may_refuse: true,
         ..ROOMY
     };
-    drive_each(rules, 4_000, |_| ());
+    drive_each(rules, 4_000, |rig| assert!(rig.prefix_flushes() > 10));
 }
 
 #[test]
@@ -158,6 +167,33 @@ fn tight_memory_forgets_only_what_it_evicts() {
             },
             "{counters:?}"
         );
+    });
+}
+
+#[test]
+fn what_is_flushed_by_its_prefix_stays_so_wherever_items_move() {
+    let rules = Rules {
+        memory_bytes: 1 << 20,
+        item_max_bytes: 100 << 10,
+        keys: 20_000,
+        may_forget: true,
+        may_refuse: true,
+        large_one_in: 200,
+        flushes: false,
+        prefixes: true,
+        lasting_of_four: 3,
+        audit_every: 200,
+        ..ROOMY
+    };
+    drive_each(rules, 100_000, |rig| {
+        let counters = rig.shard.counters();
+        assert!(
+            counters.evictions > 1000 && counters.flushed > 1000,
+            "{counters:?}"
+        );
+        let moves = rig.rules().eviction != Eviction::Fifo;
+        assert!(!moves || counters.moved > 100, "{counters:?}");
+        assert!(rig.prefix_flushes() > 100);
     });
 }
 
@@ -291,7 +327,12 @@ fn a_large_value_that_a_touch_moves_back_to_the_small_queue_is_counted_there() {
     // A seed with which making room for the touched item moves it to the main queue first.
     const SEED: u64 = 1012;
     let mut source = Seeded::new(SEED);
-    let rules = Rules::draw(&mut source).expect("a seed never ends");
+    let drawn = Rules::draw(&mut source).expect("a seed never ends");
+    // Nor does it with other keys.
+    let rules = Rules {
+        prefixes: false,
+        ..drawn
+    };
     assert_eq!(rules.eviction, Eviction::S3Fifo);
     let mut rig = Rig::new(rules, SEED);
     rig.run(&mut source, 30_000);
