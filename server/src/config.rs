@@ -231,6 +231,9 @@ pub const PREFIXES_MAX: usize = 4096;
 /// Between a key's prefix and the rest, unless `-D` says otherwise; memcached's.
 pub const PREFIX_DELIMITER_DEFAULT: u8 = b':';
 
+/// Size of a file of options at most.
+pub const CONFIG_FILE_MAX_BYTES: u64 = 1 << 20;
+
 /// Size of a file of names and passwords at most.
 pub const USERS_FILE_MAX_BYTES: u64 = 1 << 20;
 

@@ -5,7 +5,7 @@
 //! read is told as unknown, never as fine.
 //!
 //! ```text
-//! strata doctor [--json] [any option of the server]
+//! strata doctor [--json] [any option of the server, which may also stand in a file and the environment]
 //! ```
 //!
 //! What it does not look at: the network between clients and server, which interrupt is served by which core (only
@@ -19,14 +19,12 @@ use clap::Parser;
 use serde_json::json;
 
 use crate::args::Args;
+use crate::args::layers::{EX_USAGE, Gathered, gather};
 use crate::config::{IoChoice, Settings};
 use crate::host::{Host, Machine, WORKER_BUFFERS_MAX_BYTES, cores};
 
 /// The word that asks for it, in front of all options.
 pub const COMMAND: &str = "doctor";
-
-/// A usage error, in the numbers of `sysexits.h`.
-const EX_USAGE: u8 = 64;
 
 /// The oldest kernel whose io_uring has all that is asked of it.
 const KERNEL_MIN: (u32, u32) = (6, 1);
@@ -101,15 +99,12 @@ fn finding(what: &'static str, mark: Mark, sentence: impl Into<String>) -> Findi
 /// Runs the command with its words, the program's name and `doctor` in front.
 #[must_use]
 pub fn run(words: &[OsString]) -> ExitCode {
-    let asked = match Asked::try_parse_from(&words[1..]) {
-        Ok(asked) => asked,
-        Err(error) => {
-            let _ = error.print();
-            return match error.use_stderr() {
-                true => ExitCode::from(EX_USAGE),
-                false => ExitCode::SUCCESS,
-            };
-        }
+    let Gathered {
+        options: asked,
+        listing,
+    } = match gather::<Asked>(&words[1..], std::env::vars_os()) {
+        Ok(gathered) => gathered,
+        Err(refusal) => return refusal.tell("strata doctor"),
     };
     let host = Host::here();
     let machine = host.machine();
@@ -120,6 +115,10 @@ pub fn run(words: &[OsString]) -> ExitCode {
             return ExitCode::from(EX_USAGE);
         }
     };
+    if asked.server.print_config {
+        print!("{listing}");
+        return ExitCode::SUCCESS;
+    }
     let findings = examine(&host, machine, &settings, try_ring().err().as_deref());
     let text = match asked.json {
         true => as_json(&findings),

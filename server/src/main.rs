@@ -1,17 +1,15 @@
-//! The `strata` binary: reads the command line and runs the server, or the check of its host.
+//! The `strata` binary: reads what is asked for and runs the server, or the check of its host.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser;
 use strata_server::args::Args;
+use strata_server::args::layers::{EX_USAGE, Gathered, gather};
 use strata_server::boot::{self, StartError};
 use strata_server::doctor;
 use strata_server::host::Host;
 
-/// A usage error, in the numbers of `sysexits.h` that memcached uses.
-const EX_USAGE: u8 = 64;
-/// No such user.
+/// No such user, in the numbers of `sysexits.h` that memcached uses.
 const EX_NOUSER: u8 = 67;
 /// The system refused something.
 const EX_OSERR: u8 = 71;
@@ -21,16 +19,12 @@ fn main() -> ExitCode {
     if words.get(1).is_some_and(|word| word == doctor::COMMAND) {
         return doctor::run(&words);
     }
-    let args = match Args::try_parse() {
-        Ok(args) => args,
-        Err(error) => {
-            let _ = error.print();
-            return if error.use_stderr() {
-                ExitCode::from(EX_USAGE)
-            } else {
-                ExitCode::SUCCESS
-            };
-        }
+    let Gathered {
+        options: args,
+        listing,
+    } = match gather::<Args>(&words, std::env::vars_os()) {
+        Ok(gathered) => gathered,
+        Err(refusal) => return refusal.tell("strata"),
     };
     if args.license {
         println!("Strata is licensed under MIT or Apache-2.0, as you like.");
@@ -52,6 +46,10 @@ fn main() -> ExitCode {
             return ExitCode::from(EX_USAGE);
         }
     };
+    if args.print_config {
+        print!("{listing}");
+        return ExitCode::SUCCESS;
+    }
     // A start that fails earlier must leave the file of the server that runs already.
     let mut pid_file_is_ours = false;
     let core_files = match args.core_files {

@@ -40,6 +40,31 @@ use Value::{Real, Some as Something, Unread, Whole, WholeOrNothing, Word};
 
 const U32: Value = Whole(0, u32::MAX as i64);
 
+/// Options that mean something here, and what memcached takes behind them.
+const HEEDED: &[(&str, Value)] = &[
+    ("idle_timeout", Whole(0, i32::MAX as i64)),
+    ("watcher_logbuf_size", Whole(1, 1 << 20)),
+    ("worker_logbuf_size", Whole(1, 1 << 20)),
+    ("track_sizes", Unread),
+    ("ssl_chain_cert", Something),
+    ("ssl_key", Something),
+    ("ssl_keyformat", Whole(1, 2)),
+    ("ssl_verify_mode", Whole(0, 3)),
+    ("ssl_ciphers", Something),
+    ("ssl_ca_cert", Something),
+    ("ssl_session_cache", Unread),
+    ("ssl_min_version", Whole(0, TLS_13 as i64)),
+    ("ssl_wbuf_size", U32),
+    ("ssl_kernel_tls", Unread),
+];
+
+/// What holds of those that have a number anyway.
+pub(super) const DEFAULTS: [(&str, usize); 3] = [
+    ("idle_timeout", 0),
+    ("watcher_logbuf_size", WATCHER_LOG_BYTES_DEFAULT >> 10),
+    ("worker_logbuf_size", WORKER_LOG_BYTES_DEFAULT >> 10),
+];
+
 /// Options about parts that Strata does not have, as memcached checks them.
 const UNHEEDED: &[(&str, Value)] = &[
     ("maxconns_fast", Unread),
@@ -121,32 +146,21 @@ impl Extended {
                 Some((name, value)) => (name, Some(value)),
                 None => (option.as_str(), None),
             };
-            let check =
-                |wanted| check(wanted, value).map_err(|reason| format!("-o {option}: {reason}"));
+            if name.starts_with("proxy_") {
+                return Err(format!("-o {option}: there is no proxy in this server"));
+            }
+            let wanted =
+                wanted(name).ok_or_else(|| format!("-o: Illegal suboption \"{option}\""))?;
+            let number = check(wanted, value).map_err(|reason| format!("-o {option}: {reason}"))?;
             match name {
-                "idle_timeout" => {
-                    extended.idle_timeout_s = check(Whole(0, i32::MAX.into()))? as u32
-                }
-                "watcher_logbuf_size" => {
-                    extended.watcher_log_bytes = (check(Whole(1, 1 << 20))? as usize) << 10;
-                }
-                "worker_logbuf_size" => {
-                    extended.worker_log_bytes = (check(Whole(1, 1 << 20))? as usize) << 10;
-                }
+                "idle_timeout" => extended.idle_timeout_s = number as u32,
+                "watcher_logbuf_size" => extended.watcher_log_bytes = (number as usize) << 10,
+                "worker_logbuf_size" => extended.worker_log_bytes = (number as usize) << 10,
                 "track_sizes" => extended.track_sizes = true,
                 _ if name.starts_with("ssl_") => {
-                    if !extended.read_tls(name, value, check)? {
-                        return Err(format!("-o: Illegal suboption \"{option}\""));
-                    }
-                }
-                _ if name.starts_with("proxy_") => {
-                    return Err(format!("-o {option}: there is no proxy in this server"));
+                    extended.read_tls(name, value.unwrap_or_default(), number);
                 }
                 _ => {
-                    let known = UNHEEDED.iter().find(|(known, _)| *known == name);
-                    let (_, wanted) =
-                        known.ok_or_else(|| format!("-o: Illegal suboption \"{option}\""))?;
-                    let number = check(*wanted)?;
                     match name {
                         "hot_lru_pct" => hot_pct = number,
                         "warm_lru_pct" => warm_pct = number,
@@ -164,46 +178,57 @@ impl Extended {
         Ok(extended)
     }
 
-    /// Reads an option about TLS; false when there is no such one.
-    fn read_tls(
-        &mut self,
-        name: &str,
-        value: Option<&str>,
-        check: impl Fn(Value) -> Result<i64, String>,
-    ) -> Result<bool, String> {
-        let text = || check(Something).map(|_| value.unwrap_or_default());
+    /// Takes over an option about TLS, which has been checked.
+    fn read_tls(&mut self, name: &str, text: &str, number: i64) {
         let tls = &mut self.tls;
         match name {
-            "ssl_chain_cert" => tls.chain_cert = text()?.into(),
-            "ssl_key" => tls.key = Some(text()?.into()),
+            "ssl_chain_cert" => tls.chain_cert = text.into(),
+            "ssl_key" => tls.key = Some(text.into()),
             "ssl_keyformat" => {
-                tls.key_format = match check(Whole(1, 2))? {
+                tls.key_format = match number {
                     1 => KeyFormat::Pem,
                     _ => KeyFormat::Der,
                 }
             }
-            "ssl_verify_mode" => tls.verify_mode = check(Whole(0, 3))? as u8,
-            "ssl_ciphers" => tls.ciphers = Some(text()?.to_owned()),
-            "ssl_ca_cert" => tls.ca_cert = Some(text()?.into()),
+            "ssl_verify_mode" => tls.verify_mode = number as u8,
+            "ssl_ciphers" => tls.ciphers = Some(text.to_owned()),
+            "ssl_ca_cert" => tls.ca_cert = Some(text.into()),
             "ssl_session_cache" => tls.session_cache = true,
             "ssl_min_version" => {
-                tls.min_version = check(Whole(0, i64::from(TLS_13)))? as u8;
+                tls.min_version = number as u8;
                 if tls.min_version < TLS_12 {
                     self.unheeded.push("ssl_min_version below TLS 1.2".into());
                 }
             }
             "ssl_wbuf_size" => {
-                tls.wbuf_kib = check(U32)? as u32;
+                tls.wbuf_kib = number as u32;
                 self.unheeded.push(name.to_owned());
             }
             "ssl_kernel_tls" => {
                 tls.kernel_tls = true;
                 self.unheeded.push(name.to_owned());
             }
-            _ => return Ok(false),
+            _ => panic!("{name} is among the options that mean something, and nothing is done"),
         }
-        Ok(true)
     }
+}
+
+/// Every option there is, and whether it is a mere switch.
+pub(super) fn names() -> impl Iterator<Item = (&'static str, bool)> {
+    let all = HEEDED.iter().chain(UNHEEDED);
+    all.map(|(name, wanted)| (*name, matches!(wanted, Unread)))
+}
+
+fn wanted(name: &str) -> Option<Value> {
+    let mut all = HEEDED.iter().chain(UNHEEDED);
+    all.find(|(known, _)| *known == name)
+        .map(|(_, wanted)| *wanted)
+}
+
+/// Checks the value of one option by itself.
+pub(super) fn check_one(name: &str, value: Option<&str>) -> Result<(), String> {
+    let wanted = wanted(name).ok_or("there is no such option")?;
+    check(wanted, value).map(|_| ())
 }
 
 /// Checks a value; the number it is, or 0 where it is none.

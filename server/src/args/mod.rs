@@ -1,4 +1,5 @@
-//! The command line: every flag of memcached 1.6, and a few of our own.
+//! What the operator asks for: every flag of memcached 1.6, and a few of our own, on the command line,
+//! in the environment or in a file ([`layers`]).
 //!
 //! Always true: a flag of memcached that means something here does it; one about parts that Strata
 //! does not have (slabs, LRU threads, flash) is checked as memcached checks it, and the start says
@@ -6,6 +7,9 @@
 //! SASL, UDP) ends the start with a sentence.
 
 mod extended;
+mod file;
+mod keys;
+pub mod layers;
 mod listen;
 
 use std::net::SocketAddr;
@@ -144,7 +148,7 @@ pub struct Args {
     auth_file: Option<PathBuf>,
 
     /// Character between a key's prefix and the rest; counts by prefix from the start
-    #[arg(short = 'D', value_name = "CHAR")]
+    #[arg(short = 'D', long = "delimiter", value_name = "CHAR")]
     delimiter: Option<String>,
 
     /// Allow the shutdown command
@@ -226,7 +230,7 @@ pub struct Args {
     admin: Option<SocketAddr>,
 
     /// File with the token that the admin endpoint asks for; /, /health and /ready need none
-    #[arg(long = "admin-token-file", value_name = "FILE", requires = "admin")]
+    #[arg(long = "admin-token-file", value_name = "FILE")]
     admin_token_file: Option<PathBuf>,
 
     /// What carries the connections
@@ -265,6 +269,15 @@ pub struct Args {
     /// Let the test command debugtime move the server's clock
     #[arg(long = "debug-clock", hide = true)]
     debug_clock: bool,
+
+    /// File of options in TOML, each under its long name with _ for -. What the environment says in
+    /// STRATA_NAME goes before it, and flags before both
+    #[arg(long = "config", value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Print the options in force and where each comes from, in the form of such a file, and end
+    #[arg(long = "print-config")]
+    pub print_config: bool,
 
     /// Print the licence and end
     #[arg(short = 'i', long = "license")]
@@ -314,7 +327,7 @@ fn stall(text: &str) -> Result<Stall, String> {
 }
 
 fn octal(text: &str) -> Result<u32, String> {
-    u32::from_str_radix(text, 8)
+    u32::from_str_radix(text.strip_prefix("0o").unwrap_or(text), 8)
         .ok()
         .filter(|mask| *mask <= 0o777)
         .ok_or_else(|| format!("{text} is no access mask in octal, like 0700"))
@@ -368,6 +381,11 @@ impl Args {
             0 => None,
             port => Some(u16::try_from(port).map_err(|_| format!("-p {port} is no port"))?),
         };
+        if self.admin_token_file.is_some() && self.admin.is_none() {
+            return Err(
+                "--admin-token-file guards the admin endpoint, which --admin turns on".into(),
+            );
+        }
         let extended = Extended::read(&self.extended)?;
         let unheeded = self.unheeded(&extended)?;
         // A password is asked for in text.

@@ -379,3 +379,82 @@ fn a_stop_takes_no_longer_with_nobody_connected() {
     server.stop(Signal::SIGTERM);
     assert!(started.elapsed() < PATIENCE + Duration::from_secs(1));
 }
+
+#[test]
+fn the_strongest_of_file_environment_and_flag_is_in_force() {
+    let folder = Folder::new();
+    let file = folder.file("strata.toml");
+    let text = "max_simultaneous_connections = 101\nidle_timeout = 102\nlisten_backlog = 103\n\
+                max_reqs_per_event = 104\ncas_disabled = true\nwatcher_logbuf_size = 300\n";
+    std::fs::write(&file, text).expect("a file");
+    let words = format!("--io epoll -b 303 --config {}", file.display());
+    let server = Server::start_with(&words, |command| {
+        command
+            .env("STRATA_MAX_REQS_PER_EVENT", "204")
+            .env("STRATA_DISABLE_CAS", "false");
+    });
+    let settings = server.client().stats_of("settings");
+    for (name, value) in [
+        ("maxconns", "101"),
+        ("idle_timeout", "102"),
+        ("tcp_backlog", "303"),
+        ("reqs_per_event", "204"),
+        ("cas_enabled", "yes"),
+        ("watcher_logbuf_size", "307200"),
+    ] {
+        assert_eq!(settings[name], value, "{name}");
+    }
+    server.finish();
+    for (text, environment, part) in [
+        (
+            "memory_limit = 64\nmemroy_limit = 5\n",
+            "",
+            "strata.toml:2: memroy_limit",
+        ),
+        ("threads = \"x\"\n", "", "strata.toml:1: threads"),
+        ("", "STRATA_THREDS", "STRATA_THREADS?"),
+        ("-", "", "strata.toml:1: "),
+    ] {
+        std::fs::write(&file, text).expect("a file");
+        let (said, code) = refused(&format!("--config {}", file.display()), |command| {
+            if !environment.is_empty() {
+                command.env(environment, "1");
+            }
+        });
+        assert!(said.contains(part) && code == 64, "{code}: {said}");
+    }
+}
+
+#[test]
+fn what_is_printed_as_in_force_is_a_file_that_says_the_same() {
+    let folder = Folder::new();
+    let file = folder.file("strata.toml");
+    let printed = |words: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_strata"));
+        command.args(words.split_whitespace()).arg("--print-config");
+        command.env("STRATA_CONN_LIMIT", "77");
+        let output = command.output().expect("the binary starts");
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let first = printed("-m 100 -l 127.0.0.1,[::1]:5");
+    for line in [
+        "conn_limit = 77  # STRATA_CONN_LIMIT",
+        "memory_limit = 100  # flag",
+        "listen = [\"127.0.0.1\", \"[::1]:5\"]  # flag",
+        "max_item_size = \"1m\"  # default",
+    ] {
+        assert!(first.lines().any(|had| had == line), "no {line} in {first}");
+    }
+    std::fs::write(&file, &first).expect("a file");
+    let second = printed(&format!("--config {}", file.display()));
+    let values = |text: &str| -> Vec<String> {
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        let values = lines.map(|line| line.split("  #").next().unwrap_or("").to_owned());
+        values.collect()
+    };
+    assert_eq!(values(&second), values(&first));
+    assert!(second.contains("strata.toml:"), "{second}");
+    let (said, code) = refused("--print-config -t 0", |_| {});
+    assert!(said.contains("-t 0") && code == 64, "{code}: {said}");
+}
