@@ -33,10 +33,14 @@ use crate::number;
 use crate::segment::arena::Memory;
 use crate::table::Entry;
 use crate::ttl::{Deadline, NEVER, Seconds};
-use crate::value::{self, Hit};
+use crate::value::{self, Hit, Placement};
 
 /// So long after a fetch that asked for the last access new items get a place to note theirs.
 const ACCESS_NOTED_SECONDS: u32 = 60 * 60;
+
+/// Bytes of the longest value whose unique is looked at before it is found to be no number. A longer one memcached
+/// keeps in chunks, which it refuses to count before anything else.
+const COMPARED_VALUE_MAX: usize = 512 * 1024;
 
 /// How an item is fetched.
 #[derive(Clone, Copy, Debug)]
@@ -571,11 +575,15 @@ impl<M: Memory> Shard<M> {
         let Some((entry, header)) = self.lookup(key, now) else {
             return self.count_missed(key, how, now);
         };
-        if header.has(item::LARGE) || header.value_len == 0 {
+        let value_len = Placement::of(self.arena.bytes(), entry.location, header).len;
+        if value_len == 0 || value_len > COMPARED_VALUE_MAX {
             return CountOutcome::NonNumeric;
         }
         if how.compare != 0 && how.compare != self.unique_of(entry.location, header) {
             return CountOutcome::Exists;
+        }
+        if header.has(item::LARGE) {
+            return CountOutcome::NonNumeric;
         }
         let value_at = header.value_at(entry.location);
         let old_len = usize::from(header.value_len);

@@ -44,11 +44,12 @@ pub const EXPLAINED: &[Explained] = &[
         },
     },
     Explained {
-        why: "where an `ma` with `T` makes a number longer, memcached gives the time to the item it replaces",
+        why: "where an `ma` with `T` or `E` makes a number longer, memcached gives the time and the unique to the \
+              item it replaces",
         until: None,
         is: |words| {
-            let has_time = words.iter().skip(2).any(|word| word.starts_with(b"T"));
-            words[0] == b"ma" && has_time && !counts_down(words)
+            let gives = |word: &&[u8]| word.starts_with(b"T") || word.starts_with(b"E");
+            words[0] == b"ma" && words.iter().skip(2).any(gives) && !counts_down(words)
         },
     },
     Explained {
@@ -194,5 +195,8 @@ mod tests {
         assert!(reason(b"\r\n", version).is_none());
         assert!(reason(b"mg aw== b N30 k\r\n", version).is_some());
         assert!(reason(b"mg aw== b k\r\n", version).is_none());
+        assert!(reason(b"ma k E7\r\n", version).is_some());
+        assert!(reason(b"ma k E7 MD\r\n", version).is_none());
+        assert!(reason(b"ms k 1 E7\r\n", version).is_none());
     }
 }
