@@ -33,14 +33,15 @@ pub const EXPLAINED: &[Explained] = &[
     },
     Explained {
         why: "`k` answers a key in base64 if it was asked for so, memcached if the item was stored so, \
-              and an item that `N` made or that `ma` made longer never was",
+              and an item that `N` made, that `ma` made longer or that something was put before or behind never was",
         until: None,
         is: |words| {
             words[0].len() == 2
                 && words[0][0] == b'm'
                 && words.iter().skip(2).any(|word| word.starts_with(b"b"))
                 && (words.iter().any(|word| word.starts_with(b"N"))
-                    || (words[0] == b"ma" && !counts_down(words)))
+                    || (words[0] == b"ma" && !counts_down(words))
+                    || (words[0] == b"ms" && puts_beside(words)))
         },
     },
     Explained {
@@ -144,6 +145,15 @@ fn counts_down(words: &[&[u8]]) -> bool {
         .any(|word| word.starts_with(b"MD") || word.starts_with(b"M-"))
 }
 
+/// Whether an `ms` appends or prepends.
+fn puts_beside(words: &[&[u8]]) -> bool {
+    let modes = [b"MA", b"Ma", b"MP", b"Mp"];
+    words
+        .iter()
+        .skip(3)
+        .any(|word| modes.iter().any(|mode| word.starts_with(*mode)))
+}
+
 fn number(word: &[u8]) -> Option<u64> {
     std::str::from_utf8(word).ok()?.parse().ok()
 }
@@ -195,6 +205,8 @@ mod tests {
         assert!(reason(b"\r\n", version).is_none());
         assert!(reason(b"mg aw== b N30 k\r\n", version).is_some());
         assert!(reason(b"mg aw== b k\r\n", version).is_none());
+        assert!(reason(b"ms aw== 1 b MA\r\n", version).is_some());
+        assert!(reason(b"ms aw== 1 b MS\r\n", version).is_none());
         assert!(reason(b"ma k E7\r\n", version).is_some());
         assert!(reason(b"ma k E7 MD\r\n", version).is_none());
         assert!(reason(b"ms k 1 E7\r\n", version).is_none());
