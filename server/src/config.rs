@@ -144,7 +144,7 @@ pub const SPARE_KEEP_BYTES: usize = 4 * PIECE_BYTES;
 pub const UPKEEP_ITEMS: u32 = 48;
 
 /// Memory that one tick brings into use or gives back, but at least one page of the store (up to
-/// 512 KiB): the kernel clears it meanwhile.
+/// 256 KiB): the kernel clears it meanwhile.
 pub const MEMORY_STEP_BYTES: usize = 256 << 10;
 
 /// `cache_memlimit` can raise the memory to so many times `-m`, if the machine has that much.

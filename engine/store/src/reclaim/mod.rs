@@ -44,7 +44,7 @@ const SCAN_PAGES: usize = 64;
 const SPARE_PAGES: usize = 1;
 /// One page in so many is kept free besides. What a store owes to the sweep frees three pages in the time it takes to
 /// fill one, so a single chain needs no more than one.
-const LOW_WATER_ONE_IN: usize = 1024;
+const LOW_WATER_ONE_IN: usize = 4096;
 /// One page is kept free for each further chain with an open segment, up to so many: chains may need their next segments
 /// at the same time.
 const LOW_WATER_CHAINS_MAX: usize = 4;
