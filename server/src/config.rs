@@ -27,7 +27,7 @@ pub const RECEIVE_BUFFERS: usize = 256;
 /// How many of them the kernel has to choose from at first. It takes them in turn, so each of these
 /// is touched, and has to stay in the caches, however few are needed at once; when it runs out it is
 /// given twice as many.
-pub const RECEIVE_BUFFERS_FIRST: usize = 64;
+pub const RECEIVE_BUFFERS_FIRST: usize = 32;
 
 /// Requests of one session that are planned together: hashed, prefetched, then executed.
 pub const BATCH_MAX: usize = 32;
