@@ -107,6 +107,15 @@ impl<M: Memory> Shard<M> {
                 chained[page as usize] = true;
                 (previous, page, len, epoch) = (page, notes.next, len + 1, notes.epoch);
             }
+            if chain.remnant != NO_PAGE {
+                let notes = self.arena.page(chain.remnant);
+                ensure!(
+                    notes.kind == Kind::Sealed
+                        && Chains::index_of(notes) == index
+                        && !self.reclaim.is_sweeping(chain.remnant),
+                    "the remnant of chain {index} is {notes:?}"
+                );
+            }
             ensure!(
                 chain.tail == previous && chain.len == len,
                 "chain {index}: {chain:?} walked {len} to {previous}"

@@ -517,3 +517,17 @@ fn uniques_nobody_asked_for_and_flags_of_zero_cost_no_bytes() {
     let seen = each(0, Unique::Wanted);
     assert!(seen > 86.0 && seen <= 94.0, "{seen}");
 }
+
+#[test]
+fn the_end_of_a_sealed_segment_takes_what_fits_there() {
+    let mut bench = Bench::new(8, 8, Eviction::None);
+    let page_bytes = bench.shard.usage().page_bytes;
+    let (long, short) = (page_bytes * 9 / 16, page_bytes * 6 / 16);
+    let before = bench.shard.usage().pages_segment;
+    for (number, value_bytes) in [long, long, long, short, short].into_iter().enumerate() {
+        let stored = bench.set(number as u32, &vec![7; value_bytes], Deadline::Never);
+        assert_eq!(stored, SetOutcome::Stored);
+    }
+    // The open segment takes the first of the short ones; the other would open a fourth.
+    assert_eq!(bench.shard.usage().pages_segment - before, 3);
+}

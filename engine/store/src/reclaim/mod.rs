@@ -28,7 +28,7 @@ mod queues;
 
 use crate::item::{self, Header};
 use crate::segment::arena::{Kind, Memory, NO_PAGE, Queue};
-use crate::shard::{Eviction, NoMemory, Reason, Shard, far_bytes, moved_size};
+use crate::shard::{Eviction, NoMemory, Reason, Shard, moved_size};
 use crate::table::{Entry, bucket};
 use crate::ttl::{GROUP_COUNT, Seconds};
 use balance::Balance;
@@ -371,6 +371,7 @@ impl<M: Memory> Shard<M> {
 
     fn start_sweep(&mut self, page: u32, keep: Keep) {
         debug_assert_eq!(self.arena.page(page).kind, Kind::Sealed);
+        self.chains.close(&self.arena, page);
         let at = self.arena.start_of(page);
         self.reclaim.sweep = Some(Sweep {
             source: page,
@@ -698,13 +699,6 @@ impl<M: Memory> Shard<M> {
                 .leave_ghost(self.arena.bytes_mut(), place, item.tag, queue);
         }
         true
-    }
-
-    /// Whether a segment has room for an item that moves, and for its deadline where that has to be written out.
-    fn fits(&self, page: u32, size: usize, deadline: u32) -> bool {
-        let notes = self.arena.page(page);
-        notes.used as usize + size + far_bytes(notes.base, deadline) <= self.arena.page_bytes()
-            && (notes.epoch >= self.suspect_epoch || self.can_mark(page))
     }
 
     /// Whether items of one TTL bucket may go to a target of another. The survivors of full segments stay among their

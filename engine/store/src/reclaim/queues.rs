@@ -28,7 +28,7 @@ use super::policy::Keep;
 use crate::item::{self, Header};
 use crate::key::Key;
 use crate::segment::arena::{Kind, Memory, NO_PAGE, Queue};
-use crate::segment::chains::Chains;
+use crate::segment::chains::{Chain, Chains};
 use crate::shard::{Eviction, Shard};
 use crate::table::Pair;
 
@@ -142,13 +142,16 @@ impl<M: Memory> Shard<M> {
         now: u32,
     ) -> Option<u32> {
         let ttl_bucket = usize::from(self.arena.page(source).ttl_bucket);
-        let open = self.chains.chains[Chains::index(Queue::Main, ttl_bucket)].open;
+        let Chain { open, remnant, .. } =
+            self.chains.chains[Chains::index(Queue::Main, ttl_bucket)];
+        let found = [open, remnant]
+            .into_iter()
+            .find(|&page| page != NO_PAGE && self.fits(page, size, deadline));
+        if found.is_some() {
+            return found;
+        }
         if open != NO_PAGE {
-            if self.fits(open, size, deadline) {
-                return Some(open);
-            }
-            self.chains.seal(&mut self.arena, open);
-            self.free_if_empty(open);
+            self.retire(open, deadline, now);
         }
         self.open_segment(Kind::Open, Queue::Main, ttl_bucket, deadline, now)
     }

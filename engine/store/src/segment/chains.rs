@@ -5,7 +5,12 @@
 //! | TTL bucket 0, main | TTL bucket 1, main | ... | - | TTL bucket 0, small | TTL bucket 1, small | ...
 //! ```
 //!
-//! Always true: epochs grow along a chain; at most one segment of a chain is open; a segment is in the chain of its TTL
+//! An item that is too long for what is left of the open segment goes to a new one, but the sealed segment with most room
+//! left, the *remnant*, still takes what fits there: where items differ in size, half of what would be lost at the ends of
+//! segments is filled so.
+//!
+//! Always true: epochs grow along a chain; at most one segment of a chain is open, and its remnant is sealed, in that chain
+//! and not being swept; a segment is in the chain of its TTL
 //! bucket and queue from its opening until it is freed; `small_pages` counts the segments of the small queue and the
 //! extension pages of the large values in it.
 
@@ -17,6 +22,8 @@ pub(crate) struct Chain {
     pub tail: u32,
     /// The segment new items go to; `NO_PAGE` when none is open.
     pub open: u32,
+    /// The sealed segment that takes what fits in it and not in the open one; `NO_PAGE` when there is none.
+    pub remnant: u32,
     pub len: u32,
 }
 
@@ -44,6 +51,7 @@ impl Chains {
                     head: NO_PAGE,
                     tail: NO_PAGE,
                     open: NO_PAGE,
+                    remnant: NO_PAGE,
                     len: 0
                 };
                 QUEUE_CHAINS + ttl_bucket_count
@@ -111,6 +119,7 @@ impl Chains {
             chain.open = NO_PAGE;
             self.open_count -= 1;
         }
+        self.close(arena, page);
         let notes = arena.page_mut(page);
         notes.prev = NO_PAGE;
         notes.next = NO_PAGE;
@@ -126,6 +135,14 @@ impl Chains {
         if chain.open == page {
             chain.open = NO_PAGE;
             self.open_count -= 1;
+        }
+    }
+
+    /// A sealed segment takes nothing more, even if it is the remnant of its chain.
+    pub fn close<M: Memory>(&mut self, arena: &Arena<M>, page: u32) {
+        let chain = &mut self.chains[Self::index_of(arena.page(page))];
+        if chain.remnant == page {
+            chain.remnant = NO_PAGE;
         }
     }
 }

@@ -37,7 +37,6 @@ use crate::segment::chains::Chains;
 use crate::table::{LINE_BYTES, Table};
 use crate::ttl::{Deadline, NEVER, TtlBuckets};
 
-pub(crate) use deadline::far_bytes;
 pub use limit::LimitOutOfRange;
 pub use meta::{
     CountOutcome, Counted, Counting, Fetch, Fetched, Inspected, Invalidation, InvalidationOutcome,

@@ -61,6 +61,7 @@ impl<M: Memory> Shard<M> {
             if open != NO_PAGE {
                 self.chains.seal(&mut self.arena, open);
             }
+            self.chains.chains[index].remnant = NO_PAGE;
         }
         self.flush_epoch = self.next_epoch;
         self.suspect_epoch = self.next_epoch;

@@ -1,9 +1,9 @@
-//! Where a new item goes: the open segment of its TTL bucket, or a page won for it.
+//! Where a new item goes: the open segment of its TTL bucket, the remnant of one, or a page won for it.
 
 use super::deadline::{base_for, far_bytes};
 use super::{NoMemory, Shard};
 use crate::segment::arena::{Kind, Memory, NO_PAGE, Queue};
-use crate::segment::chains::Chains;
+use crate::segment::chains::{Chain, Chains};
 use crate::table::LINE_BYTES;
 use crate::ttl::NEVER;
 
@@ -11,14 +11,41 @@ use crate::ttl::NEVER;
 const PREFETCH_BYTES_MAX: usize = 4 * LINE_BYTES;
 
 impl<M: Memory> Shard<M> {
-    /// Whether an open segment takes an item of `size` bytes with this deadline.
+    /// Whether a segment takes an item of `size` bytes with this deadline.
     #[inline]
     fn accepts(&self, page: u32, size: usize, deadline: u32, now: u32) -> bool {
+        self.fits(page, size, deadline) && self.is_young(page, deadline, now)
+    }
+
+    /// Whether a segment has room for an item, and for its deadline where that has to be written out.
+    #[inline]
+    pub(crate) fn fits(&self, page: u32, size: usize, deadline: u32) -> bool {
         let notes = self.arena.page(page);
         notes.used as usize + size + far_bytes(notes.base, deadline) <= self.arena.page_bytes()
             && (notes.epoch >= self.suspect_epoch || self.can_mark(page))
-            && (deadline == NEVER
-                || now.saturating_sub(notes.opened_at) <= self.ttl.seal_age(deadline - now))
+    }
+
+    /// Whether a segment was opened so recently that its items will expire soon after each other.
+    #[inline]
+    fn is_young(&self, page: u32, deadline: u32, now: u32) -> bool {
+        deadline == NEVER
+            || now.saturating_sub(self.arena.page(page).opened_at)
+                <= self.ttl.seal_age(deadline - now)
+    }
+
+    /// Seals an open segment that an item with this deadline does not go to. It becomes the remnant of its chain if it has
+    /// more room left than the one there is.
+    pub(crate) fn retire(&mut self, open: u32, deadline: u32, now: u32) {
+        let index = Chains::index_of(self.arena.page(open));
+        self.chains.seal(&mut self.arena, open);
+        let remnant = self.chains.chains[index].remnant;
+        if remnant == NO_PAGE
+            || self.arena.page(open).used < self.arena.page(remnant).used
+            || !self.is_young(remnant, deadline, now)
+        {
+            self.chains.chains[index].remnant = open;
+        }
+        self.free_if_empty(open);
     }
 
     /// Finds or opens a segment of a queue with room for an item of `size` bytes, and for its deadline where that has
@@ -54,16 +81,17 @@ impl<M: Memory> Shard<M> {
         let ttl_bucket = self.ttl.index(deadline, now);
         let chain = Chains::index(queue, ttl_bucket);
         loop {
-            let open = self.chains.chains[chain].open;
-            if open != NO_PAGE && !self.accepts(open, size, deadline, now) {
-                self.chains.seal(&mut self.arena, open);
-                self.free_if_empty(open);
+            let Chain { open, remnant, .. } = self.chains.chains[chain];
+            let found = [open, remnant]
+                .into_iter()
+                .find(|&page| page != NO_PAGE && self.accepts(page, size, deadline, now));
+            if found.is_none() && open != NO_PAGE {
+                self.retire(open, deadline, now);
             }
-            let open = self.chains.chains[chain].open;
-            let need = extensions + usize::from(open == NO_PAGE);
+            let need = extensions + usize::from(found.is_none());
             if self.may_take(need) {
-                if open != NO_PAGE {
-                    return Ok(open);
+                if let Some(page) = found {
+                    return Ok(page);
                 }
                 let page = self
                     .open_segment(Kind::Open, queue, ttl_bucket, deadline, now)
