@@ -108,11 +108,17 @@ impl Header {
         self.bits & bit != 0
     }
 
+    /// Whether nothing stands between key and value, as in nearly all items.
+    #[inline(always)]
+    pub fn is_bare(self) -> bool {
+        self.bits & (FLAGS | FAR | CAS | EXT | LARGE) == 0
+    }
+
     /// Bytes between key and value.
     #[inline(always)]
     pub fn extras_len(self) -> usize {
-        // Nearly all items have none. Told by one branch, the place of the value does not wait for the sum.
-        if self.bits & (FLAGS | FAR | CAS | EXT | LARGE) == 0 {
+        // Told by one branch, the place of the value does not wait for the sum.
+        if self.is_bare() {
             return 0;
         }
         (if self.has(FLAGS) { FLAGS_BYTES } else { 0 })

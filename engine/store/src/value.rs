@@ -29,23 +29,28 @@ impl Placement {
     /// The placement of the value of the item at `at`.
     #[inline(always)]
     pub fn of(memory: &[u8], at: usize, header: Header) -> Self {
-        let head_at = header.value_at(at);
         if header.has(item::LARGE) {
             let large = header.large(memory, at);
             Self {
-                head_at,
+                head_at: header.value_at(at),
                 head_len: large.head_len as usize,
                 first_page: large.first_page,
                 len: large.value_len as usize,
             }
         } else {
-            let len = usize::from(header.value_len);
-            Self {
-                head_at,
-                head_len: len,
-                first_page: NO_PAGE,
-                len,
-            }
+            Self::beside(at, header)
+        }
+    }
+
+    /// The placement of a value that is not large.
+    #[inline(always)]
+    pub fn beside(at: usize, header: Header) -> Self {
+        let len = usize::from(header.value_len);
+        Self {
+            head_at: header.value_at(at),
+            head_len: len,
+            first_page: NO_PAGE,
+            len,
         }
     }
 

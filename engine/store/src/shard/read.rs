@@ -5,7 +5,7 @@
 use super::{Reason, Shard, Unique};
 use crate::item::{self, Ext, Header};
 use crate::key::{Key, KeyHash};
-use crate::segment::arena::Memory;
+use crate::segment::arena::{Memory, Page};
 use crate::table::{Entry, Pair, Place, bucket};
 use crate::ttl::{Deadline, Seconds};
 use crate::value::{Hit, ItemRef, Placement, Value};
@@ -171,9 +171,17 @@ impl<M: Memory> Shard<M> {
     ) -> Hit<'_> {
         let memory = self.arena.bytes();
         let page = self.arena.page(self.arena.page_of(location));
-        let placement = Placement::of(memory, location, header);
+        // One branch for all that an item may have, since nearly none has any of it.
+        let (flags, placement) = if header.is_bare() {
+            (0, Placement::beside(location, header))
+        } else {
+            (
+                header.flags(memory, location),
+                Placement::of(memory, location, header),
+            )
+        };
         Hit {
-            flags: header.flags(memory, location),
+            flags,
             cas: if unique == Unique::Wanted {
                 self.unique_of(location, header)
             } else {
@@ -281,21 +289,36 @@ impl<M: Memory> Shard<M> {
             return Err(None);
         };
         let header = Header::read(self.arena.bytes(), entry.location);
-        let deadline = self.deadline_of(entry.location, header);
-        match self.gone(entry.location, deadline, now) {
+        let notes = self.arena.page(self.arena.page_of(entry.location));
+        let deadline = self.deadline_in(notes, entry.location, header);
+        match self.gone_in(notes, entry.location, deadline, now) {
             None => Ok((entry, header, deadline)),
             Some(reason) => {
-                self.bury(entry, header, reason);
+                self.bury_met(entry, reason);
                 Err(Some(reason))
             }
         }
     }
 
+    // Apart, and with a header of its own, so that a lookup that finds what may be seen packs none for the call.
+    #[cold]
+    #[inline(never)]
+    fn bury_met(&mut self, entry: Entry, reason: Reason) {
+        let header = Header::read(self.arena.bytes(), entry.location);
+        self.bury(entry, header, reason);
+    }
+
     /// Why an item must not be seen, if it must not.
     #[inline(always)]
     pub(crate) fn gone(&self, location: usize, deadline: u32, now: u32) -> Option<Reason> {
-        let page = self.arena.page(self.arena.page_of(location));
-        if page.epoch < self.suspect_epoch && self.is_flushed(location) {
+        let notes = self.arena.page(self.arena.page_of(location));
+        self.gone_in(notes, location, deadline, now)
+    }
+
+    /// As `gone`, of an item in the segment with these notes.
+    #[inline(always)]
+    fn gone_in(&self, notes: &Page, location: usize, deadline: u32, now: u32) -> Option<Reason> {
+        if notes.epoch < self.suspect_epoch && self.is_flushed(location) {
             Some(Reason::Flushed)
         } else if deadline <= now {
             Some(Reason::Expired)

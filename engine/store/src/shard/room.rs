@@ -17,7 +17,8 @@ impl<M: Memory> Shard<M> {
         self.fits(page, size, deadline) && self.is_young(page, deadline, now)
     }
 
-    /// Whether a segment has room for an item, and for its deadline where that has to be written out.
+    /// Whether a segment has room for an item, for its deadline where that has to be written out, and for a mark where it is
+    /// older than a flush of a prefix.
     #[inline]
     pub(crate) fn fits(&self, page: u32, size: usize, deadline: u32) -> bool {
         let notes = self.arena.page(page);

@@ -114,8 +114,8 @@ pub(crate) fn tag(bucket: &Bucket, slot: usize) -> u16 {
 #[inline(always)]
 fn entry(bucket: &Bucket, slot: usize) -> u64 {
     let at = ENTRIES_AT - BEFORE_BYTES + slot * ENTRY_BYTES;
-    let word = u64::from_le_bytes(bucket[at..at + 8].try_into().expect("eight bytes"));
-    word >> (8 * BEFORE_BYTES)
+    let word = bucket[at..].first_chunk().expect("an entry of the bucket");
+    u64::from_le_bytes(*word) >> (8 * BEFORE_BYTES)
 }
 
 #[inline(always)]

@@ -108,21 +108,28 @@ impl Candidates {
     /// In which of the two buckets a key is cannot be guessed, so no branch depends on it: nearly always there is one
     /// candidate or none, and its bucket is picked by arithmetic. A branch guessed wrong costs more than the second scan.
     #[inline(always)]
-    fn find<T>(self, look: impl Fn(Place) -> Option<T>) -> Option<T> {
-        let mut slots = self.slots;
-        while slots != 0 {
-            let index = slots.trailing_zeros() as usize;
-            let second = 0usize.wrapping_sub(usize::from(index >= SLOTS));
-            let place = Place {
-                bucket_at: self.first ^ (self.first ^ self.second) & second,
-                slot: index - (SLOTS & second),
-            };
+    fn find<T>(mut self, look: impl Fn(Place) -> Option<T>) -> Option<T> {
+        while let Some(place) = self.next() {
             if let Some(found) = look(place) {
                 return Some(found);
             }
-            slots &= slots - 1;
         }
         None
+    }
+
+    /// Takes the next one.
+    #[inline(always)]
+    fn next(&mut self) -> Option<Place> {
+        if self.slots == 0 {
+            return None;
+        }
+        let index = self.slots.trailing_zeros() as usize;
+        self.slots &= self.slots - 1;
+        let second = 0usize.wrapping_sub(usize::from(index >= SLOTS));
+        Some(Place {
+            bucket_at: self.first ^ (self.first ^ self.second) & second,
+            slot: index - (SLOTS & second),
+        })
     }
 }
 
@@ -335,13 +342,22 @@ impl Table {
 
     /// As `find`, of the candidates of the key's hash.
     #[inline(always)]
-    pub fn find_among(&self, memory: &[u8], candidates: Candidates, key: &[u8]) -> Option<Entry> {
-        candidates.find(|place| {
+    pub fn find_among(
+        &self,
+        memory: &[u8],
+        mut candidates: Candidates,
+        key: &[u8],
+    ) -> Option<Entry> {
+        // A loop and no closure: the compiler puts a loop in line wherever this is.
+        while let Some(place) = candidates.next() {
             let location = self.location_at(memory, place);
             // The value is likely to begin on the next line, or at least to reach into it.
             prefetch::line(memory, location + LINE_BYTES);
-            same_key(memory, location, key).then_some(Entry { place, location })
-        })
+            if same_key(memory, location, key) {
+                return Some(Entry { place, location });
+            }
+        }
+        None
     }
 
     /// Looks for the entry that leads to `location`, whose key has this hash.
@@ -806,11 +822,9 @@ fn same_bytes(a: &[u8], b: &[u8]) -> bool {
         return a == b;
     }
     // The words overlap where the length is not a multiple of eight.
-    let mut differ = word(a, len - 8) ^ word(b, len - 8);
-    for at in [0, 8, 16] {
-        if at + 8 < len {
-            differ |= word(a, at) ^ word(b, at);
-        }
+    let mut differ = word(a, 0) ^ word(b, 0) | word(a, len - 8) ^ word(b, len - 8);
+    if len > 16 {
+        differ |= word(a, 8) ^ word(b, 8) | word(a, len - 16) ^ word(b, len - 16);
     }
     differ == 0
 }
