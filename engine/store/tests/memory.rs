@@ -531,3 +531,30 @@ fn the_end_of_a_sealed_segment_takes_what_fits_there() {
     // The open segment takes the first of the short ones; the other would open a fourth.
     assert_eq!(bench.shard.usage().pages_segment - before, 3);
 }
+
+/// A store that finds no page free sweeps segments until one is: what that takes is bounded by what fits a page, however
+/// large the memory is, because a sweep that keeps things gains at least a quarter of a page.
+#[test]
+fn a_store_that_has_to_win_a_page_sweeps_no_more_than_a_few_pages_hold() {
+    for eviction in EVICTING {
+        let mut bench = full_of_64_mib(eviction);
+        let usage = bench.shard.usage();
+        let page_items = (usage.page_bytes as u64) * usage.items / usage.bytes;
+        let before = bench.counters().forced_reclaims;
+        let mut longest = 0;
+        // All chains need a page at the same time, so that the reserve for them is not there yet.
+        for number in 0..100_000 {
+            let deadline = Deadline::At(Seconds(60 << (number % 10)));
+            let swept = bench.swept();
+            bench.set(FILL + number, &[1; 64], deadline);
+            longest = longest.max(bench.swept() - swept);
+            fetch_popular(&mut bench, FILL + number);
+        }
+        let forced = bench.counters().forced_reclaims - before;
+        assert!(forced > 0, "no store had to win a page, {eviction:?}");
+        assert!(
+            longest <= 2 * page_items + SWEPT_MAX,
+            "one store swept {longest} items, {page_items} fit a page, {eviction:?}"
+        );
+    }
+}
