@@ -1,7 +1,7 @@
 //! Every bound of the server by name, and the settings an operator chooses.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use strata_store::Eviction;
@@ -234,6 +234,45 @@ pub const PREFIX_DELIMITER_DEFAULT: u8 = b':';
 /// Size of a file of options at most.
 pub const CONFIG_FILE_MAX_BYTES: u64 = 1 << 20;
 
+/// A user's name at most, in a file with hashes.
+pub const USER_NAME_MAX_BYTES: usize = 128;
+
+/// A password that is hashed at most; with its name it fits what a client may say at once.
+pub const PASSWORD_MAX_BYTES: usize = 512;
+
+/// Memory that one check of a hashed password may take.
+pub const USERS_HASH_MAX_BYTES: usize = 64 << 20;
+
+/// Names and passwords that workers have handed over and nobody has looked at.
+pub const DOOR_JOBS_MAX: usize = 4096;
+
+/// Different names and passwords that wait to be checked.
+pub const DOOR_CHECKS_MAX: usize = 256;
+
+/// Of those, what one address has waiting.
+pub const DOOR_CHECKS_PER_PEER_MAX: usize = 32;
+
+/// Connections that wait for what a check says, or for the moment it is told.
+pub const DOOR_GUESTS_MAX: usize = 1 << 16;
+
+/// How long the answer to an address's first wrong password waits; each further one waits twice as long,
+/// up to [`DOOR_DELAY_MAX_MS`].
+pub const DOOR_DELAY_FIRST_MS: u64 = 100;
+/// See [`DOOR_DELAY_FIRST_MS`].
+pub const DOOR_DELAY_MAX_MS: u64 = 5000;
+
+/// How long after its last wrong password an address is as good as any other.
+pub const DOOR_FORGET_MS: u64 = 60_000;
+
+/// Addresses whose wrong passwords are remembered.
+pub const DOOR_PEERS_MAX: usize = 4096;
+
+/// A line about wrong passwords is written this often at most.
+pub const DOOR_LOG_EVERY_MS: u64 = 1000;
+
+/// When an answer is tried again that a worker had no room for.
+pub const DOOR_RETRY_MS: u64 = 2;
+
 /// Size of a file of names and passwords at most.
 pub const USERS_FILE_MAX_BYTES: u64 = 1 << 20;
 
@@ -367,7 +406,8 @@ pub struct Settings {
     pub watcher_log_bytes: usize,
     /// Log lines of one worker in one tick (`-o worker_logbuf_size=`).
     pub worker_log_bytes: usize,
-    /// Names and passwords that clients are asked for (`-Y`).
+    /// Names and passwords that clients are asked for (`-Y`); hashes and rights as well in a file whose
+    /// name ends in `.toml`.
     pub auth_file: Option<PathBuf>,
     /// What ends a key's prefix (`-D`).
     pub prefix_delimiter: u8,
@@ -500,6 +540,13 @@ impl Protocol {
     }
 }
 
+/// Whether a file of users has hashes and rights.
+#[must_use]
+pub fn is_accounts(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|extension| extension == "toml")
+}
+
 impl Settings {
     /// The name of the eviction policy.
     #[must_use]
@@ -508,6 +555,13 @@ impl Settings {
             .iter()
             .find(|(_, policy)| *policy == self.eviction);
         named.map_or("", |(name, _)| name)
+    }
+
+    /// Whether passwords are hashed and users have rights.
+    #[must_use]
+    pub fn has_accounts(&self) -> bool {
+        let path = self.auth_file.as_deref();
+        path.is_some_and(is_accounts)
     }
 
     /// Every file that is named.

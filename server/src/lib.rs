@@ -20,8 +20,8 @@
 //!  socket <-- io <-- session::Replies, in request order <------+---------------------+
 //! ```
 //!
-//! What is rare has a way of its own: a session that is no client (a stranger before its password, a
-//! watcher, a dump of all items) is a [`session::Role`], and while somebody watches, commands go
+//! What is rare has a way of its own: a session that is no client (a stranger before its password, one
+//! that waits for [`access`], a watcher, a dump of all items) is a [`session::Role`], and while somebody watches, commands go
 //! through an [`observe::Observer`] on their way to the keeper.
 //!
 //! A [`session::Session`] never sees a shard, and an [`execute::Keeper`] (a shard with its
@@ -45,6 +45,7 @@
 //! (pages given back to the kernel), and [`io::uring`] (memory and descriptors the kernel holds).
 //! Everything else is safe code.
 
+pub mod access;
 pub mod admin;
 pub mod args;
 pub mod boot;

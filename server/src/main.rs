@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use strata_server::access;
 use strata_server::args::Args;
 use strata_server::args::layers::{EX_USAGE, Gathered, gather};
 use strata_server::boot::{self, StartError};
@@ -18,6 +19,12 @@ fn main() -> ExitCode {
     let words: Vec<OsString> = std::env::args_os().collect();
     if words.get(1).is_some_and(|word| word == doctor::COMMAND) {
         return doctor::run(&words);
+    }
+    if words
+        .get(1)
+        .is_some_and(|word| word == access::HASH_COMMAND)
+    {
+        return access::hash_password();
     }
     let Gathered {
         options: args,

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! What it always keeps true: as with the [`crate::Parser`], the steps depend on the stream alone and not on how it was cut,
-//! and nothing but these lines is ever understood.
+//! and nothing but these lines is ever understood, except for `version` and `quit` at a door that is [`polite`](Door::polite).
 //!
 //! ```
 //! use strata_protocol::auth::{Door, Knock};
@@ -33,6 +33,8 @@ pub const TOKEN_HELD_BYTES: usize = 1024;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Door {
     place: Place,
+    /// Whether `version` and `quit` are understood besides.
+    polite: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,6 +58,8 @@ pub enum Knock<'a> {
     More,
     /// Close the connection without a word.
     Lost,
+    /// It asks for the version, of a door that tells it.
+    Version,
     /// Answer this, and listen on.
     Refused(ClientError),
     /// Somebody says who it is.
@@ -68,6 +72,15 @@ pub enum Knock<'a> {
 }
 
 impl Door {
+    /// A door that tells the version and lets go, which memcached's does not: the default.
+    #[must_use]
+    pub fn polite() -> Self {
+        Self {
+            polite: true,
+            ..Self::default()
+        }
+    }
+
     /// Takes the next step from the front of `input`, which is every byte that is not consumed yet, and says how many bytes it used.
     pub fn next<'a>(&mut self, input: &'a [u8]) -> (usize, Knock<'a>) {
         match self.place {
@@ -121,8 +134,16 @@ impl Door {
         let used = newline_at + 1;
         let line = &window[..newline_at];
         let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let words = Tokens::split(line);
+        if self.polite {
+            match words.get(0) {
+                Some(b"version") => return (used, Knock::Version),
+                Some(b"quit") => return (used, Knock::Lost),
+                _ => {}
+            }
+        }
         let bytes = match line.starts_with(b"set") {
-            true => Tokens::split(line).get(4).and_then(strict_u32),
+            true => words.get(4).and_then(strict_u32),
             false => None,
         };
         let bytes = match bytes {
@@ -215,6 +236,26 @@ mod tests {
         assert_eq!(whole.len(), 11, "{whole:?}");
         for cut in [1, 2, 7, 100, 4096] {
             assert_eq!(knocks(&stream, cut), whole, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn only_a_polite_door_tells_the_version_and_lets_go() {
+        let stream = b"version\r\nget k\r\nversion\n quit now\r\n";
+        let refused = Knock::Refused(ClientError::Unauthenticated);
+        for (mut door, expected) in [
+            (Door::default(), [refused, refused, refused, refused]),
+            (
+                Door::polite(),
+                [Knock::Version, refused, Knock::Version, Knock::Lost],
+            ),
+        ] {
+            let mut used = 0;
+            for knock in expected {
+                let (taken, found) = door.next(&stream[used..]);
+                used += taken;
+                assert_eq!(found, knock);
+            }
         }
     }
 

@@ -89,6 +89,8 @@ pub enum ClientError {
     AuthFormat,
     /// A name and password that are nobody's.
     AuthFailure,
+    /// What a user asks for who may not do it.
+    AccessDenied,
     /// More words than a meta line may have.
     OptionsTooLong,
     /// A flag stands twice in a meta line.
@@ -183,6 +185,7 @@ impl ClientError {
             ClientError::AuthTermination => b"CLIENT_ERROR bad command line termination\r\n",
             ClientError::AuthFormat => b"CLIENT_ERROR bad authentication token format\r\n",
             ClientError::AuthFailure => b"CLIENT_ERROR authentication failure\r\n",
+            ClientError::AccessDenied => b"CLIENT_ERROR access denied\r\n",
         }
     }
 }
@@ -202,6 +205,8 @@ pub enum ServerError {
     ShutdownDisabled,
     /// More prefixes flushed than can be remembered until what has them is dropped.
     FlushesMany,
+    /// A name and password while so many others are being checked that this one is not.
+    LoginsMany,
 }
 
 impl ServerError {
@@ -216,6 +221,9 @@ impl ServerError {
             }
             ServerError::ShutdownDisabled => b"SERVER_ERROR: shutdown not enabled\r\n",
             ServerError::FlushesMany => b"SERVER_ERROR too many prefixes are being flushed\r\n",
+            ServerError::LoginsMany => {
+                b"SERVER_ERROR too many passwords wait to be checked, try again later\r\n"
+            }
         }
     }
 }

@@ -84,6 +84,16 @@ const COUNTERS: &[(&str, &str, &str)] = &[
         "Values refused for want of memory.",
     ),
     (
+        "auth_cmds",
+        "auth_attempts_total",
+        "Clients that said who they are.",
+    ),
+    (
+        "auth_errors",
+        "auth_failures_total",
+        "Of those, clients that were not let in.",
+    ),
+    (
         "bytes_read",
         "read_bytes_total",
         "Bytes received from clients.",
@@ -186,7 +196,17 @@ pub fn render(sum: &Snapshot, control: &Control) -> String {
         }
     }
     let counters = &sum.counters;
-    let own: [(&str, &str, u64); 5] = [
+    let own: [(&str, &str, u64); 7] = [
+        (
+            "auth_busy_total",
+            "Passwords nobody looked at because too many others waited.",
+            counters.auth_busy,
+        ),
+        (
+            "access_denied_total",
+            "Requests refused because their user has no right to them.",
+            counters.access_denied,
+        ),
         (
             "visits_total",
             "Requests sent from one worker to another.",

@@ -23,7 +23,7 @@ use strata_store::Eviction;
 use crate::config::{
     BACKLOG_DEFAULT, CONNS_MAX, DRAIN_S_DEFAULT, DRAIN_S_MAX, EVICTION_DEFAULT, EVICTIONS,
     IoChoice, LogFormat, LogLevel, PREFIX_DELIMITER_DEFAULT, Protocol, REQUESTS_PER_TICK_DEFAULT,
-    SHARD_MIN_MIB, STALL_MS_DEFAULT, Settings, Stall, TOKEN_MAX_BYTES, WORKERS_MAX,
+    SHARD_MIN_MIB, STALL_MS_DEFAULT, Settings, Stall, TOKEN_MAX_BYTES, WORKERS_MAX, is_accounts,
 };
 use crate::host::Machine;
 use extended::Extended;
@@ -142,7 +142,8 @@ pub struct Args {
     #[arg(short = 'W', long = "disable-watch")]
     disable_watch: bool,
 
-    /// Ask every client for a name and password of this file, with lines name:password; a hang-up
+    /// Ask every client for a name and password of this file, with lines name:password, or in a file
+    /// whose name ends in .toml with hashes (strata hash-password) and rights of each user; a hang-up
     /// signal has it read again
     #[arg(short = 'Y', long = "auth-file", value_name = "FILE")]
     auth_file: Option<PathBuf>,
@@ -393,6 +394,8 @@ impl Args {
             (Some(_), Protocol::Binary) => {
                 return Err("-Y asks for passwords in text, which -B binary forbids".into());
             }
+            // Whoever has an account says so in text and may speak packets then.
+            (Some(path), Protocol::Auto) if is_accounts(path) => Protocol::Auto,
             (Some(_), Protocol::Auto) => Protocol::Ascii,
             (_, protocol) => protocol,
         };

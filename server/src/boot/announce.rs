@@ -12,7 +12,7 @@ use crate::config::{
     INTAKE_MAX_BYTES, IoChoice, LEND_MIN_BYTES, LOG_LINE_MAX_BYTES, MEMORY_ROOM_TIMES,
     RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS, RECORDS_KEEP_BYTES, RECORDS_SPARE_MAX,
     REPLIES_MAX_BYTES, SPARE_MAX_BYTES, SPARE_SMALL_MAX_BYTES, SPILL_KEEP_BYTES, Settings,
-    TLS_SESSION_BYTES, WATCHERS_MAX, mailbox_slots,
+    TLS_SESSION_BYTES, USERS_HASH_MAX_BYTES, WATCHERS_MAX, mailbox_slots,
 };
 use crate::host::Host;
 use crate::message::{Homecoming, Visit};
@@ -148,7 +148,13 @@ fn buffers_max_bytes(settings: &Settings) -> usize {
         }
     };
     let session = session + tls_session;
+    // One password is checked at a time.
+    let check = match settings.has_accounts() {
+        true => USERS_HASH_MAX_BYTES,
+        false => 0,
+    };
     workers * (tls + receive + mailboxes + intake + carry + replies + spare + log)
         + watchers
+        + check
         + settings.conns_max * session
 }

@@ -24,9 +24,11 @@ use signal_hook::iterator::Signals;
 use strata_store::{HASH_SEED_WORDS, KeyHasher, Shard, ShardConfig};
 use tracing::{error, info, warn};
 
+use crate::access::{self, Accounts, Job};
 use crate::clock::Clock;
 use crate::config::{
-    ASKS_MAX, END_MAX_MS, IoChoice, LogFormat, STDERR_BATCHES_MAX, Settings, TELL_MAX_MS,
+    ASKS_MAX, DOOR_JOBS_MAX, END_MAX_MS, IoChoice, LogFormat, STDERR_BATCHES_MAX, Settings,
+    TELL_MAX_MS,
 };
 use crate::io::epoll::EpollIo;
 use crate::io::tls::TlsIo;
@@ -162,6 +164,7 @@ impl Control {
 /// What the operator's files say.
 pub struct Files {
     users: Arc<Users>,
+    accounts: Option<Accounts>,
     tls: Option<Arc<Tls>>,
 }
 
@@ -171,11 +174,16 @@ pub struct Files {
 /// # Errors
 /// When one of them cannot be read or understood.
 pub fn read_files(settings: &Settings) -> Result<Files, StartError> {
-    let users = match &settings.auth_file {
-        Some(path) => Arc::new(Users::load(path)?),
-        None => Arc::default(),
+    let mut files = Files {
+        users: Arc::default(),
+        accounts: None,
+        tls: None,
     };
-    let mut files = Files { users, tls: None };
+    match &settings.auth_file {
+        Some(path) if settings.has_accounts() => files.accounts = Some(Accounts::load(path)?),
+        Some(path) => files.users = Arc::new(Users::load(path)?),
+        None => {}
+    }
     if let Some(tls) = &settings.tls {
         let guards: Vec<Guard> = settings.listen.iter().map(|at| at.entry.guard).collect();
         let tls = Tls::load(tls.clone(), &guards, Clock::start().now().seconds.0)?;
@@ -248,6 +256,8 @@ pub fn run(settings: Settings, listeners: Listeners, files: Files) -> Result<(),
     shared.watch = Watch::new(count, verbosity, prefixes, Some(lines));
     shared.clock = settings.debug_clock.then_some(clock);
     shared.tls = files.tls;
+    let (door, jobs) = bounded(DOOR_JOBS_MAX);
+    shared.door = files.accounts.is_some().then_some(door);
     let shared = Arc::new(shared);
     write_watched(Arc::clone(&shared), batches)?;
     let signals = catch_signals(notices_sender)?;
@@ -321,6 +331,9 @@ pub fn run(settings: Settings, listeners: Listeners, files: Files) -> Result<(),
         shared: Arc::clone(&shared),
         clock,
     };
+    if let Some(accounts) = files.accounts {
+        access::start(accounts, jobs, control.clone())?;
+    }
     let admin = match settings.admin {
         Some(address) => Some(crate::admin::start(address, control.clone())?),
         None => None,
@@ -404,15 +417,23 @@ fn reload(control: &Control) {
     let Some(path) = &control.shared.process.settings.auth_file else {
         return;
     };
-    match Users::load(path) {
-        Ok(users) => {
+    let deadline = Instant::now() + Duration::from_millis(TELL_MAX_MS);
+    let told = match &control.shared.door {
+        Some(door) => Accounts::load(path).map(|accounts| {
+            let job = Job::Accounts(Arc::new(accounts));
+            door.send_deadline(job, deadline).is_ok()
+        }),
+        None => Users::load(path).map(|users| {
             let users = Arc::new(users);
-            let deadline = Instant::now() + Duration::from_millis(TELL_MAX_MS);
-            let told = insist(control, deadline, || Ask::Users(Arc::clone(&users)));
+            insist(control, deadline, || Ask::Users(Arc::clone(&users)))
+        }),
+    };
+    match told {
+        Ok(told) => {
             let done = if told {
                 "read again"
             } else {
-                "read again, but a worker does not answer"
+                "read again, but not everybody who should know does"
             };
             info!("{} was {done}", path.display());
         }

@@ -8,12 +8,14 @@ mod replies;
 
 use std::collections::BTreeMap;
 use std::os::fd::RawFd;
+use std::sync::Arc;
 
 use strata_protocol::WatchKinds;
 use strata_protocol::auth::Door;
 use strata_protocol::binary::Head;
 use strata_store::ScanPlace;
 
+use crate::access::Rights;
 use crate::latency::waiting::WaitIndex;
 
 pub use reader::{Intake, IntakeLimits, Intent, Reader, item_bytes};
@@ -27,6 +29,10 @@ pub enum Role {
     Client,
     /// It has not said yet who it is, and a password is asked for.
     Stranger(Door),
+    /// It has said who it is, and that is being checked; what it says meanwhile waits.
+    Guest(Door),
+    /// A client that may not do everything.
+    Limited(Arc<Rights>),
     /// It gets lines about what happens, and is not listened to.
     Watcher(Watcher),
     /// It gets all items as lines; its next request waits.

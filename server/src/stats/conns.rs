@@ -1,6 +1,7 @@
 //! `stats conns`: the listeners and the open connections, each told by the worker it lives on, in the
 //! order of their descriptors.
 
+use std::net::IpAddr;
 use std::os::fd::RawFd;
 
 use nix::sys::socket::{SockaddrStorage, getpeername, getsockname};
@@ -24,6 +25,14 @@ fn address(name: Option<SockaddrStorage>) -> String {
         Some(path) => format!("unix:{}", path.display()),
         None => "unix:".into(),
     }
+}
+
+/// Where a connection comes from; nothing of the unix socket.
+#[must_use]
+pub fn peer(fd: RawFd) -> Option<IpAddr> {
+    let name = getpeername::<SockaddrStorage>(fd).ok()?;
+    let v4 = name.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+    v4.or_else(|| name.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
 }
 
 /// Whether a connection came over the unix socket.

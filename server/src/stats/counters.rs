@@ -67,6 +67,10 @@ counters! {
     auth_cmds,
     /// Of those, clients that were not let in.
     auth_errors,
+    /// Of those, clients whose password nobody looked at because too many others waited.
+    auth_busy,
+    /// Requests refused because their user has no right to them.
+    access_denied,
     /// Log lines that found no room on their way to watchers.
     log_worker_dropped,
     /// Log lines written.

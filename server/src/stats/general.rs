@@ -173,6 +173,15 @@ pub fn general(sum: &Snapshot, shared: &Shared, now: &Now) -> Vec<(&'static str,
         }
         figures.splice(at..at, lines);
     }
+    if settings.has_accounts() {
+        let after = figures.iter().position(|(name, _)| *name == "auth_errors");
+        let at = after.map_or(figures.len(), |at| at + 1);
+        let lines = [
+            ("auth_busy", Count(counters.auth_busy)),
+            ("access_denied", Count(counters.access_denied)),
+        ];
+        figures.splice(at..at, lines);
+    }
     if settings.idle_timeout_s > 0 {
         let after = figures.iter().position(|(name, _)| *name == "auth_errors");
         let at = after.map_or(figures.len(), |at| at + 1);

@@ -1,7 +1,7 @@
 //! Sessions that are not, or not yet, for requests and replies.
 //!
 //! Always true: a stranger's bytes reach no shard, and nothing but its name and password is read of
-//! them; what stands behind the right password is read as any client's.
+//! them, and where passwords are hashed `version` and `quit`; what stands behind the right password is read as any client's.
 
 use strata_protocol::auth::Knock;
 
@@ -26,7 +26,8 @@ impl Worker {
                 return (used, Some(Pause::Full));
             }
             let door = match &mut session.role {
-                Role::Client => return (used, None),
+                Role::Client | Role::Limited(_) => return (used, None),
+                Role::Guest(_) => return (used, Some(Pause::Full)),
                 Role::Stranger(door) => door,
                 // What a watcher says is of no interest, as with memcached.
                 Role::Watcher(_) => return (input.len(), Some(Pause::Empty)),
@@ -37,7 +38,16 @@ impl Worker {
             let text = match knock {
                 Knock::More => return (used, Some(Pause::Empty)),
                 Knock::Lost => return (used, Some(Pause::End)),
+                Knock::Version => {
+                    self.write(conn, |out| reply::version(out, stats::VERSION));
+                    self.count_replies(conn);
+                    continue;
+                }
                 Knock::Refused(error) => error.wire(),
+                Knock::Name { user, password } if self.shared.door.is_some() => {
+                    self.knock(now, conn, user, password);
+                    continue;
+                }
                 Knock::Name { user, password } => {
                     self.keeper.counters.auth_cmds += 1;
                     if self.users.know(user, password) {

@@ -20,6 +20,7 @@
 //! credit. Then its socket is read until [`CARRY_PAUSE_BYTES`] wait, and after that TCP pushes
 //! back on that client alone.
 
+mod access;
 mod apart;
 mod dump;
 mod hot;
@@ -49,6 +50,7 @@ use strata_protocol::{
 };
 use strata_store::{Key, KeyHash, KeyHasher, Probe, ScanPlace, Seconds, Shard};
 
+use crate::access::Admission;
 use crate::clock::Now;
 use crate::config::{
     BATCH_MAX, CACHEDUMP_BUCKETS, CARRY_MAX_BYTES, CARRY_PAUSE_BYTES, Entry, HOLD_MAX_BYTES,
@@ -69,6 +71,7 @@ use crate::shared::Shared;
 use crate::stats::{self, Gather, Question, QueueMarks, Snapshot, Topic, WorkerFigures};
 use crate::users::Users;
 use overdue::{Half, IdleSweep};
+pub(crate) use requests::key_of;
 use spares::Spares;
 use timing::Timing;
 
@@ -83,6 +86,15 @@ pub enum Ask {
     Stop,
     /// Let these clients in from now on.
     Users(Arc<Users>),
+    /// What a connection is told that has said who it is.
+    Admit {
+        /// Its index.
+        conn: ConnIndex,
+        /// Which use of the index it was.
+        generation: u32,
+        /// What it is told.
+        admission: Admission,
+    },
     /// End.
     End,
 }
@@ -464,6 +476,11 @@ impl Worker {
                         }
                         Ask::Stop => self.stop(io),
                         Ask::Users(users) => self.users = users,
+                        Ask::Admit {
+                            conn,
+                            generation,
+                            admission,
+                        } => self.admit(now, conn, generation, admission),
                         Ask::End => self.ended = true,
                     }
                 }

@@ -112,7 +112,10 @@ impl Worker {
                 continue;
             }
             // memcached's rule: a connection is idle when it is waited for, not while it waits.
-            let listens = matches!(session.role, Role::Watcher(_) | Role::Dump(_));
+            let listens = matches!(
+                session.role,
+                Role::Watcher(_) | Role::Dump(_) | Role::Guest(_)
+            );
             let waiting =
                 session.sending || session.held_back || !session.replies.settled() || listens;
             let since_s = match session.reader.intake_number() {

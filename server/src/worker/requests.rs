@@ -45,6 +45,7 @@ impl Worker {
             _ => 0,
         };
         self.furnish(conn);
+        let mut limited = false;
         loop {
             if !matches!(self.sessions[conn as usize].role, Role::Client) {
                 let (taken, pause) = self.turn_apart(now, conn, &input[used..]);
@@ -52,6 +53,7 @@ impl Worker {
                 if let Some(pause) = pause {
                     return (used, pause);
                 }
+                limited = matches!(self.sessions[conn as usize].role, Role::Limited(_));
             }
             let session = &self.sessions[conn as usize];
             let room = session.replies.room();
@@ -174,6 +176,9 @@ impl Worker {
                     let fd = self.sessions[conn as usize].fd;
                     self.observer.command(now, fd, &input[before..]);
                 }
+            }
+            if limited {
+                self.restrict(conn, &mut plan);
             }
             left -= plan.len();
             credits_left -= plan.len();
@@ -671,7 +676,7 @@ impl Worker {
 }
 
 /// The key an intent is about.
-pub(super) fn key_of<'a>(intent: &'a Intent<'_>) -> Option<&'a [u8]> {
+pub(crate) fn key_of<'a>(intent: &'a Intent<'_>) -> Option<&'a [u8]> {
     match intent {
         Intent::Get(get) => Some(get.key),
         Intent::Store(store, _) | Intent::TooLarge(store) => Some(store.key),

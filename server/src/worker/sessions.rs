@@ -80,9 +80,10 @@ impl Worker {
             asked_s: now.seconds.0,
             reader: Reader::speaking(entry.protocol),
             fd: fd.as_raw_fd(),
-            role: match self.shared.process.settings.auth_file {
-                None => Role::Client,
-                Some(_) => Role::Stranger(Door::default()),
+            role: match (&self.shared.door, &self.shared.process.settings.auth_file) {
+                (Some(_), _) => Role::Stranger(Door::polite()),
+                (None, Some(_)) => Role::Stranger(Door::default()),
+                (None, None) => Role::Client,
             },
             ..Session::default()
         };

@@ -175,6 +175,8 @@ impl Worker {
     pub(super) fn count_intent(&mut self, intent: &Intent<'_>) {
         let requests = match intent {
             Intent::Get(get) => u32::from(get.last),
+            // A key that was left out in the middle of a get.
+            Intent::More => 0,
             _ => 1,
         };
         self.timing.turn.count(Class::of(intent), requests);

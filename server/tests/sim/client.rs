@@ -24,6 +24,10 @@ pub struct Client {
     pub done: bool,
     /// It speaks the binary protocol.
     packets: bool,
+    /// What of the replies comes before that, in text.
+    greeting_bytes: usize,
+    /// Its user may do nothing that concerns everybody.
+    limited: bool,
 }
 
 /// A packet of a request, or of a reply without its unique; the opaque is the opcode once more.
@@ -69,13 +73,44 @@ impl Client {
             cut: false,
             done: false,
             packets: dice.once_in(2),
+            greeting_bytes: 0,
+            limited: false,
         }
+    }
+
+    /// Says who it is, wrongly a few times, before any request.
+    pub fn add_knocks(&mut self, dice: &mut Dice) {
+        for _ in 0..dice.below(3) {
+            let (password, answer) = [
+                ("wrong", "CLIENT_ERROR authentication failure\r\n"),
+                (
+                    "busy",
+                    "SERVER_ERROR too many passwords wait to be checked, try again later\r\n",
+                ),
+            ][dice.below(2)];
+            self.knock("all", password, answer);
+            self.say(b"get k\r\n");
+            self.expected
+                .extend_from_slice(b"CLIENT_ERROR unauthenticated\r\n");
+        }
+        self.limited = dice.once_in(2);
+        let user = if self.limited { "some" } else { "all" };
+        self.knock(user, "right", "STORED\r\n");
+        self.greeting_bytes = self.expected.len();
+    }
+
+    fn knock(&mut self, user: &str, password: &str, answer: &str) {
+        let pair = format!("{user} {password}");
+        self.say(format!("set x 0 0 {}\r\n{pair}\r\n", pair.len()).as_bytes());
+        self.expected.extend_from_slice(answer.as_bytes());
     }
 
     /// What has come, as far as it is known beforehand.
     pub fn heard(&self) -> Vec<u8> {
         if self.packets {
-            without_uniques(self.got.clone())
+            let greeting = self.greeting_bytes.min(self.got.len());
+            let (greeting, packets) = self.got.split_at(greeting);
+            [greeting, &without_uniques(packets.to_vec())].concat()
         } else {
             self.got.clone()
         }
@@ -497,7 +532,10 @@ impl Client {
                 // forgotten for it, however often it changes.
                 let megabytes = self.workers * MEMORY_MB + dice.below(self.workers * MEMORY_MB + 1);
                 self.say(format!("cache_memlimit {megabytes}\r\n").as_bytes());
-                self.hear(b"OK\r\n");
+                self.hear(match self.limited {
+                    true => b"CLIENT_ERROR access denied\r\n",
+                    false => b"OK\r\n",
+                });
             }
             15 => {
                 self.say(format!("set {name} 0 -1 1\r\nx\r\nmn\r\n").as_bytes());

@@ -33,15 +33,22 @@ struct Plan {
     cuts: bool,
     /// Whether a worker stands still for a while.
     stalls: bool,
+    /// Whether clients are asked who they are, and wait for the answer.
+    passwords: bool,
 }
 
 /// Runs one simulation; panics name the seed.
 fn run(seed: u64, plan: &Plan) {
     let mut dice = Dice::new(seed);
-    let mut server = Server::new(plan.workers, plan.memory_bytes, plan.slots, seed);
+    let mut settings = Server::settings(plan.workers, plan.memory_bytes, seed);
+    settings.auth_file = plan.passwords.then(|| "users.toml".into());
+    let mut server = Server::with(settings, plan.slots, seed);
     let mut clients: Vec<Client> = Vec::new();
     for name in 0..plan.clients {
         let mut client = Client::new(&server.net, name, plan.workers, &mut dice);
+        if plan.passwords {
+            client.add_knocks(&mut dice);
+        }
         for _ in 0..plan.requests {
             client.add_request(&mut dice);
         }
@@ -60,6 +67,9 @@ fn run(seed: u64, plan: &Plan) {
         }
         if dice.once_in(50) {
             server.elapsed += Duration::from_millis(200);
+        }
+        if plan.passwords && dice.once_in(100) {
+            server.answer_a_knock(&mut dice);
         }
         let at = dice.below(clients.len());
         let client = &mut clients[at];
@@ -143,6 +153,7 @@ fn one_worker_answers_everything_in_order() {
         slots: 64,
         cuts: false,
         stalls: false,
+        passwords: false,
     };
     run_seeds(1, 15, &plan);
 }
@@ -157,6 +168,7 @@ fn two_workers_answer_everything_in_order() {
         slots: 64,
         cuts: false,
         stalls: false,
+        passwords: false,
     };
     run_seeds(100, 15, &plan);
 }
@@ -171,6 +183,7 @@ fn three_workers_with_tiny_queues_and_stalls_answer_everything_in_order() {
         slots: 2,
         cuts: false,
         stalls: true,
+        passwords: false,
     };
     run_seeds(200, 15, &plan);
 }
@@ -185,8 +198,26 @@ fn cut_connections_cost_only_themselves() {
         slots: 4,
         cuts: true,
         stalls: true,
+        passwords: false,
     };
     run_seeds(300, 30, &plan);
+}
+
+#[test]
+fn a_parked_password_neither_loses_nor_reorders_requests() {
+    let plan = Plan {
+        workers: 2,
+        clients: 6,
+        requests: 60,
+        memory_bytes: MEMORY_MB << 20,
+        slots: 4,
+        cuts: false,
+        stalls: true,
+        passwords: true,
+    };
+    run_seeds(900, 20, &plan);
+    // Whoever goes while its password is checked leaves nothing behind, and its answer reaches nobody.
+    run_seeds(920, 20, &Plan { cuts: true, ..plan });
 }
 
 #[test]

@@ -4,10 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::{Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
+use strata_server::access::{Admission, Job, Knock, Rights};
 use strata_server::clock::Now;
 use strata_server::config::{Entry, Settings};
-use strata_server::io::sim::{Net, SimIo, SimRinger};
+use strata_server::io::sim::{Dice, Net, SimIo, SimRinger};
 use strata_server::io::{Io, Wait};
 use strata_server::mailbox::Bell;
 use strata_server::memory::Memory;
@@ -29,6 +30,9 @@ pub struct Server {
     pub ios: Vec<SimIo>,
     pub wakers: Vec<Waker>,
     pub asks: Vec<Sender<Ask>>,
+    /// Names and passwords on their way to be checked, and those that wait for an answer.
+    jobs: Receiver<Job>,
+    knocks: Vec<Knock>,
     pub shared: Arc<Shared>,
     pub net: Net,
     pub elapsed: Duration,
@@ -38,13 +42,18 @@ pub struct Server {
 
 impl Server {
     pub fn new(workers: usize, memory_bytes: usize, slots: usize, seed: u64) -> Self {
+        Self::with(Self::settings(workers, memory_bytes, seed), slots, seed)
+    }
+
+    /// What [`Server::new`] sets.
+    pub fn settings(workers: usize, memory_bytes: usize, seed: u64) -> Settings {
         let mut settings = Settings::for_tests(workers);
         settings.memory_bytes = memory_bytes * workers;
         settings.item_max_bytes = ITEM_MAX_BYTES;
         settings.requests_per_tick = 20;
         settings.conns_max = 64;
         settings.eviction = POLICIES[seed as usize % POLICIES.len()];
-        Self::with(settings, slots, seed)
+        settings
     }
 
     pub fn with(settings: Settings, slots: usize, seed: u64) -> Self {
@@ -57,7 +66,11 @@ impl Server {
             shards_bound: Vec::new(),
         };
         let (stop, _) = bounded(1);
-        let shared = Arc::new(Shared::new(process, stop));
+        let (door, knocks) = bounded(64);
+        let accounts = process.settings.has_accounts();
+        let mut shared = Shared::new(process, stop);
+        shared.door = accounts.then_some(door);
+        let shared = Arc::new(shared);
         let ringers: Vec<SimRinger> = (0..workers).map(|_| SimRinger::default()).collect();
         let wakers: Vec<Waker> = ringers
             .iter()
@@ -72,6 +85,8 @@ impl Server {
             workers: Vec::new(),
             ios: Vec::new(),
             asks: Vec::new(),
+            jobs: knocks,
+            knocks: Vec::new(),
             shared: Arc::clone(&shared),
             net: net.clone(),
             elapsed: Duration::from_secs(10),
@@ -130,6 +145,40 @@ impl Server {
             }
         }
         busy
+    }
+
+    /// Answers any one of those who wait, by what their password is.
+    pub fn answer_a_knock(&mut self, dice: &mut Dice) {
+        while let Ok(job) = self.jobs.try_recv() {
+            match job {
+                Job::Knock(knock) => self.knocks.push(knock),
+                Job::Accounts(_) => panic!("nobody reads a file here"),
+            }
+        }
+        if self.knocks.is_empty() {
+            return;
+        }
+        let knock = self.knocks.swap_remove(dice.below(self.knocks.len()));
+        let rights = match &knock.user[..] {
+            b"all" => None,
+            // Every request is looked at, and few are refused.
+            _ => Some(Arc::new(Rights::new(true, Vec::new()))),
+        };
+        let admission = match &knock.password[..] {
+            b"right" => Admission::In(rights),
+            b"busy" => Admission::Busy,
+            _ => Admission::Out,
+        };
+        let worker = knock.guest.worker;
+        let ask = Ask::Admit {
+            conn: knock.guest.conn,
+            generation: knock.guest.generation,
+            admission,
+        };
+        self.wakers[worker].ringer.ring();
+        if self.asks[worker].try_send(ask).is_err() {
+            self.knocks.push(knock);
+        }
     }
 
     /// Ticks every worker until none has anything to do.

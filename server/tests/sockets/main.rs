@@ -5,6 +5,7 @@
 //! and afterwards nothing of the client is left ([`server::Server::finish`] checks the last two).
 //! Only loopback and unix sockets; every port is the kernel's choice.
 
+mod access;
 mod admin;
 mod attack;
 mod client;
