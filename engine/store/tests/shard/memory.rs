@@ -1,112 +1,14 @@
 //! What a shard promises about memory, claim by claim, through its public interface: how its limit changes, and what
 //! items cost.
 
-use strata_store::{
-    Counters, Deadline, DeleteOutcome, Eviction, Key, KeyHasher, NewItem, Seconds, SetOutcome,
-    Shard, ShardConfig, Unique,
-};
+use strata_store::{Deadline, DeleteOutcome, Eviction, NewItem, Seconds, SetOutcome, Unique};
 
-const MIB: usize = 1 << 20;
-
-/// The policies that make room by dropping items.
-const EVICTING: [Eviction; 3] = [Eviction::Merge, Eviction::S3Fifo, Eviction::Fifo];
+use super::bench::{Bench, EVICTING, MIB};
 
 /// What one call may sweep at most: what a store pays at once, and what is left of its last batch.
 const SWEPT_MAX: u64 = 160 + 16;
 /// What a server gives each upkeep.
 const UPKEEP_ITEMS: u32 = 48;
-
-fn hasher() -> KeyHasher {
-    KeyHasher::new([3, 1, 4, 1, 5, 9, 2, 6])
-}
-
-/// A shard with shorthand for numbered keys of 16 bytes; every test ends with an audit.
-struct Bench {
-    shard: Shard<Vec<u8>>,
-    hasher: KeyHasher,
-}
-
-impl Bench {
-    fn new(memory_mib: usize, limit_mib: usize, eviction: Eviction) -> Self {
-        let config = ShardConfig {
-            item_max_bytes: MIB as u32,
-            eviction,
-            seed: 7,
-        };
-        let memory = vec![0; memory_mib * MIB];
-        let shard = Shard::with_limit(memory, limit_mib * MIB, hasher(), config);
-        Self {
-            shard: shard.expect("enough memory"),
-            hasher: hasher(),
-        }
-    }
-
-    fn with_key<T>(
-        &mut self,
-        number: u32,
-        act: impl FnOnce(&mut Shard<Vec<u8>>, Key<'_>) -> T,
-    ) -> T {
-        let bytes = format!("key{number:013}").into_bytes();
-        let key = Key {
-            hash: self.hasher.hash(&bytes),
-            bytes: &bytes,
-        };
-        act(&mut self.shard, key)
-    }
-
-    fn set(&mut self, number: u32, value: &[u8], deadline: Deadline) -> SetOutcome {
-        let item = NewItem {
-            flags: 0,
-            deadline,
-            value,
-        };
-        self.with_key(number, |shard, key| shard.set(key, item, Seconds(0)))
-    }
-
-    fn has(&mut self, number: u32) -> bool {
-        self.with_key(number, |shard, key| {
-            shard.get(key, Seconds(0), Unique::Unasked).is_some()
-        })
-    }
-
-    fn held(&mut self, numbers: std::ops::Range<u32>) -> usize {
-        numbers.filter(|&number| self.has(number)).count()
-    }
-
-    fn limit(&mut self, mib: usize) {
-        self.shard
-            .set_memory_limit(mib * MIB)
-            .expect("a limit in range");
-    }
-
-    fn admit_all(&mut self) {
-        while self.shard.admit_page(|_, _| {}) {}
-    }
-
-    /// Bytes in use or free.
-    fn present(&self) -> usize {
-        let usage = self.shard.usage();
-        usage.pages_total * usage.page_bytes
-    }
-
-    fn counters(&self) -> Counters {
-        *self.shard.counters()
-    }
-
-    /// Items the sweeps have met so far, whatever became of them.
-    fn swept(&self) -> u64 {
-        let counters = self.counters();
-        counters.moved + counters.evictions + counters.expired + counters.flushed
-    }
-}
-
-impl Drop for Bench {
-    fn drop(&mut self) {
-        if !std::thread::panicking() {
-            self.shard.audit().expect("audit");
-        }
-    }
-}
 
 /// Items of a full shard of 64 MiB.
 const FILL: u32 = 900_000;
@@ -121,9 +23,9 @@ fn fetch_popular(bench: &mut Bench, number: u32) {
 
 /// Fills a shard of 64 MiB; some items are fetched again and again meanwhile.
 fn full_of_64_mib(eviction: Eviction) -> Bench {
-    let mut bench = Bench::new(64, 64, eviction);
+    let mut bench = Bench::of_mib(64, 64, eviction);
     for number in 0..FILL {
-        bench.set(number, &[1; 64], Deadline::Never);
+        bench.store(number, &[1; 64], Deadline::Never);
         fetch_popular(&mut bench, number);
     }
     bench
@@ -147,7 +49,7 @@ fn stores_alone_shrink_memory_in_small_steps_and_are_never_refused() {
         let (mut sets, mut longest, mut given_up) = (0, 0, 0);
         while bench.present() > 16 * MIB {
             let swept = bench.swept();
-            let outcome = bench.set(FILL + sets, &[1; 64], Deadline::Never);
+            let outcome = bench.store(FILL + sets, &[1; 64], Deadline::Never);
             assert_eq!(outcome, SetOutcome::Stored);
             longest = longest.max(bench.swept() - swept);
             fetch_popular(&mut bench, FILL + sets);
@@ -207,11 +109,11 @@ fn upkeep_alone_shrinks_memory_within_its_budget() {
 #[test]
 fn memory_that_has_grown_holds_more() {
     for eviction in EVICTING {
-        let mut bench = Bench::new(64, 16, eviction);
+        let mut bench = Bench::of_mib(64, 16, eviction);
         let fill = |bench: &mut Bench, from: u32| {
             for number in from..from + 900_000 {
                 assert_eq!(
-                    bench.set(number, &[1; 64], Deadline::Never),
+                    bench.store(number, &[1; 64], Deadline::Never),
                     SetOutcome::Stored
                 );
             }
@@ -241,7 +143,7 @@ fn memory_that_has_grown_holds_more() {
 #[test]
 fn a_change_of_mind_needs_no_memory_twice() {
     for eviction in EVICTING {
-        let mut bench = Bench::new(64, 64, eviction);
+        let mut bench = Bench::of_mib(64, 64, eviction);
         bench.limit(16);
         while bench.shard.upkeep(Seconds(0), UPKEEP_ITEMS) {}
         bench.limit(64);
@@ -260,7 +162,7 @@ fn a_change_of_mind_needs_no_memory_twice() {
 
 #[test]
 fn limits_out_of_range_are_refused_and_change_nothing() {
-    let mut bench = Bench::new(64, 16, Eviction::Merge);
+    let mut bench = Bench::of_mib(64, 16, Eviction::Merge);
     let range = bench.shard.memory_limits();
     // Pages of 32 KiB: twice the largest item is more than 33 of them.
     assert_eq!(range, 2 * MIB..=64 * MIB);
@@ -278,12 +180,12 @@ fn limits_out_of_range_are_refused_and_change_nothing() {
 #[test]
 fn the_least_memory_is_reached_and_works_with_many_ttls() {
     for eviction in EVICTING {
-        let mut bench = Bench::new(64, 64, eviction);
+        let mut bench = Bench::of_mib(64, 64, eviction);
         let mut number = 0;
         let mut fill = |bench: &mut Bench| {
             for _ in 0..300_000u32 {
                 let deadline = Deadline::At(Seconds(1 + (number % 1000) * 2593));
-                assert_eq!(bench.set(number, &[1; 64], deadline), SetOutcome::Stored);
+                assert_eq!(bench.store(number, &[1; 64], deadline), SetOutcome::Stored);
                 number += 1;
             }
         };
@@ -303,7 +205,7 @@ fn the_least_memory_is_reached_and_works_with_many_ttls() {
         assert!(items > 10_000, "{items} items");
         let most = vec![1; bench.shard.item_max_value(16, 0)];
         for number in 0..20 {
-            let stored = bench.set(number, &most, Deadline::Never);
+            let stored = bench.store(number, &most, Deadline::Never);
             assert_eq!(stored, SetOutcome::Stored, "the largest item");
         }
         assert!(bench.has(19));
@@ -312,11 +214,11 @@ fn the_least_memory_is_reached_and_works_with_many_ttls() {
 
 #[test]
 fn without_eviction_memory_shrinks_as_far_as_nothing_is_lost() {
-    let mut bench = Bench::new(64, 64, Eviction::None);
+    let mut bench = Bench::of_mib(64, 64, Eviction::None);
     let count = 300_000;
     for number in 0..count {
         assert_eq!(
-            bench.set(number, &[1; 64], Deadline::Never),
+            bench.store(number, &[1; 64], Deadline::Never),
             SetOutcome::Stored
         );
     }
@@ -345,16 +247,16 @@ fn without_eviction_memory_shrinks_as_far_as_nothing_is_lost() {
 #[test]
 fn a_loan_delays_shrinking_and_keeps_its_bytes() {
     for eviction in EVICTING {
-        let mut bench = Bench::new(8, 8, eviction);
+        let mut bench = Bench::of_mib(8, 8, eviction);
         let value: Vec<u8> = (0..500_000u32).map(|i| (i >> 3) as u8).collect();
-        bench.set(0, &value, Deadline::Never);
+        bench.store(0, &value, Deadline::Never);
         let item = bench.with_key(0, |shard, key| {
             let hit = shard.get(key, Seconds(0), Unique::Unasked);
             hit.expect("there").item
         });
         let loan = bench.shard.lend(item).expect("few pages are lent");
         for number in 1..100_000 {
-            bench.set(number, &[1; 64], Deadline::Never);
+            bench.store(number, &[1; 64], Deadline::Never);
         }
         bench.limit(2);
         while bench.shard.upkeep(Seconds(0), UPKEEP_ITEMS) {}
@@ -376,11 +278,11 @@ fn a_loan_delays_shrinking_and_keeps_its_bytes() {
 #[test]
 fn after_growing_eightfold_small_items_fill_the_table_first_and_others_do_not() {
     let fill = |value_bytes: usize, count: u32| {
-        let mut bench = Bench::new(32, 4, Eviction::Merge);
+        let mut bench = Bench::of_mib(32, 4, Eviction::Merge);
         bench.limit(32);
         bench.admit_all();
         for number in 0..count {
-            let outcome = bench.set(number, &[1; 256][..value_bytes], Deadline::Never);
+            let outcome = bench.store(number, &[1; 256][..value_bytes], Deadline::Never);
             assert_eq!(outcome, SetOutcome::Stored);
         }
         let held = bench.held(0..count) as u64;
@@ -409,18 +311,18 @@ fn the_table_is_roomy_while_memory_is_and_full_when_memory_is() {
         let usage = bench.shard.usage();
         usage.hash_entries as f64 / (usage.hash_buckets * 9) as f64
     };
-    let mut bench = Bench::new(64, 64, Eviction::S3Fifo);
+    let mut bench = Bench::of_mib(64, 64, Eviction::S3Fifo);
     let mut number = 0;
     while bench.shard.usage().pages_free * 4 > bench.shard.usage().pages_total {
         for _ in 0..1000 {
-            bench.set(number, &[b'v'; 64], Deadline::Never);
+            bench.store(number, &[b'v'; 64], Deadline::Never);
             number += 1;
         }
     }
     let roomy = load(&bench);
     assert!((0.75..0.8).contains(&roomy), "{roomy} full");
     for more in number..4 * number {
-        bench.set(more, &[b'v'; 64], Deadline::Never);
+        bench.store(more, &[b'v'; 64], Deadline::Never);
     }
     assert!(bench.shard.counters().evictions > 0);
     let full = load(&bench);
@@ -430,11 +332,11 @@ fn the_table_is_roomy_while_memory_is_and_full_when_memory_is() {
 #[test]
 fn a_thousand_ttls_hold_nearly_as_much_as_one() {
     let fill = |ttls: u32| {
-        let mut bench = Bench::new(64, 64, Eviction::Merge);
+        let mut bench = Bench::of_mib(64, 64, Eviction::Merge);
         let count = 1_500_000;
         for number in 0..count {
             let ttl = 60 + number % ttls * 2592;
-            bench.set(number, &[1; 64], Deadline::At(Seconds(ttl)));
+            bench.store(number, &[1; 64], Deadline::At(Seconds(ttl)));
         }
         bench.held(0..count)
     };
@@ -452,7 +354,7 @@ fn deadlines_of_days_are_told_by_the_header() {
         [(86_400, 0), (86_400, 3_600), (604_800, 0), (604_800, 3_600)]
     {
         for eviction in EVICTING {
-            let mut bench = Bench::new(16, 16, eviction);
+            let mut bench = Bench::of_mib(16, 16, eviction);
             for number in 0..600_000u32 {
                 let now = number / 15;
                 let spread = number.wrapping_mul(7919) % (spread_seconds + 1);
@@ -488,7 +390,7 @@ fn deadlines_of_days_are_told_by_the_header() {
 #[test]
 fn uniques_nobody_asked_for_and_flags_of_zero_cost_no_bytes() {
     let each = |flags: u32, wanted: Unique| {
-        let mut bench = Bench::new(8, 8, Eviction::None);
+        let mut bench = Bench::of_mib(8, 8, Eviction::None);
         // One in two stays, so that the others' room is compacted: an item pays for its unique when it moves.
         for number in 0..60_000 {
             let item = NewItem {
@@ -520,12 +422,12 @@ fn uniques_nobody_asked_for_and_flags_of_zero_cost_no_bytes() {
 
 #[test]
 fn the_end_of_a_sealed_segment_takes_what_fits_there() {
-    let mut bench = Bench::new(8, 8, Eviction::None);
+    let mut bench = Bench::of_mib(8, 8, Eviction::None);
     let page_bytes = bench.shard.usage().page_bytes;
     let (long, short) = (page_bytes * 9 / 16, page_bytes * 6 / 16);
     let before = bench.shard.usage().pages_segment;
     for (number, value_bytes) in [long, long, long, short, short].into_iter().enumerate() {
-        let stored = bench.set(number as u32, &vec![7; value_bytes], Deadline::Never);
+        let stored = bench.store(number as u32, &vec![7; value_bytes], Deadline::Never);
         assert_eq!(stored, SetOutcome::Stored);
     }
     // The open segment takes the first of the short ones; the other would open a fourth.
@@ -546,7 +448,7 @@ fn a_store_that_has_to_win_a_page_sweeps_no_more_than_a_few_pages_hold() {
         for number in 0..100_000 {
             let deadline = Deadline::At(Seconds(60 << (number % 10)));
             let swept = bench.swept();
-            bench.set(FILL + number, &[1; 64], deadline);
+            bench.store(FILL + number, &[1; 64], deadline);
             longest = longest.max(bench.swept() - swept);
             fetch_popular(&mut bench, FILL + number);
         }
