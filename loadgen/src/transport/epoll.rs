@@ -122,6 +122,11 @@ impl Transport for Epoll {
         true
     }
 
+    fn flush(&mut self) -> io::Result<()> {
+        // `send` already has.
+        Ok(())
+    }
+
     fn turn(&mut self, wait: Option<Duration>, events: &mut impl Events) -> io::Result<usize> {
         for connection in std::mem::take(&mut self.failed) {
             let error = self.sockets[connection].error.take();

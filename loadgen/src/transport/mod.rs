@@ -139,6 +139,9 @@ pub trait Transport: Sized {
     /// while an earlier send is in flight; [`Events::sent`] then tells when it is over.
     fn send(&mut self, connection: usize, bytes: &mut Vec<u8>) -> bool;
 
+    /// Hands to the kernel what [`send`](Transport::send) took, and receives nothing.
+    fn flush(&mut self) -> io::Result<()>;
+
     /// Moves bytes and reports what happened; waits up to `wait` if there is nothing to report.
     /// Returns how many events there were.
     fn turn(&mut self, wait: Option<Duration>, events: &mut impl Events) -> io::Result<usize>;
@@ -238,6 +241,35 @@ mod tests {
         }
         assert_eq!(seen.bytes, b"ping");
         drop((server.join().unwrap(), filler));
+    }
+
+    fn what_is_flushed_arrives_without_a_turn<T: Transport<Setup = ()>>() {
+        use std::io::Read;
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        let mut transport = T::new(vec![client.into()], &()).unwrap();
+        let mut request = b"ping".to_vec();
+        assert!(transport.send(0, &mut request));
+        transport.flush().unwrap();
+        let limit = Some(Duration::from_secs(10));
+        server.set_read_timeout(limit).unwrap();
+        let mut asked = [0; 4];
+        server.read_exact(&mut asked).unwrap();
+        assert_eq!(&asked, b"ping");
+    }
+
+    #[test]
+    fn what_epoll_flushes_arrives_without_a_turn() {
+        what_is_flushed_arrives_without_a_turn::<Epoll>();
+    }
+
+    #[test]
+    fn what_a_ring_flushes_arrives_without_a_turn() {
+        // A host that refuses io_uring has the other transport.
+        if Uring::new(Vec::new(), &()).is_ok() {
+            what_is_flushed_arrives_without_a_turn::<Uring>();
+        }
     }
 
     #[test]

@@ -309,6 +309,10 @@ impl<T: Transport<Setup = ()>> Transport for Tls<T> {
         true
     }
 
+    fn flush(&mut self) -> io::Result<()> {
+        self.below.flush()
+    }
+
     fn turn(&mut self, wait: Option<Duration>, events: &mut impl Events) -> io::Result<usize> {
         self.flush_touched(events);
         let mut opening = Opening {

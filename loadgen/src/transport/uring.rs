@@ -222,10 +222,14 @@ impl Uring {
                 self.ring.submit()
             }
         };
+        Self::unless_only_later(outcome)
+    }
+
+    /// What became of an `enter`: timed out, interrupted, or completions have to be taken first is no error.
+    fn unless_only_later(outcome: io::Result<usize>) -> io::Result<()> {
         match outcome {
             Ok(_) => Ok(()),
             Err(error) => match error.raw_os_error() {
-                // Timed out, interrupted, or completions have to be taken first.
                 Some(ETIME | EINTR | EBUSY | EAGAIN) => Ok(()),
                 _ => Err(error),
             },
@@ -365,6 +369,25 @@ impl Transport for Uring {
             self.sockets[connection].in_flight = false;
         }
         true
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let to_submit = {
+            let mut queue = self.ring.submission();
+            queue.sync();
+            queue.len() as u32
+        };
+        if to_submit == 0 {
+            return Ok(());
+        }
+        // SAFETY: no argument block is passed. Without the flag that asks for completions, deferred receives stay where
+        // they are until a turn.
+        let outcome = unsafe {
+            self.ring
+                .submitter()
+                .enter::<types::Timespec>(to_submit, 0, 0, None)
+        };
+        Self::unless_only_later(outcome)
     }
 
     fn turn(&mut self, wait: Option<Duration>, events: &mut impl Events) -> io::Result<usize> {
