@@ -4,6 +4,7 @@
 //! tool that is too slow for it. This crate depends on none of the others: it builds them and looks at them from
 //! outside, as a client and as a reader.
 
+mod attack;
 mod bench;
 mod clients;
 mod conformance;
@@ -53,6 +54,8 @@ enum Command {
     Soak(soak::Options),
     /// Measure Strata beside its peers and the floor, in interleaved rounds, and write the record.
     Perf(perf::Options),
+    /// Attack a server in many ways, measure what a well-behaved client sees of it, and write the record.
+    Attack(attack::Options),
     /// Run one of the usual loads with strata-load or memtier_benchmark, or compare two results.
     Load(load::Options),
     /// Run the store's benchmarks beside the segcache crate, and write the record.
@@ -75,6 +78,7 @@ fn main() -> ExitCode {
         Command::Fuzz(options) => fuzz::run(&workspace, &options),
         Command::Soak(options) => soak::run(&workspace, &options),
         Command::Perf(options) => perf::run(&workspace, &options),
+        Command::Attack(options) => attack::run(&workspace, &options),
         Command::Load(options) => load::run(&workspace, &options),
         Command::Bench(options) => bench::run(&workspace, &options),
         Command::Held(options) => held::run(&workspace, &options),

@@ -90,17 +90,26 @@ impl Server {
 
     /// How much of it is in memory, in KiB.
     pub fn resident_kib(&self) -> Result<u64> {
+        self.status_kib("VmRSS:")
+    }
+
+    /// How much of it was in memory when it had most, in KiB.
+    pub fn peak_kib(&self) -> Result<u64> {
+        self.status_kib("VmHWM:")
+    }
+
+    fn status_kib(&self, name: &str) -> Result<u64> {
         let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))
             .context("its status")?;
         let line = text
             .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
-            .context("no VmRSS in its status")?;
+            .find_map(|line| line.strip_prefix(name))
+            .with_context(|| format!("no {name} in its status"))?;
         let kib = line
             .split_whitespace()
             .next()
             .and_then(|number| number.parse::<u64>().ok());
-        kib.with_context(|| format!("VmRSS is {line}"))
+        kib.with_context(|| format!("{name} {line}"))
     }
 
     /// How it ended, if it did by itself.

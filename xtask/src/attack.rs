@@ -1,0 +1,727 @@
+//! `cargo xtask attack`: what well-behaved clients and the server's memory feel of clients that are not.
+//!
+//! Each attack has a freshly started server of one worker. An open loop of 50 connections measures it for some seconds,
+//! and again while the attack is under way; the peak of the server's memory is read at the end. The attacker is a
+//! process of its own on the *server's* core, with the kernel's idle priority: it takes what the server leaves and
+//! nothing of the client's core, so that the client measures the server and not itself. The kernel's part of what
+//! the attacker sends is paid on the server's core, as that of a network card would be. So that an attacker does not
+//! even help by keeping that core from sleeping, a process that does nothing keeps it awake, with the same priority, before
+//! and during each attack.
+//!
+//! Always true: a run whose client was late, or was not answered, is marked with the reason and meets no goal. Only a
+//! client that was no more than late is believed where its lateness cannot have made the goal easier: it counts from when
+//! a request was due, so what it saw during the attack can only be too much, and what it was late before is taken off.
+
+mod attacker;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::perf::usage::Usage;
+use crate::process::{Server, run_bounded, with_parent_death};
+use crate::record_file::{self, Origin};
+use crate::workspace::{Workspace, find_program, run as run_command};
+use attacker::{ATTACKS, Attack, MANY};
+
+/// The p99 of the well-behaved may become so many times what it was.
+const P99_TIMES_MAX: f64 = 2.0;
+/// How the client says that it was late.
+const LATE: &str = "The generator lagged";
+/// What a process of ours has besides the memory it promises at its start.
+const PROCESS_SLACK_MIB: u64 = 24;
+/// Idle connections may cost so much each.
+const IDLE_BYTES_MAX: u64 = 1024;
+/// Memory of the server, in MiB.
+const MEMORY_MIB: u64 = 64;
+/// Keys of the well-behaved.
+const KEYS: u64 = 10_000;
+/// Unmeasured seconds before each measurement.
+const WARMUP_S: f64 = 0.5;
+/// How much longer than it measures a client may take.
+const CLIENT_PATIENCE: Duration = Duration::from_secs(30);
+/// How long the server may take to answer for its counters.
+const STATS_PATIENCE: Duration = Duration::from_secs(10);
+/// Descriptors that the attacks with very many connections need, on either side.
+const FILES_MIN: u64 = MANY as u64 + 1000;
+
+/// Which attacks, and how.
+#[derive(Args)]
+pub struct Options {
+    /// Attacks by name [default: all]
+    attacks: Vec<String>,
+    /// Measured seconds before and during each attack
+    #[arg(long, default_value_t = 4.0)]
+    seconds: f64,
+    /// Requests a second of the well-behaved
+    #[arg(long, default_value_t = 10_000)]
+    rate: u32,
+    /// Core of the server and the attacker
+    #[arg(long, default_value_t = 0)]
+    server_core: usize,
+    /// Core of the well-behaved
+    #[arg(long, default_value_t = 1)]
+    client_core: usize,
+    /// Profile that server and client are built with
+    #[arg(long, default_value = "release")]
+    profile: String,
+    /// Name of the machine, the folder of perf/records [default: from processor, cores and kernel]
+    #[arg(long)]
+    machine: Option<String>,
+    /// Print the table only
+    #[arg(long)]
+    no_record: bool,
+    /// Be the attacker on a server at this address
+    #[arg(long, hide = true)]
+    on: Option<SocketAddr>,
+    /// And at this admin endpoint
+    #[arg(long, hide = true)]
+    on_admin: Option<SocketAddr>,
+}
+
+/// What a well-behaved client saw.
+#[derive(Clone, Debug, Default, Serialize)]
+struct Seen {
+    p50_ms: f64,
+    p99_ms: f64,
+    p999_ms: f64,
+    /// How late it was itself.
+    lag_p99_ms: f64,
+    /// Cores that the host took away meanwhile, on average.
+    stolen_cores: f64,
+    /// Why it is not to be believed.
+    invalid: Vec<String>,
+}
+
+/// What came of one attack.
+#[derive(Debug, Default, Serialize)]
+struct Run {
+    attack: &'static str,
+    tells: &'static str,
+    limit: &'static str,
+    before: Seen,
+    during: Seen,
+    resident_before_kib: u64,
+    resident_during_kib: u64,
+    peak_kib: u64,
+    promised_kib: u64,
+    /// Figures of `stats` at the end of the attack.
+    counters: BTreeMap<String, String>,
+    /// What the attacker says.
+    did: String,
+}
+
+#[derive(Serialize)]
+struct Record {
+    #[serde(flatten)]
+    origin: Origin,
+    seconds: f64,
+    rate: u32,
+    cores: String,
+    runs: Vec<Run>,
+}
+
+impl Run {
+    fn invalid(&self) -> Option<String> {
+        let both = [("before", &self.before), ("during", &self.during)];
+        let reasons: Vec<String> = both
+            .into_iter()
+            .flat_map(|(when, seen)| seen.invalid.iter().map(move |why| format!("{when}: {why}")))
+            .collect();
+        (!reasons.is_empty()).then(|| reasons.join(" "))
+    }
+
+    /// How many times the p99 became, at worst.
+    fn times(&self) -> f64 {
+        let before_ms = self.before.p99_ms - self.before.lag_p99_ms;
+        self.during.p99_ms / before_ms.max(0.001)
+    }
+
+    fn is_bounded(&self) -> bool {
+        self.peak_kib <= self.promised_kib
+    }
+
+    /// Whether nothing is wrong but that the client was late.
+    fn is_only_late(&self) -> bool {
+        let mut reasons = self.before.invalid.iter().chain(&self.during.invalid);
+        reasons.all(|why| why.starts_with(LATE))
+    }
+
+    fn verdict(&self) -> &'static str {
+        let is_quick = self.times() <= P99_TIMES_MAX;
+        let doubt = match self.is_only_late() && is_quick {
+            true => None,
+            false => self.invalid(),
+        };
+        match (doubt, is_quick, self.is_bounded()) {
+            (Some(_), _, false) => "INVALID, memory exceeded",
+            (Some(_), _, true) => "INVALID",
+            (None, true, true) => "reached",
+            (None, false, true) => "p99 missed",
+            (None, true, false) => "memory missed",
+            (None, false, false) => "both missed",
+        }
+    }
+}
+
+/// Attacks, prints, and writes the record; or is the attacker.
+pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
+    if let Some(address) = options.on {
+        let name = options.attacks.first().context("which attack?")?;
+        return attacker::make(name, address, options.on_admin);
+    }
+    ensure!(
+        options.server_core != options.client_core,
+        "--client-core: server and client on one core measure each other"
+    );
+    for program in ["taskset", "chrt", "prlimit"] {
+        ensure!(
+            find_program(program).is_some(),
+            "{program} is not on the PATH; it comes with util-linux"
+        );
+    }
+    let known = || ATTACKS.iter().map(|attack| attack.name);
+    for name in &options.attacks {
+        ensure!(
+            known().any(|one| one == name),
+            "no attack {name:?}; there are {}",
+            known().collect::<Vec<_>>().join(", ")
+        );
+    }
+    raise_file_limit()?;
+    let field = Field::new(workspace, options)?;
+    let mut record = Record {
+        origin: Origin {
+            folder: options.machine.clone(),
+            ..Origin::here(workspace)?
+        },
+        seconds: options.seconds,
+        rate: options.rate,
+        cores: format!(
+            "server and attacker on core {}, client on core {}",
+            options.server_core, options.client_core
+        ),
+        runs: Vec::new(),
+    };
+    for attack in &ATTACKS {
+        if options.attacks.is_empty() || options.attacks.iter().any(|name| name == attack.name) {
+            let run = field.run(attack).with_context(|| attack.name.to_owned())?;
+            eprintln!(
+                "{:<18} p99 {:.3} -> {:.3} ms, peak {} of {} MiB: {}; {}",
+                run.attack,
+                run.before.p99_ms,
+                run.during.p99_ms,
+                run.peak_kib >> 10,
+                run.promised_kib >> 10,
+                run.verdict(),
+                run.invalid().unwrap_or_else(|| run.did.clone()),
+            );
+            record.runs.push(run);
+        }
+    }
+    let text = markdown(&record)?;
+    println!("{text}");
+    if !options.no_record {
+        record_file::write(workspace, &record.origin, Some("attack"), &record, &text)?;
+    }
+    Ok(())
+}
+
+/// Lets this process, and those it starts, have as many descriptors as it may.
+fn raise_file_limit() -> Result<()> {
+    let limits = std::fs::read_to_string("/proc/self/limits")?;
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"))
+        .context("no limit of open files in /proc/self/limits")?;
+    let most = line.split_whitespace().nth(1).unwrap_or_default();
+    let enough = most == "unlimited" || most.parse().is_ok_and(|most: u64| most >= FILES_MIN);
+    ensure!(
+        enough,
+        "the hard limit of open files is {most}; these attacks need {FILES_MIN} (ulimit -Hn)"
+    );
+    let mut command = Command::new("prlimit");
+    command.arg(format!("--pid={}", std::process::id()));
+    run_bounded(
+        command.arg(format!("--nofile={most}:{most}")),
+        STATS_PATIENCE,
+    )
+}
+
+/// Where the attacks are made.
+struct Field<'a> {
+    options: &'a Options,
+    strata: PathBuf,
+    load: PathBuf,
+    /// Holds the server's certificate, its unix socket and reports.
+    folder: tempfile::TempDir,
+}
+
+impl<'a> Field<'a> {
+    fn new(workspace: &Workspace, options: &'a Options) -> Result<Self> {
+        let profile = &options.profile;
+        let build = |package, program| -> Result<PathBuf> {
+            let words = [
+                "build",
+                "--profile",
+                profile,
+                "-p",
+                package,
+                "--bin",
+                program,
+            ];
+            run_command(&mut workspace.cargo(&words))?;
+            Ok(workspace.target.join(profile).join(program))
+        };
+        let folder = tempfile::tempdir().context("a folder for certificates and reports")?;
+        let field = Self {
+            strata: build("strata-server", "strata")?,
+            load: build("strata-load", "strata-load")?,
+            options,
+            folder,
+        };
+        let mut command = Command::new("openssl");
+        command
+            .args([
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:prime256v1",
+            ])
+            .args(["-nodes", "-days", "2", "-subj", "/CN=localhost", "-keyout"])
+            .arg(field.file("key.pem"))
+            .arg("-out")
+            .arg(field.file("chain.pem"))
+            .stderr(Stdio::null());
+        run_bounded(&mut command, CLIENT_PATIENCE).context("openssl makes the certificate")?;
+        Ok(field)
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn run(&self, attack: &Attack) -> Result<Run> {
+        let socket = self.file("socket");
+        let _awake = Attacker::start(self.options, attacker::NOTHING, None, None)?;
+        let _ = std::fs::remove_file(&socket);
+        let server = self.start(attack, &socket)?;
+        let said = server.log();
+        let before = self.measure(attack, &server, true)?;
+        let resident_before_kib = server.resident_kib()?;
+        let attacker = Attacker::start(
+            self.options,
+            attack.name,
+            Some(server.address()),
+            admin_of(&said)?,
+        )?;
+        let resident_during_kib = server.resident_kib()?;
+        let during = self.measure(attack, &server, false)?;
+        let stats = stats(&socket)?;
+        let run = Run {
+            attack: attack.name,
+            tells: attack.tells,
+            limit: attack.limit,
+            before,
+            during,
+            resident_before_kib,
+            resident_during_kib,
+            peak_kib: server.peak_kib()?,
+            promised_kib: (promised_mib(&said)? + PROCESS_SLACK_MIB) << 10,
+            counters: attack
+                .counters
+                .iter()
+                .filter_map(|name| Some(((*name).to_owned(), stats.get(*name)?.clone())))
+                .collect(),
+            did: attacker.end()?,
+        };
+        Ok(run)
+    }
+
+    fn start(&self, attack: &Attack, socket: &Path) -> Result<Server> {
+        let core = self.options.server_core.to_string();
+        let strata = self.strata.display().to_string();
+        let command = ["taskset", "--cpu-list", &core, &strata].map(str::to_owned);
+        let memory = MEMORY_MIB.to_string();
+        let mut words: Vec<String> = ["-t", "1", "-m", &memory, "-s"].map(str::to_owned).into();
+        words.push(socket.display().to_string());
+        words.extend(attack.server.split_whitespace().map(str::to_owned));
+        if attack.tls {
+            words.extend(["-Z".to_owned(), "-o".to_owned()]);
+            words.push(format!(
+                "ssl_chain_cert={},ssl_key={}",
+                self.file("chain.pem").display(),
+                self.file("key.pem").display()
+            ));
+        }
+        Server::start(&command, &words)
+    }
+
+    /// What a well-behaved client sees.
+    fn measure(&self, attack: &Attack, server: &Server, fill: bool) -> Result<Seen> {
+        let options = self.options;
+        let report = self.file("report.json");
+        let _ = std::fs::remove_file(&report);
+        let core = options.client_core.to_string();
+        // Others on its core wait for it, where that is allowed.
+        let mut words: Vec<String> = ["nice", "-n", "-20", "taskset", "--cpu-list", &core]
+            .map(str::to_owned)
+            .into();
+        words.push(self.load.display().to_string());
+        let mut command = with_parent_death(&words);
+        command
+            .args([
+                "-s",
+                "127.0.0.1",
+                "-p",
+                &server.address().port().to_string(),
+            ])
+            .args([
+                "-t",
+                "1",
+                "-c",
+                "50",
+                "--ratio",
+                "1:9",
+                "-d",
+                "32",
+                "--hide-histogram",
+            ])
+            .args(["--key-minimum", "1", "--key-maximum", &KEYS.to_string()])
+            .args(["--rate", &options.rate.to_string(), "--pin", &core])
+            .args(["--test-time", &options.seconds.to_string()])
+            .args(["--warmup", &WARMUP_S.to_string(), "--json-out-file"])
+            .arg(&report)
+            .args(["--protocol", "memcache_text"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        if fill {
+            command.arg("--fill");
+        }
+        if attack.tls {
+            command.args(["--tls", "--tls-skip-verify"]);
+        }
+        let limit = CLIENT_PATIENCE + Duration::from_secs_f64(options.seconds);
+        let (began, usage) = (Instant::now(), Usage::of(std::process::id())?);
+        // An invalid run ends with a failure too, and its report says why.
+        let ended = run_bounded(&mut command, limit);
+        let used = Usage::of(std::process::id())?.since(usage);
+        let stolen_cores = used.machine_stolen_s / began.elapsed().as_secs_f64();
+        match std::fs::read_to_string(&report) {
+            Ok(text) => Ok(Seen {
+                stolen_cores,
+                ..seen(&serde_json::from_str(&text)?)?
+            }),
+            Err(_) => Ok(Seen {
+                invalid: vec![format!("The client made no report: {ended:?}.")],
+                ..Seen::default()
+            }),
+        }
+    }
+}
+
+fn seen(report: &Value) -> Result<Seen> {
+    let ours = &report["Strata"];
+    let ms = |what: &str, name: &str| {
+        ours["open"][what][name]
+            .as_f64()
+            .with_context(|| format!("no {name} of {what} in the report"))
+    };
+    let latency = "latency, due to done (msec)";
+    let reasons = ours["invalid"].as_array().context("no verdict")?;
+    Ok(Seen {
+        p50_ms: ms(latency, "p50.00")?,
+        p99_ms: ms(latency, "p99.00")?,
+        p999_ms: ms(latency, "p99.90")?,
+        lag_p99_ms: ms("lateness, the generator's part of it (msec)", "p99.00")?,
+        invalid: reasons
+            .iter()
+            .filter_map(|why| why.as_str().map(str::to_owned))
+            .collect(),
+        ..Seen::default()
+    })
+}
+
+/// The attacker's process.
+struct Attacker {
+    child: Child,
+    input: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
+}
+
+impl Attacker {
+    /// Starts it and waits until the attack is under way.
+    fn start(
+        options: &Options,
+        name: &str,
+        server: Option<SocketAddr>,
+        admin: Option<SocketAddr>,
+    ) -> Result<Self> {
+        let ours = std::env::current_exe()?.display().to_string();
+        let core = options.server_core.to_string();
+        // Who does nothing needs no server.
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let address = server.unwrap_or(nowhere).to_string();
+        let mut words: Vec<String> = [
+            "chrt",
+            "--idle",
+            "0",
+            "taskset",
+            "--cpu-list",
+            &core,
+            &ours,
+            "attack",
+            name,
+            "--on",
+            &address,
+        ]
+        .map(str::to_owned)
+        .into();
+        if let Some(admin) = admin {
+            words.extend(["--on-admin".to_owned(), admin.to_string()]);
+        }
+        let mut child = with_parent_death(&words)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("cannot start the attacker")?;
+        let input = child.stdin.take();
+        let output = child.stdout.take().context("its output is piped")?;
+        let mut attacker = Self {
+            child,
+            input,
+            output: BufReader::new(output),
+        };
+        let mut line = String::new();
+        attacker.output.read_line(&mut line)?;
+        ensure!(line == "ready\n", "the attacker says {line:?}");
+        Ok(attacker)
+    }
+
+    /// Ends the attack; what it did.
+    fn end(mut self) -> Result<String> {
+        drop(self.input.take());
+        let mut text = String::new();
+        self.output.read_to_string(&mut text)?;
+        Ok(text.lines().last().unwrap_or_default().to_owned())
+    }
+}
+
+impl Drop for Attacker {
+    fn drop(&mut self) {
+        // It may have ended already; then there is nothing to kill and `wait` only collects it.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The memory a server says at its start that it may use: that for items and that for buffers.
+fn promised_mib(said: &str) -> Result<u64> {
+    let line = said
+        .lines()
+        .find(|line| line.contains("for buffers"))
+        .context("the server does not say how much memory it may use")?;
+    let number = |end: &str| -> Option<u64> {
+        let (front, _) = line.split_once(end)?;
+        front.rsplit(' ').next()?.parse().ok()
+    };
+    let items = number(" MiB for items").context("no memory for items")?;
+    let buffers = number(" MiB for buffers").context("no memory for buffers")?;
+    Ok(items + buffers)
+}
+
+/// Where a server says that its admin endpoint is.
+fn admin_of(said: &str) -> Result<Option<SocketAddr>> {
+    let place = said
+        .lines()
+        .find_map(|line| line.split_once("admin endpoint on http://"));
+    match place {
+        Some((_, address)) => Ok(Some(address.trim().parse().context(address.to_owned())?)),
+        None => Ok(None),
+    }
+}
+
+/// The figures of `stats`, over the unix socket, which has no TLS.
+fn stats(socket: &Path) -> Result<BTreeMap<String, String>> {
+    let mut stream = UnixStream::connect(socket).context("the server's unix socket")?;
+    stream.set_read_timeout(Some(STATS_PATIENCE))?;
+    stream.write_all(b"stats\r\n")?;
+    let mut figures = BTreeMap::new();
+    for line in BufReader::new(stream).lines() {
+        let line = line?;
+        match line
+            .strip_prefix("STAT ")
+            .and_then(|rest| rest.split_once(' '))
+        {
+            Some((name, value)) => figures.insert(name.to_owned(), value.to_owned()),
+            None => break,
+        };
+    }
+    Ok(figures)
+}
+
+fn markdown(record: &Record) -> Result<String> {
+    let mut text = record.origin.heading();
+    writeln!(
+        text,
+        "A well-behaved open loop of {} requests a second over 50 connections (a tenth of them sets, 32-byte values), {} s \
+         before and {} s during each attack; {}, `-t 1 -m {MEMORY_MIB}`. The attacker has the kernel's idle priority: it \
+         takes what the server leaves of its core and nothing of the client's, while the kernel's part of what it \
+         sends is paid on the server's core. A process of the same priority keeps that core awake in both. The client's own lateness before is taken off \
+         the p99 that is doubled. *Stolen* is what the \
+         host took of the machine's cores during the attack. Goal: the p99 of the well-behaved at most doubles, and the peak of the server's \
+         resident memory stays within what it promises at its start and {PROCESS_SLACK_MIB} MiB for the process.\n",
+        record.rate, record.seconds, record.seconds, record.cores
+    )?;
+    writeln!(
+        text,
+        "| attack | p50 ms | p99 ms | p99.9 ms | p99 times | stolen | peak MiB | allowed MiB | goal |"
+    )?;
+    writeln!(text, "|---|---|---|---|---|---|---|---|---|")?;
+    for run in &record.runs {
+        let pair =
+            |of: fn(&Seen) -> f64| format!("{:.3} → {:.3}", of(&run.before), of(&run.during));
+        writeln!(
+            text,
+            "| {} | {} | {} | {} | {:.2} | {:.2} | {} | {} | {} |",
+            run.attack,
+            pair(|seen| seen.p50_ms),
+            pair(|seen| seen.p99_ms),
+            pair(|seen| seen.p999_ms),
+            run.times(),
+            run.during.stolen_cores,
+            run.peak_kib >> 10,
+            run.promised_kib >> 10,
+            run.verdict()
+        )?;
+    }
+    writeln!(text)?;
+    for run in &record.runs {
+        let counters: Vec<String> = run
+            .counters
+            .iter()
+            .map(|(name, value)| format!("{name} {value}"))
+            .collect();
+        writeln!(
+            text,
+            "- **{}**: {}. Limit: {}. The attacker: {}. `stats`: {}.",
+            run.attack,
+            run.tells,
+            run.limit,
+            run.did,
+            counters.join(", ")
+        )?;
+        if run.attack == "idle_10000" {
+            let grown = run
+                .resident_during_kib
+                .saturating_sub(run.resident_before_kib);
+            let each = (grown << 10) / MANY as u64;
+            let goal = if each <= IDLE_BYTES_MAX {
+                "reached"
+            } else {
+                "missed"
+            };
+            writeln!(
+                text,
+                "  Resident memory grew by {grown} KiB, {each} bytes a connection; goal {IDLE_BYTES_MAX}: {goal}."
+            )?;
+        }
+        if let Some(why) = run.invalid() {
+            writeln!(text, "  INVALID: {why}")?;
+        }
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(before_ms: f64, during_ms: f64, peak_kib: u64) -> Run {
+        let seen = |p99_ms| Seen {
+            p99_ms,
+            ..Seen::default()
+        };
+        Run {
+            before: seen(before_ms),
+            during: seen(during_ms),
+            peak_kib,
+            promised_kib: 100,
+            ..Run::default()
+        }
+    }
+
+    #[test]
+    fn a_goal_is_reached_by_both_figures_or_not() {
+        assert_eq!(run(0.1, 0.19, 100).verdict(), "reached");
+        assert_eq!(run(0.1, 0.21, 100).verdict(), "p99 missed");
+        assert_eq!(run(0.1, 0.1, 101).verdict(), "memory missed");
+        assert_eq!(run(0.1, 0.3, 101).verdict(), "both missed");
+    }
+
+    #[test]
+    fn an_invalid_run_reaches_no_goal() {
+        let mut late = run(0.1, 0.1, 1);
+        late.during.invalid.push("A reply was wrong.".into());
+        assert_eq!(late.verdict(), "INVALID");
+        assert_eq!(
+            late.invalid().as_deref(),
+            Some("during: A reply was wrong.")
+        );
+    }
+
+    #[test]
+    fn a_late_client_is_believed_where_it_cannot_have_made_a_goal_easier() {
+        let lagged = || vec![format!("{LATE}: by a millisecond.")];
+        let mut quick = run(0.1, 0.19, 1);
+        quick.during.invalid = lagged();
+        assert_eq!(quick.verdict(), "reached");
+        let mut slow = run(0.1, 0.3, 1);
+        slow.during.invalid = lagged();
+        assert_eq!(slow.verdict(), "INVALID");
+        let mut before = run(0.1, 0.1, 1);
+        before.before.invalid = lagged();
+        before.before.lag_p99_ms = 0.04;
+        assert_eq!(before.verdict(), "reached");
+        before.before.lag_p99_ms = 0.06;
+        assert_eq!(before.verdict(), "INVALID");
+    }
+
+    #[test]
+    fn what_a_server_says_at_its_start_is_read() {
+        let said = "strata: 64 MiB for items and table with 0 MiB on huge pages, and up to 131 MiB for buffers\n\
+                    strata: admin endpoint on http://127.0.0.1:4321\n";
+        assert_eq!(promised_mib(said).expect("a promise"), 195);
+        let admin = admin_of(said).expect("an address");
+        assert_eq!(admin, Some(SocketAddr::from(([127, 0, 0, 1], 4321))));
+        assert_eq!(admin_of("nothing").expect("none"), None);
+    }
+
+    #[test]
+    fn a_report_is_read() {
+        let curve = serde_json::json!({ "p50.00": 0.1, "p99.00": 0.2, "p99.90": 0.3 });
+        let report = serde_json::json!({ "Strata": {
+            "invalid": ["Late."],
+            "open": {
+                "latency, due to done (msec)": curve,
+                "lateness, the generator's part of it (msec)": { "p99.00": 0.05 },
+            },
+        }});
+        let seen = seen(&report).expect("figures");
+        assert_eq!((seen.p50_ms, seen.p99_ms, seen.p999_ms), (0.1, 0.2, 0.3));
+        assert_eq!((seen.lag_p99_ms, seen.invalid.len()), (0.05, 1));
+    }
+}
