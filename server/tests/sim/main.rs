@@ -216,8 +216,38 @@ fn a_parked_password_neither_loses_nor_reorders_requests() {
         passwords: true,
     };
     run_seeds(900, 20, &plan);
-    // Whoever goes while its password is checked leaves nothing behind, and its answer reaches nobody.
+    // Whoever goes while its password is checked leaves nothing behind.
     run_seeds(920, 20, &Plan { cuts: true, ..plan });
+}
+
+#[test]
+fn the_answer_to_who_is_gone_lets_nobody_else_in() {
+    let mut settings = Server::settings(1, MEMORY_MB << 20, 940);
+    settings.auth_file = Some("users.toml".into());
+    let mut server = Server::with(settings, 64, 940);
+    let gone = server.net.connect(1000);
+    server.net.write(gone, b"set x 0 0 9\r\nall right\r\n");
+    server.settle();
+    assert_eq!(server.count_knocks(), 1);
+    server.net.reset(gone);
+    server.settle();
+    // It gets the place of the one that is gone, and waits as that one did.
+    let next = server.net.connect(1000);
+    server
+        .net
+        .write(next, b"set x 0 0 9\r\nall wrong\r\nget k\r\n");
+    server.settle();
+    assert_eq!(server.count_knocks(), 2);
+    server.answer_knock(0);
+    server.settle();
+    assert_eq!(server.net.read(next, 1000), b"");
+    server.answer_knock(0);
+    server.settle();
+    let refused = b"CLIENT_ERROR authentication failure\r\nCLIENT_ERROR unauthenticated\r\n";
+    assert_eq!(server.net.read(next, 1000), refused);
+    server.net.end(next);
+    server.settle();
+    server.assert_nothing_left();
 }
 
 #[test]

@@ -147,18 +147,28 @@ impl Server {
         busy
     }
 
-    /// Answers any one of those who wait, by what their password is.
+    /// Answers any one of those who wait.
     pub fn answer_a_knock(&mut self, dice: &mut Dice) {
+        let count = self.count_knocks();
+        if count > 0 {
+            self.answer_knock(dice.below(count));
+        }
+    }
+
+    /// How many wait for an answer.
+    pub fn count_knocks(&mut self) -> usize {
         while let Ok(job) = self.jobs.try_recv() {
             match job {
                 Job::Knock(knock) => self.knocks.push(knock),
                 Job::Accounts(_) => panic!("nobody reads a file here"),
             }
         }
-        if self.knocks.is_empty() {
-            return;
-        }
-        let knock = self.knocks.swap_remove(dice.below(self.knocks.len()));
+        self.knocks.len()
+    }
+
+    /// Answers one of those who wait, by what its password is.
+    pub fn answer_knock(&mut self, at: usize) {
+        let knock = self.knocks.swap_remove(at);
         let rights = match &knock.user[..] {
             b"all" => None,
             // Every request is looked at, and few are refused.
