@@ -777,6 +777,25 @@ mod tests {
     }
 
     #[test]
+    fn the_guide_has_every_option_and_no_other() {
+        use clap::CommandFactory;
+        let guide = include_str!("../../README.md");
+        let (_, table) = guide.split_once("## Options\n").expect("a section");
+        let (table, _) = table.split_once("\n## ").expect("one more");
+        let rows = table.lines().filter(|line| line.starts_with("| `-"));
+        let mut told: Vec<&str> = rows.filter_map(|row| row.split(" | ").next()).collect();
+        for option in Args::command().get_arguments() {
+            let short = option.get_short().map(|short| format!("`-{short}`"));
+            let long = option.get_long().map(|long| format!("`--{long}`"));
+            let has = |row: &&str| short.iter().chain(&long).all(|name| row.contains(name));
+            let at = told.iter().position(has);
+            assert_eq!(at.is_some(), !option.is_hide_set(), "{}", option.get_id());
+            at.map(|at| told.remove(at));
+        }
+        assert!(told.is_empty(), "{told:?}");
+    }
+
+    #[test]
     fn sizes_take_units() {
         assert_eq!(item_size("2m"), Ok(2 << 20));
         assert_eq!(item_size("512k"), Ok(512 << 10));
