@@ -36,6 +36,8 @@ use attacker::{ATTACKS, Attack, MANY};
 
 /// The p99 of the well-behaved may become so many times what it was.
 const P99_TIMES_MAX: f64 = 2.0;
+/// Runs a program so that others on its core wait for it, where that is allowed.
+const FAVOURED: [&str; 3] = ["nice", "-n", "-20"];
 /// How the client says that it was late.
 const LATE: &str = "The generator lagged";
 /// What a process of ours has besides the memory it promises at its start.
@@ -353,7 +355,11 @@ impl<'a> Field<'a> {
     fn start(&self, attack: &Attack, socket: &Path) -> Result<Server> {
         let core = self.options.server_core.to_string();
         let strata = self.strata.display().to_string();
-        let command = ["taskset", "--cpu-list", &core, &strata].map(str::to_owned);
+        let command = FAVOURED
+            .into_iter()
+            .chain(["taskset", "--cpu-list", &core, &strata])
+            .map(str::to_owned)
+            .collect::<Vec<_>>();
         let memory = MEMORY_MIB.to_string();
         let mut words: Vec<String> = ["-t", "1", "-m", &memory, "-s"].map(str::to_owned).into();
         words.push(socket.display().to_string());
@@ -375,10 +381,11 @@ impl<'a> Field<'a> {
         let report = self.file("report.json");
         let _ = std::fs::remove_file(&report);
         let core = options.client_core.to_string();
-        // Others on its core wait for it, where that is allowed.
-        let mut words: Vec<String> = ["nice", "-n", "-20", "taskset", "--cpu-list", &core]
+        let mut words: Vec<String> = FAVOURED
+            .into_iter()
+            .chain(["taskset", "--cpu-list", &core])
             .map(str::to_owned)
-            .into();
+            .collect();
         words.push(self.load.display().to_string());
         let mut command = with_parent_death(&words);
         command
