@@ -29,15 +29,13 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::perf::usage::Usage;
-use crate::process::{Server, run_bounded, with_parent_death};
+use crate::process::{Server, favoured, run_bounded, with_parent_death};
 use crate::record_file::{self, Origin};
 use crate::workspace::{Workspace, find_program, run as run_command};
 use attacker::{ATTACKS, Attack, MANY};
 
 /// The p99 of the well-behaved may become so many times what it was.
 const P99_TIMES_MAX: f64 = 2.0;
-/// Runs a program so that others on its core wait for it, where that is allowed.
-const FAVOURED: [&str; 3] = ["nice", "-n", "-20"];
 /// How the client says that it was late.
 const LATE: &str = "The generator lagged";
 /// What a process of ours has besides the memory it promises at its start.
@@ -355,11 +353,8 @@ impl<'a> Field<'a> {
     fn start(&self, attack: &Attack, socket: &Path) -> Result<Server> {
         let core = self.options.server_core.to_string();
         let strata = self.strata.display().to_string();
-        let command = FAVOURED
-            .into_iter()
-            .chain(["taskset", "--cpu-list", &core, &strata])
-            .map(str::to_owned)
-            .collect::<Vec<_>>();
+        let mut command = favoured(&core).map(str::to_owned).to_vec();
+        command.push(strata);
         let memory = MEMORY_MIB.to_string();
         let mut words: Vec<String> = ["-t", "1", "-m", &memory, "-s"].map(str::to_owned).into();
         words.push(socket.display().to_string());
@@ -381,11 +376,7 @@ impl<'a> Field<'a> {
         let report = self.file("report.json");
         let _ = std::fs::remove_file(&report);
         let core = options.client_core.to_string();
-        let mut words: Vec<String> = FAVOURED
-            .into_iter()
-            .chain(["taskset", "--cpu-list", &core])
-            .map(str::to_owned)
-            .collect();
+        let mut words = favoured(&core).map(str::to_owned).to_vec();
         words.push(self.load.display().to_string());
         let mut command = with_parent_death(&words);
         command

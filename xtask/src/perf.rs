@@ -2,9 +2,10 @@
 //! floor, on one machine in one sitting.
 //!
 //! Always true: every run has a freshly started server on its own cores and the client on
-//! another; subjects take turns within a round and the order rotates from round to round; the
-//! server's counters are read when the client says that measuring begins and ends; a run whose
-//! client, hits or replies are in doubt is recorded with the reason and never as a number.
+//! another, and both go before whatever else runs there, as far as that is allowed; subjects take
+//! turns within a round and the order rotates from round to round; the server's counters are read
+//! when the client says that measuring begins and ends; a run whose client, hits or replies are in
+//! doubt is recorded with the reason and never as a number.
 
 mod record;
 mod subject;
@@ -19,6 +20,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use serde_json::Value;
 
+use crate::process::favoured;
 use crate::record_file::{self, Origin};
 use crate::workspace::{Workspace, find_program, run as run_command};
 use record::{PERCENTILES, Record, Section, Series, Shot};
@@ -329,9 +331,11 @@ impl Bench<'_> {
         let server = subject.start(workload, &cores.join(","))?;
         let folder = tempfile::tempdir().context("a folder for the report")?;
         let file = folder.path().join("report.json");
-        let mut command = Command::new("taskset");
+        let core = options.client_core.to_string();
+        let [first, rest @ ..] = favoured(&core);
+        let mut command = Command::new(first);
         command
-            .args(["--cpu-list", &options.client_core.to_string()])
+            .args(rest)
             .arg(&self.load)
             .args(workload.address_arguments(server.port))
             .args(workload.load_arguments(subject.canned))

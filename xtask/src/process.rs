@@ -19,6 +19,12 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// How often a wait looks again.
 const GLANCE: Duration = Duration::from_millis(2);
 
+/// Words that run the program behind them on some cores, where others wait for it as far as that is allowed: what
+/// else the machine does would be seen in the tail of whoever it meets.
+pub fn favoured(cores: &str) -> [&str; 6] {
+    ["nice", "-n", "-20", "taskset", "--cpu-list", cores]
+}
+
 /// A running server.
 pub struct Server {
     child: Child,

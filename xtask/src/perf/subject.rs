@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
 use super::workload::Workload;
+use crate::process::favoured;
 use crate::workspace::find_program;
 
 /// How long a server may take to listen.
@@ -121,8 +122,9 @@ impl Subject {
         let folder = tempfile::tempdir().context("a folder for the server")?;
         let log = File::create(folder.path().join("log"))?;
         // Each of these becomes the next, so the process id is the server's own.
-        let mut command = Command::new("taskset");
-        command.args(["--cpu-list", cores]);
+        let [first, rest @ ..] = favoured(cores);
+        let mut command = Command::new(first);
+        command.args(rest);
         if find_program("setpriv").is_some() {
             command.args(["setpriv", "--pdeathsig", "KILL", "--"]);
         }
