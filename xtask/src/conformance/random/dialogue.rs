@@ -10,6 +10,8 @@ pub const STAMP_BYTES: usize = 6;
 /// What is certainly not too long for a line. Longer data must stay data: read as a line, it costs the connection or not
 /// by how it was cut.
 const LINE_BYTES: usize = 1900;
+/// Several answers with so much data each may be more than the host takes at once.
+const LARGE_BYTES: usize = 16 << 10;
 /// What stands for a unique before the server has shown one. Not one that a server gives.
 const UNKNOWN_UNIQUE: u64 = 3_000_000_000_000_000_007;
 
@@ -179,6 +181,22 @@ impl Command {
                 .bytes(&context)
                 .split(|&byte| byte == b' ')
                 .any(is_long)
+    }
+
+    /// Whether it ends the connection.
+    fn quits(&self) -> bool {
+        match self {
+            Self::Line(_) => self.begins_with(&[b"quit"]),
+            Self::Packet(packet) => matches!(packet.opcode, 0x07 | 0x17),
+        }
+    }
+
+    /// How much data it brings.
+    fn data_bytes(&self) -> usize {
+        match self {
+            Self::Line(line) => line.data.len(),
+            Self::Packet(packet) => packet.value.len(),
+        }
     }
 
     fn begins_with(&self, starts: &[&[u8]]) -> bool {
@@ -376,10 +394,12 @@ pub struct Dialogue {
 
 impl Dialogue {
     /// Ends a turn where memcached's answer depends on whether those before it have been sent yet. It pads a number in
-    /// place with blanks only while no waiting answer holds the item, and a get of a key that is too long drops all
-    /// answers that wait.
+    /// place with blanks only while no waiting answer holds the item, a get of a key that is too long drops all
+    /// answers that wait, and a quit what the host had no room for.
     pub fn split(&mut self) {
         let mut turns = Vec::with_capacity(self.turns.len());
+        let commands = || self.turns.iter().flat_map(|turn| &turn.commands);
+        let is_large = commands().any(|command| command.data_bytes() >= LARGE_BYTES);
         for turn in self.turns.drain(..) {
             let empty = || Turn {
                 commands: Vec::new(),
@@ -387,7 +407,8 @@ impl Dialogue {
             };
             let (mut part, mut is_held) = (empty(), false);
             for command in &turn.commands {
-                if (is_held && command.counts()) || command.gets_too_long() {
+                let loses = command.counts() || (is_large && command.quits());
+                if (is_held && loses) || command.gets_too_long() {
                     turns.push(std::mem::replace(&mut part, empty()));
                     is_held = false;
                 }
@@ -539,6 +560,26 @@ mod tests {
             .map(|turn| turn.commands.len())
             .collect();
         assert_eq!(counts, [3, 3]);
+    }
+
+    #[test]
+    fn a_quit_waits_for_answers_only_where_they_may_be_large() {
+        for (bytes, turns) in [(LARGE_BYTES, 2), (LARGE_BYTES - 1, 1)] {
+            let mut lines =
+                ["set", "get", "quit"].map(|text| Line::of(vec![Word::Text(text.into())]));
+            lines[0].data = vec![b'v'; bytes];
+            let mut dialogue = Dialogue {
+                turns: vec![Turn {
+                    connection: 0,
+                    commands: lines.map(Command::Line).to_vec(),
+                    cut: None,
+                }],
+                binary: false,
+                odd: false,
+            };
+            dialogue.split();
+            assert_eq!(dialogue.turns.len(), turns);
+        }
     }
 
     #[test]

@@ -33,7 +33,8 @@ pub const EXPLAINED: &[Explained] = &[
     },
     Explained {
         why: "`k` answers a key in base64 if it was asked for so, memcached if the item was stored so, \
-              and an item that `N` made, that `ma` made longer or that something was put before or behind never was",
+              and an item that `N` made, that `ma` made longer, that something was put before or behind or that `md` \
+              with `x` emptied never was",
         until: None,
         is: |words| {
             words[0].len() == 2
@@ -41,7 +42,8 @@ pub const EXPLAINED: &[Explained] = &[
                 && words.iter().skip(2).any(|word| word.starts_with(b"b"))
                 && (words.iter().any(|word| word.starts_with(b"N"))
                     || (words[0] == b"ma" && !counts_down(words))
-                    || (words[0] == b"ms" && puts_beside(words)))
+                    || (words[0] == b"ms" && puts_beside(words))
+                    || (words[0] == b"md" && words.iter().skip(2).any(|word| word == b"x")))
         },
     },
     Explained {
@@ -207,6 +209,8 @@ mod tests {
         assert!(reason(b"mg aw== b k\r\n", version).is_none());
         assert!(reason(b"ms aw== 1 b MA\r\n", version).is_some());
         assert!(reason(b"ms aw== 1 b MS\r\n", version).is_none());
+        assert!(reason(b"md aw== b x\r\n", version).is_some());
+        assert!(reason(b"md aw== b\r\n", version).is_none());
         assert!(reason(b"ma k E7\r\n", version).is_some());
         assert!(reason(b"ma k E7 MD\r\n", version).is_none());
         assert!(reason(b"ms k 1 E7\r\n", version).is_none());
