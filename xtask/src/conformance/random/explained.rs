@@ -164,9 +164,14 @@ fn number(word: &[u8]) -> Option<u64> {
 pub const FOREIGN_UNIQUE: &str =
     "`ms` with `I` and a unique of another key: older and newer are told apart for one key only";
 
-/// Why a line is not asked of this memcached, if so.
-pub fn reason(line: &[u8], version: Version) -> Option<&'static str> {
-    let line = line.split(|&byte| byte == b'\n').next().unwrap_or_default();
+/// Why an `ms` with data that does not end where it should is not asked.
+const LEFT_UNIQUE: &str = "the `E` of an `ms` whose data is refused is the unique of memcached's next store on that connection";
+
+/// Why a command, a line with its data, is not asked of this memcached, if so.
+pub fn reason(command: &[u8], version: Version) -> Option<&'static str> {
+    let line_end = command.iter().position(|&byte| byte == b'\n');
+    let (line, data) = command.split_at(line_end.map_or(command.len(), |at| at + 1));
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let words: Vec<&[u8]> = line
         .split(|&byte| byte == b' ')
@@ -174,6 +179,13 @@ pub fn reason(line: &[u8], version: Version) -> Option<&'static str> {
         .collect();
     if words.is_empty() {
         return None;
+    }
+    let gives = words.iter().skip(3).any(|word| word.starts_with(b"E"));
+    let stated = words.get(2).and_then(|word| number(word));
+    let fits =
+        |stated: u64| data.len() as u64 == stated.saturating_add(2) && data.ends_with(b"\r\n");
+    if words[0] == b"ms" && gives && stated.is_some_and(|stated| !fits(stated)) {
+        return Some(LEFT_UNIQUE);
     }
     let known = EXPLAINED
         .iter()
@@ -201,7 +213,7 @@ mod tests {
         assert!(reason(b"stats c 64 1\r\n", version).is_none());
         assert!(reason(b"stats cachedump 1\r\n", version).is_none());
         assert!(reason(b"ms k 1 E0\r\n", version).is_some());
-        assert!(reason(b"ms k 1 E10\r\n", version).is_none());
+        assert!(reason(b"ms k 1 E10\r\nv\r\n", version).is_none());
         assert!(reason(b"stats co\r\n", version).is_some());
         assert!(reason(b"stats reset\r\n", version).is_none());
         assert!(reason(b"\r\n", version).is_none());
@@ -213,6 +225,8 @@ mod tests {
         assert!(reason(b"md aw== b\r\n", version).is_none());
         assert!(reason(b"ma k E7\r\n", version).is_some());
         assert!(reason(b"ma k E7 MD\r\n", version).is_none());
-        assert!(reason(b"ms k 1 E7\r\n", version).is_none());
+        assert!(reason(b"ms k 1 E7\r\nv\r\n", version).is_none());
+        assert!(reason(b"ms k 1 E7\r\nvv\r\n", version).is_some());
+        assert!(reason(b"ms k 1\r\nvv\r\n", version).is_none());
     }
 }
