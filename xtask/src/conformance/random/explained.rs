@@ -11,8 +11,8 @@ pub struct Explained {
     pub why: &'static str,
     /// Memcacheds from this version on answer as Strata does; none if no version does.
     pub until: Option<Version>,
-    /// Whether a line, split at its blanks, is of this kind.
-    pub is: fn(&[&[u8]]) -> bool,
+    /// Whether a line, split at its blanks, with the data behind it is of this kind.
+    pub is: fn(&[&[u8]], &[u8]) -> bool,
 }
 
 /// All that is known.
@@ -20,12 +20,12 @@ pub const EXPLAINED: &[Explained] = &[
     Explained {
         why: "memcached no longer counts the words of `delete`; libmemcached's test asks for the refusal",
         until: None,
-        is: |words| words[0] == b"delete" && words.len() > 3,
+        is: |words, _| words[0] == b"delete" && words.len() > 3,
     },
     Explained {
         why: "an opaque that is too long is refused before anything is done, by memcached in the midst of it",
         until: None,
-        is: |words| {
+        is: |words, _| {
             words[0].len() == 2
                 && words[0][0] == b'm'
                 && words.iter().any(|word| word.len() > 32 && word[0] == b'O')
@@ -36,7 +36,7 @@ pub const EXPLAINED: &[Explained] = &[
               and an item that `N` made, that `ma` made longer, that something was put before or behind or that `md` \
               with `x` emptied never was",
         until: None,
-        is: |words| {
+        is: |words, _| {
             words[0].len() == 2
                 && words[0][0] == b'm'
                 && words.iter().skip(2).any(|word| word.starts_with(b"b"))
@@ -50,7 +50,7 @@ pub const EXPLAINED: &[Explained] = &[
         why: "where an `ma` with `T` or `E` makes a number longer, memcached gives the time and the unique to the \
               item it replaces",
         until: None,
-        is: |words| {
+        is: |words, _| {
             let gives = |word: &&[u8]| word.starts_with(b"T") || word.starts_with(b"E");
             words[0] == b"ma" && words.iter().skip(2).any(gives) && !counts_down(words)
         },
@@ -59,7 +59,7 @@ pub const EXPLAINED: &[Explained] = &[
         why: "a get of several keys of which one is too long does nothing; memcached has fetched and touched \
               those before it",
         until: None,
-        is: |words| {
+        is: |words, _| {
             (words[0].starts_with(b"get") || words[0].starts_with(b"gat"))
                 && words.len() > 2
                 && words.iter().any(|word| word.len() > 250)
@@ -68,7 +68,7 @@ pub const EXPLAINED: &[Explained] = &[
     Explained {
         why: "a flush that is to come undoes the one before in memcached, whose items are back until it comes",
         until: None,
-        is: |words| {
+        is: |words, _| {
             let delay = words.get(1).and_then(|word| number(word));
             words[0] == b"flush_all" && delay.is_some_and(|delay| (1..1 << 31).contains(&delay))
         },
@@ -76,7 +76,7 @@ pub const EXPLAINED: &[Explained] = &[
     Explained {
         why: "`I` and a unique that no server gave: which uniques are older is each server's own",
         until: None,
-        is: |words| {
+        is: |words, _| {
             let has_stale = words.iter().skip(3).any(|word| word.starts_with(b"I"));
             let unique = words.iter().skip(3).find(|word| word.starts_with(b"C"));
             words[0] == b"ms"
@@ -89,15 +89,27 @@ pub const EXPLAINED: &[Explained] = &[
     Explained {
         why: "`E0` gives memcached's item the unique 0; in Strata no item has that, and `E0` asks for nothing",
         until: None,
-        is: |words| {
+        is: |words, _| {
             let is_zero = |word: &&[u8]| word.starts_with(b"E") && number(&word[1..]) == Some(0);
             words[0].len() == 2 && words[0][0] == b'm' && words.iter().skip(2).any(is_zero)
         },
     },
     Explained {
+        why: "the `E` of an `ms` whose data is refused is the unique of memcached's next store on that connection",
+        until: None,
+        is: |words, data| {
+            let gives = words.iter().skip(3).any(|word| word.starts_with(b"E"));
+            let stated = words.get(2).and_then(|word| number(word));
+            let fits = |stated: u64| {
+                data.len() as u64 == stated.saturating_add(2) && data.ends_with(b"\r\n")
+            };
+            words[0] == b"ms" && gives && stated.is_some_and(|stated| !fits(stated))
+        },
+    },
+    Explained {
         why: "how far a memory limit can move depends on how the memory is had, and a moved one evicts",
         until: None,
-        is: |words| {
+        is: |words, _| {
             let megabytes = words.get(1).and_then(|word| number(word));
             words[0] == b"cache_memlimit"
                 && megabytes.is_some_and(|megabytes| (8..=1_000_000_000).contains(&megabytes))
@@ -106,12 +118,12 @@ pub const EXPLAINED: &[Explained] = &[
     Explained {
         why: "a memcached that was built without TLS does not know `refresh_certs`",
         until: None,
-        is: |words| words[0] == b"refresh_certs",
+        is: |words, _| words[0] == b"refresh_certs",
     },
     Explained {
         why: "what `stats` says of a server, its items and its connections is its own",
         until: None,
-        is: |words| {
+        is: |words, _| {
             let begins =
                 |name: &[u8], at: usize| words.get(at).is_some_and(|word| name.starts_with(word));
             if words[0] != b"stats" {
@@ -164,9 +176,6 @@ fn number(word: &[u8]) -> Option<u64> {
 pub const FOREIGN_UNIQUE: &str =
     "`ms` with `I` and a unique of another key: older and newer are told apart for one key only";
 
-/// Why an `ms` with data that does not end where it should is not asked.
-const LEFT_UNIQUE: &str = "the `E` of an `ms` whose data is refused is the unique of memcached's next store on that connection";
-
 /// Why a command, a line with its data, is not asked of this memcached, if so.
 pub fn reason(command: &[u8], version: Version) -> Option<&'static str> {
     let line_end = command.iter().position(|&byte| byte == b'\n');
@@ -180,18 +189,11 @@ pub fn reason(command: &[u8], version: Version) -> Option<&'static str> {
     if words.is_empty() {
         return None;
     }
-    let gives = words.iter().skip(3).any(|word| word.starts_with(b"E"));
-    let stated = words.get(2).and_then(|word| number(word));
-    let fits =
-        |stated: u64| data.len() as u64 == stated.saturating_add(2) && data.ends_with(b"\r\n");
-    if words[0] == b"ms" && gives && stated.is_some_and(|stated| !fits(stated)) {
-        return Some(LEFT_UNIQUE);
-    }
     let known = EXPLAINED
         .iter()
         .filter(|known| known.until.is_none_or(|until| version < until));
     known
-        .filter(|known| (known.is)(&words))
+        .filter(|known| (known.is)(&words, data))
         .map(|known| known.why)
         .next()
 }
