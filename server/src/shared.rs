@@ -106,6 +106,15 @@ impl DumpTurn {
     }
 }
 
+/// What became of operators' connections that the admin endpoint did not serve to their end.
+#[derive(Debug, Default)]
+pub struct Operators {
+    /// Refused because there were too many.
+    pub refused: AtomicU64,
+    /// Cut off because they took too long.
+    pub cut: AtomicU64,
+}
+
 /// What the main thread is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notice {
@@ -128,6 +137,8 @@ pub struct Shared {
     pub dump_turn: DumpTurn,
     /// Who watches what.
     pub watch: Watch,
+    /// Operators who were not served.
+    pub operators: Operators,
     /// Bytes for items and table of all shards, as last set.
     memory_limit: AtomicUsize,
     /// What all shards can be set to.
@@ -155,6 +166,7 @@ impl Shared {
         Self {
             gate: Gate::new(process.settings.conns_max),
             dump_turn: DumpTurn::default(),
+            operators: Operators::default(),
             watch: Watch::new(
                 process.settings.workers,
                 process.settings.verbosity,

@@ -85,11 +85,11 @@ impl Watch {
         }
     }
 
-    /// Has lines written to standard error; when its writer is behind they are lost.
-    pub fn say(&self, batch: Vec<u8>) {
-        if let Some(stderr) = &self.stderr {
-            let _ = stderr.try_send(batch);
-        }
+    /// Has lines written to standard error; false when its writer is behind, and then they are lost.
+    #[must_use]
+    pub fn say(&self, batch: Vec<u8>) -> bool {
+        let stderr = self.stderr.as_ref();
+        stderr.is_some_and(|stderr| stderr.try_send(batch).is_ok())
     }
 
     /// One more watcher, if there are fewer than `most`.

@@ -5,6 +5,7 @@
 //! that they could ever count.
 
 use std::fmt::Write;
+use std::sync::atomic::Ordering;
 
 use crate::boot::Control;
 use crate::latency::Class;
@@ -196,7 +197,18 @@ pub fn render(sum: &Snapshot, control: &Control) -> String {
         }
     }
     let counters = &sum.counters;
-    let own: [(&str, &str, u64); 7] = [
+    let operators = &control.shared.operators;
+    let own: [(&str, &str, u64); 9] = [
+        (
+            "admin_refused_total",
+            "Connections to this endpoint refused because there were too many.",
+            operators.refused.load(Ordering::Relaxed),
+        ),
+        (
+            "admin_cut_total",
+            "Connections to this endpoint cut off because they took too long.",
+            operators.cut.load(Ordering::Relaxed),
+        ),
         (
             "auth_busy_total",
             "Passwords nobody looked at because too many others waited.",

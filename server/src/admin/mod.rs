@@ -26,6 +26,7 @@ mod metrics;
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, TryRecvError, bounded};
@@ -40,11 +41,15 @@ use crate::stats::{Snapshot, Topic};
 use crate::worker::Ask;
 use http::{Request, Response, Status};
 
-/// Operators' connections served at once; more are closed.
+/// Operators' connections served at once; more are refused with 503.
 const CONNECTIONS_MAX: usize = 32;
 
 /// How long one connection may take to ask and to take its answer.
 const CONNECTION_MAX: Duration = Duration::from_secs(5);
+
+/// How long one that is refused may take to take that. It goes into a buffer of the kernel that is
+/// empty, so this is never reached unless something is wrong.
+const REFUSAL_MAX: Duration = Duration::from_millis(100);
 
 /// How long a worker may take to answer before it counts as stuck.
 const ANSWER_MAX: Duration = Duration::from_secs(1);
@@ -100,23 +105,34 @@ async fn serve(listener: TcpListener, control: Control) {
         shape: RefCell::default(),
     });
     loop {
-        let Ok(stream) = listener.accept().await else {
+        let Ok(mut stream) = listener.accept().await else {
             // Out of descriptors for the moment.
             sleep(Duration::from_millis(100)).await;
             continue;
         };
+        let operators = &desk.control.shared.operators;
         if Rc::strong_count(&open) > CONNECTIONS_MAX {
+            operators.refused.fetch_add(1, Ordering::Relaxed);
+            let _ = timeout(REFUSAL_MAX, async move {
+                let sentence = "too many connections, try again later\n";
+                let refusal = Response::text(Status::Unavailable, sentence);
+                http::respond(&mut stream, &refusal, false).await;
+                Ok(())
+            })
+            .await;
             continue;
         }
         let (open, desk) = (Rc::clone(&open), Rc::clone(&desk));
         glommio::spawn_local(async move {
             let _open = open;
-            // An operator who takes too long, or is gone, is no news.
-            let _ = timeout(CONNECTION_MAX, async move {
+            let talk = timeout(CONNECTION_MAX, async {
                 converse(stream, &desk).await;
                 Ok(())
-            })
-            .await;
+            });
+            if talk.await.is_err() {
+                let operators = &desk.control.shared.operators;
+                operators.cut.fetch_add(1, Ordering::Relaxed);
+            }
         })
         .detach();
     }

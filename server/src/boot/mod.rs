@@ -38,7 +38,7 @@ use crate::log::Log;
 use crate::mailbox::Bell;
 use crate::memory::Memory;
 use crate::mesh::{Peers, Waker, mesh};
-use crate::observe::lines_of;
+use crate::observe::{lines_of, lost_of};
 use crate::shared::{Notice, Shared};
 use crate::stats::Process;
 use crate::tls::{Guard, Tls};
@@ -379,21 +379,25 @@ fn write_watched(shared: Arc<Shared>, batches: Receiver<Vec<u8>>) -> Result<(), 
         for batch in &batches {
             let wanted = shared.watch.stderr_kinds();
             let mut text = Vec::new();
-            for (kinds, line) in lines_of(&batch) {
-                if !wanted.meets(kinds) {
-                    continue;
+            let mut add = |line: &[u8]| match shared.process.settings.log_format {
+                LogFormat::Human => text.extend_from_slice(line),
+                LogFormat::Json => {
+                    let line = String::from_utf8_lossy(line);
+                    let object = serde_json::json!({
+                        "level": "DEBUG",
+                        "target": "strata_server::watch",
+                        "message": line.trim_end(),
+                    });
+                    let _ = writeln!(text, "{object}");
                 }
-                match shared.process.settings.log_format {
-                    LogFormat::Human => text.extend_from_slice(line),
-                    LogFormat::Json => {
-                        let line = String::from_utf8_lossy(line);
-                        let object = serde_json::json!({
-                            "level": "DEBUG",
-                            "target": "strata_server::watch",
-                            "message": line.trim_end(),
-                        });
-                        let _ = writeln!(text, "{object}");
-                    }
+            };
+            match lost_of(&batch) {
+                0 => {}
+                lost => add(format!("skipped={lost}\n").as_bytes()),
+            }
+            for (kinds, line) in lines_of(&batch) {
+                if wanted.meets(kinds) {
+                    add(line);
                 }
             }
             let _ = std::io::stderr().write_all(&text);

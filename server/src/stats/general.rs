@@ -1,6 +1,7 @@
 //! `stats`: memcached 1.6.45's figures in its order, and then Strata's own.
 
 use std::fmt::Display;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
@@ -181,6 +182,11 @@ pub fn general(sum: &Snapshot, shared: &Shared, now: &Now) -> Vec<(&'static str,
             ("access_denied", Count(counters.access_denied)),
         ];
         figures.splice(at..at, lines);
+    }
+    if settings.admin.is_some() {
+        let count = |of: &AtomicU64| Count(of.load(Ordering::Relaxed));
+        figures.push(("admin_refused", count(&shared.operators.refused)));
+        figures.push(("admin_cut", count(&shared.operators.cut)));
     }
     if settings.idle_timeout_s > 0 {
         let after = figures.iter().position(|(name, _)| *name == "auth_errors");

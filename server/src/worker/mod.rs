@@ -142,6 +142,8 @@ pub struct Worker {
     watchers: Vec<(ConnIndex, WatchKinds)>,
     /// Lines that were lost on the way to the watchers of each worker and not told there yet.
     lines_kept_back: Vec<u64>,
+    /// The same of those for standard error.
+    lines_not_said: u64,
     /// The time of this tick, while somebody watches.
     watched_at: Option<Now>,
     sessions: Vec<Session>,
@@ -264,6 +266,7 @@ impl Worker {
             watch_epoch: 0,
             watchers: Vec::new(),
             lines_kept_back: vec![0; marks.len()],
+            lines_not_said: 0,
             watched_at: None,
             shared: parts.shared,
             sessions: Vec::new(),

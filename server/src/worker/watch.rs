@@ -3,7 +3,8 @@
 //! Always true: a watcher that reads too slowly loses lines and is told how many before the next one
 //! it gets; it holds [`watcher_log_bytes`](crate::config::Settings::watcher_log_bytes) at most, and
 //! as much again on its way. A worker that has no credit for the way to a watcher loses the lines
-//! too, and tells so with the next ones that go that way, and on no other.
+//! too, and tells so with the next ones that go that way, and on no other. Standard error is one more
+//! way, whose writer has room for so many batches.
 
 use std::io::Write;
 
@@ -147,8 +148,19 @@ impl Worker {
                 }
             }
         }
-        if self.shared.watch.stderr_kinds().meets(kinds) {
-            self.shared.watch.say(batch);
+        let wanted = self.shared.watch.stderr_kinds();
+        if wanted == WatchKinds::NONE {
+            self.lines_not_said = 0;
+        }
+        if wanted.meets(all(kinds)) {
+            let mut batch = batch;
+            add_lost(&mut batch, self.lines_not_said);
+            if self.shared.watch.say(batch) {
+                self.lines_not_said = 0;
+            } else {
+                self.keeper.counters.log_worker_dropped += written;
+                self.lines_not_said += written + lost;
+            }
         }
     }
 

@@ -129,6 +129,31 @@ fn a_bad_or_slow_operator_hurts_nobody() {
     server.finish();
 }
 
+#[test]
+fn operators_beyond_the_limit_are_told_so_and_counted_and_so_are_slow_ones() {
+    let (server, port) = with_admin("-t 1");
+    let connect = || TcpStream::connect(("127.0.0.1", port)).expect("it accepts");
+    let mut silent: Vec<TcpStream> = (0..32).map(|_| connect()).collect();
+    let mut client = server.client();
+    for refused in 1..=5 {
+        let answer = http(port, b"");
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer:?}");
+        assert!(answer.ends_with("try again later\n"), "{answer:?}");
+        assert_eq!(client.stats()["admin_refused"], refused.to_string());
+    }
+    assert_eq!(client.stats()["admin_cut"], "0");
+    // They are closed when their time is over.
+    for stream in &mut silent {
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        assert!(matches!(stream.read(&mut [0]), Ok(0)));
+    }
+    let metrics = get(port, "/metrics");
+    assert!(metrics.contains("\nstrata_admin_refused_total 5\n"));
+    assert!(metrics.contains("\nstrata_admin_cut_total 32\n"));
+    drop(client);
+    server.finish();
+}
+
 /// The body of a good answer to a GET.
 fn get(port: u16, path: &str) -> String {
     let answer = http(

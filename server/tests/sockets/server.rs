@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::os::fd::RawFd;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -94,6 +95,17 @@ pub fn command(words: &str, stderr: &Path) -> Command {
         command.pre_exec(|| Ok(nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?));
     }
     command
+}
+
+/// Lets a server that is to become another user leave its port in the folder it was given.
+pub fn open_folder(command: &mut Command) {
+    let mut names = command.get_envs();
+    let (_, ports) = names
+        .find(|(name, _)| *name == "MEMCACHED_PORT_FILENAME")
+        .expect("set");
+    let place = Path::new(ports.expect("a path")).parent();
+    let mode = PermissionsExt::from_mode(0o777);
+    std::fs::set_permissions(place.expect("a directory"), mode).expect("our own directory");
 }
 
 /// Hands sockets over to the server as systemd does, from descriptor 3 on. Which process they are for

@@ -1,18 +1,20 @@
 //! A service manager played by the test: what it is told, and the sockets it hands over.
 
+use std::io::{PipeReader, Read};
 use std::net::TcpListener;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use nix::sys::signal::{Signal, kill};
 
-use crate::client::{Client, set, value};
-use crate::server::{Folder, PATIENCE, Server, hand_over, refused, until, variants};
+use crate::client::{Client, Neighbour, set, value};
+use crate::server::{Folder, PATIENCE, Server, hand_over, open_folder, refused, until, variants};
 
 /// Where a server tells what becomes of it.
 struct Manager {
@@ -268,6 +270,109 @@ fn programs_can_read_every_line_of_the_log() {
     server.stop_unasked();
 }
 
+/// Commands of a flood: their lines are several times what waits for standard error.
+const FLOOD: usize = 300_000;
+
+/// A server that says every command, and was flooded with them while nobody read what it says.
+fn flooded(io: &str, threads: &str) -> (Server, PipeReader) {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let server = Server::start_with(&format!("--io {io} -t {threads} -vv"), |command| {
+        command.stderr(writer);
+    });
+    let neighbour = Neighbour::start(&server);
+    let mut client = server.client();
+    client.round_trip("before", b"v");
+    let resident = server.memory_bytes("VmRSS");
+    for _ in 0..FLOOD / 1000 {
+        client.ask(&b"get flood\r\n".repeat(1000), &b"END\r\n".repeat(1000));
+    }
+    let grown = server.memory_bytes("VmHWM").saturating_sub(resident);
+    assert!(grown < 16 << 20, "{} MiB more for lines", grown >> 20);
+    neighbour.stop();
+    let dropped: usize = client.stats()["log_worker_dropped"]
+        .parse()
+        .expect("a count");
+    assert!(dropped > FLOOD / 2, "{dropped} of {FLOOD}");
+    (server, reader)
+}
+
+#[test]
+fn lines_that_nobody_reads_hold_nobody_up_and_each_is_written_or_counted() {
+    for (io, threads) in variants() {
+        let (mut server, mut reader) = flooded(io, threads);
+        let reading = std::thread::spawn(move || {
+            let mut said = Vec::new();
+            reader.read_to_end(&mut said).expect("a pipe");
+            String::from_utf8_lossy(&said).into_owned()
+        });
+        // What was lost is told with the next line of the same worker, once there is room.
+        until("there is room for a line of each worker", || {
+            let mut clients: Vec<Client> = (0..6).map(|_| server.client()).collect();
+            let dropped = |client: &mut Client| client.stats()["log_worker_dropped"].clone();
+            let before = dropped(&mut clients[0]);
+            for client in &mut clients {
+                client.ask(b"get after\r\n", b"END\r\n");
+            }
+            (dropped(&mut clients[0]) == before).then_some(())
+        });
+        server.stop(Signal::SIGTERM);
+        let said = reading.join().expect("it reads to the end");
+        let lines = said.lines().filter(|line| line.contains("flood")).count();
+        let skipped = said
+            .lines()
+            .filter_map(|line| line.strip_prefix("skipped="));
+        let skipped: usize = skipped
+            .map(|count| count.parse::<usize>().expect("a count"))
+            .sum();
+        assert!(skipped > 0 && lines > 0, "{lines} lines, {skipped} skipped");
+        assert!(lines + skipped >= FLOOD, "{lines} lines, {skipped} skipped");
+    }
+}
+
+#[test]
+fn a_stop_does_not_wait_for_who_reads_the_log() {
+    for (io, threads) in variants() {
+        let (mut server, reader) = flooded(io, threads);
+        server.stop(Signal::SIGTERM);
+        drop(reader);
+    }
+}
+
+#[test]
+fn memory_is_locked_for_whom_root_becomes_or_the_start_says_what_to_raise() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    // Whether root may raise its limits: not in every container.
+    let (_, hard) = getrlimit(Resource::RLIMIT_MEMLOCK).expect("our own limit");
+    let status = std::fs::read_to_string("/proc/self/status").expect("our own status");
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let rights = u64::from_str_radix(line.expect("a line").trim(), 16).expect("a mask");
+    const CAP_SYS_RESOURCE: u64 = 1 << 24;
+    let words = "-t 2 -m 32 -k -u nobody";
+    if rights & CAP_SYS_RESOURCE == 0 && hard != RLIM_INFINITY {
+        let (said, code) = refused(&format!("-p -1 {words}"), |_| {});
+        assert!(said.contains("-k: memory cannot be locked"), "{said}");
+        assert!(said.contains("LimitMEMLOCK="), "{said}");
+        assert_eq!(code, 71);
+        return;
+    }
+    let server = Server::start_with(words, open_folder);
+    let locked = server.memory_bytes("VmLck");
+    assert!(locked >= 32 << 20, "{} MiB are locked", locked >> 20);
+    let mut client = server.client();
+    // Room that is taken later is locked too.
+    client.ask(b"cache_memlimit 64\r\n", b"OK\r\n");
+    for at in 0..60 {
+        let key = format!("k{at}");
+        client.ask(&set(&key, &value(at, 1_000_000)), b"STORED\r\n");
+    }
+    let locked = server.memory_bytes("VmLck");
+    assert!(locked >= 50 << 20, "{} MiB are locked", locked >> 20);
+    drop(client);
+    server.finish();
+}
+
 #[test]
 fn what_is_not_grave_enough_is_not_said() {
     let server = Server::start("-t 1 --log warn -n 96");
@@ -286,18 +391,7 @@ fn a_file_that_only_root_reads_serves_a_server_that_is_root_no_longer() {
     let mode = PermissionsExt::from_mode(0o600);
     std::fs::set_permissions(&users, mode).expect("our own file");
     let words = format!("-t 1 -u nobody -Y {}", users.display());
-    let server = Server::start_with(&words, |command| {
-        // Where it leaves its port, as nobody.
-        let mut names = command.get_envs();
-        let (_, ports) = names
-            .find(|(name, _)| *name == "MEMCACHED_PORT_FILENAME")
-            .expect("set");
-        let place = Path::new(ports.expect("a path"))
-            .parent()
-            .expect("a directory");
-        let mode = PermissionsExt::from_mode(0o777);
-        std::fs::set_permissions(place, mode).expect("our own directory");
-    });
+    let server = Server::start_with(&words, open_folder);
     let mut client = server.client();
     client.ask(b"set x 0 0 11\r\nname secret\r\n", b"STORED\r\n");
     let said = server.said();
