@@ -592,7 +592,7 @@ mod tests {
         sending: bool,
         ended: Option<bool>,
         closed: bool,
-        received: usize,
+        heard: Vec<u8>,
     }
 
     impl Echo {
@@ -607,7 +607,7 @@ mod tests {
                 sending: false,
                 ended: None,
                 closed: false,
-                received: 0,
+                heard: Vec::new(),
             }
         }
 
@@ -618,8 +618,9 @@ mod tests {
                 match event {
                     Event::Accepted { fd, .. } => self.io.adopt(0, fd, guard),
                     Event::Received { buffer, len, .. } => {
-                        self.waits.extend_from_slice(self.io.bytes(buffer, len));
-                        self.received += len as usize;
+                        let bytes = self.io.bytes(buffer, len);
+                        self.waits.extend_from_slice(bytes);
+                        self.heard.extend_from_slice(bytes);
                         self.io.recycle(buffer);
                     }
                     Event::Sent { failed, .. } => {
@@ -646,9 +647,115 @@ mod tests {
             assert_eq!(self.io.below().buffers_out(), 0, "a receive buffer is lost");
             assert_eq!(self.io.free.len(), self.io.plain.len(), "a plain buffer is");
         }
+
+        /// Goes on until the connection is closed, which somebody has ended.
+        fn close(&mut self) {
+            for _ in 0..10_000 {
+                if self.closed {
+                    return;
+                }
+                if self.ended == Some(false) {
+                    // As a worker does once it has nothing more to send.
+                    self.ended = Some(true);
+                    self.io.close(0);
+                }
+                self.tick(Guard::Tls);
+            }
+            panic!("it stays open");
+        }
     }
 
-    /// Moves records between a client and the net, a random number of bytes at a time.
+    /// What becomes of a client's records on their way: nothing, or one change at some byte.
+    struct Way {
+        passed: usize,
+        change_at: usize,
+        /// Nothing comes through any more.
+        is_cut: bool,
+    }
+
+    impl Way {
+        fn clean() -> Self {
+            Self::changed_at(usize::MAX)
+        }
+
+        fn changed_at(change_at: usize) -> Self {
+            Self {
+                passed: 0,
+                change_at,
+                is_cut: false,
+            }
+        }
+
+        fn pass(&mut self, mut bytes: Vec<u8>, dice: &mut Dice) -> Vec<u8> {
+            if self.is_cut {
+                return Vec::new();
+            }
+            let at = self.change_at.checked_sub(self.passed);
+            let at = at.filter(|at| *at < bytes.len());
+            self.passed += bytes.len();
+            let Some(at) = at else { return bytes };
+            match dice.below(5) {
+                0 => bytes[at] ^= 1 << dice.below(8),
+                1 => drop(bytes.drain(at..(at + 1 + dice.below(20)).min(bytes.len()))),
+                2 => drop(bytes.splice(at..at, noise(1 + dice.below(20), dice))),
+                3 => drop(bytes.splice(at..at, record(dice))),
+                _ => {
+                    bytes.truncate(at);
+                    self.is_cut = true;
+                }
+            }
+            bytes
+        }
+    }
+
+    fn noise(len: usize, dice: &mut Dice) -> Vec<u8> {
+        (0..len).map(|_| dice.below(256) as u8).collect()
+    }
+
+    /// A record of any type, version and length, of which more or less may come than it says.
+    fn record(dice: &mut Dice) -> Vec<u8> {
+        let kind = [20, 21, 22, 23, 24, dice.below(256)][dice.below(6)] as u8;
+        let length = [
+            0,
+            1,
+            dice.below(100),
+            dice.below(20_000),
+            dice.below(1 << 16),
+        ];
+        let length = length[dice.below(5)] as u16;
+        let len = [usize::from(length), dice.below(300)][dice.below(2)];
+        let mut record = vec![kind, 3, dice.below(5) as u8];
+        record.extend(length.to_be_bytes());
+        record.extend(noise(len, dice));
+        record
+    }
+
+    /// Moves records between a client and the net, a random number of bytes at a time. The client may
+    /// find that what it hears is no TLS.
+    fn exchange(
+        tls: &mut ClientConnection,
+        net: &Net,
+        id: ClientId,
+        way: &mut Way,
+        dice: &mut Dice,
+        got: &mut Vec<u8>,
+    ) -> Result<(), rustls::Error> {
+        let mut out = Vec::new();
+        while tls.wants_write() {
+            tls.write_tls(&mut out).expect("a vector");
+        }
+        net.write(id, &way.pass(out, dice));
+        let bytes = net.read(id, 1 + dice.below(3000));
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            tls.read_tls(&mut rest).expect("a slice");
+            tls.process_new_packets()?;
+            let _ = tls.reader().read_to_end(got);
+        }
+        Ok(())
+    }
+
+    /// As [`exchange`], with nothing changed.
     fn carry(
         tls: &mut ClientConnection,
         net: &Net,
@@ -656,18 +763,8 @@ mod tests {
         dice: &mut Dice,
         got: &mut Vec<u8>,
     ) {
-        let mut out = Vec::new();
-        while tls.wants_write() {
-            tls.write_tls(&mut out).expect("a vector");
-        }
-        net.write(id, &out);
-        let bytes = net.read(id, 1 + dice.below(3000));
-        let mut rest = &bytes[..];
-        while !rest.is_empty() {
-            tls.read_tls(&mut rest).expect("a slice");
-            tls.process_new_packets().expect("the server speaks TLS");
-            let _ = tls.reader().read_to_end(got);
-        }
+        let outcome = exchange(tls, net, id, &mut Way::clean(), dice, got);
+        outcome.expect("the server speaks TLS");
     }
 
     #[test]
@@ -738,7 +835,8 @@ mod tests {
                 }
                 echo.tick(Guard::Tls);
             }
-            assert_eq!((echo.ended, echo.received), (Some(false), 9), "seed {seed}");
+            let heard = (echo.ended, &echo.heard[..]);
+            assert_eq!(heard, (Some(false), &b"a request"[..]), "seed {seed}");
         }
     }
 
@@ -751,10 +849,87 @@ mod tests {
         while !echo.closed {
             echo.tick(Guard::Tls);
         }
-        assert_eq!((echo.ended, echo.received), (Some(true), 0));
+        assert_eq!((echo.ended, echo.heard.len()), (Some(true), 0));
         assert_eq!(files.tls.figures(0).handshake_errors, 1);
         let alert = echo.net.read(id, 100);
         assert_eq!(alert.first(), Some(&21), "{alert:?}");
+    }
+
+    #[test]
+    fn changed_records_cost_their_connection_and_never_bring_a_wrong_byte() {
+        let files = Files::new("tls-changed");
+        let (mut errors, mut unharmed) = (0, 0);
+        for seed in 1..=400 {
+            let mut dice = Dice::new(seed);
+            let mut echo = Echo::new(&files, seed);
+            let id = echo.net.connect(1 << 20);
+            let mut tls = files.connection();
+            let said = noise(1 + dice.below(20_000), &mut dice);
+            tls.writer().write_all(&said).expect("a client");
+            // The handshake is as likely to be met as what follows.
+            let reach = [500, said.len() + 1000][dice.below(2)];
+            let mut way = Way::changed_at(dice.below(reach));
+            let mut speaks = true;
+            for step in 0.. {
+                assert!(step < 20_000, "seed {seed}: it goes on");
+                if echo.ended.is_some() {
+                    break;
+                }
+                if speaks {
+                    let (net, way) = (&echo.net, &mut way);
+                    let outcome = exchange(&mut tls, net, id, way, &mut dice, &mut Vec::new());
+                    if outcome.is_err() || way.is_cut || step > 2000 {
+                        // With an alert, if there is one.
+                        let _ = exchange(&mut tls, net, id, way, &mut dice, &mut Vec::new());
+                        speaks = false;
+                        net.end(id);
+                    }
+                }
+                echo.tick(Guard::Tls);
+            }
+            let failed = echo.ended == Some(true);
+            echo.close();
+            assert!(said.starts_with(&echo.heard), "seed {seed}: a wrong byte");
+            let figures = files.tls.figures(0);
+            let before =
+                std::mem::replace(&mut errors, figures.handshake_errors + figures.proto_errors);
+            assert_eq!(errors - before, u64::from(failed), "seed {seed}");
+            unharmed += u64::from(said == echo.heard);
+        }
+        let figures = files.tls.figures(0);
+        // Some changes hurt nothing: what is inserted behind the last byte, or a version nobody reads.
+        let all = (figures.handshake_errors, figures.proto_errors, unharmed);
+        assert!(all.0 > 50 && all.1 > 50 && unharmed < 100, "{all:?}");
+    }
+
+    #[test]
+    fn records_of_any_kind_before_a_handshake_end_their_connection_and_are_counted() {
+        let files = Files::new("tls-any");
+        for seed in 1..=400 {
+            let mut dice = Dice::new(seed);
+            let mut echo = Echo::new(&files, seed);
+            let id = echo.net.connect(1 << 20);
+            if dice.once_in(2) {
+                let mut hello = Vec::new();
+                files.connection().write_tls(&mut hello).expect("a vector");
+                hello.truncate(dice.below(hello.len() + 1));
+                echo.net.write(id, &hello);
+            }
+            for _ in 0..1 + dice.below(4) {
+                echo.net.write(id, &record(&mut dice));
+            }
+            echo.net.end(id);
+            for _ in 0..10_000 {
+                if echo.ended.is_some() {
+                    break;
+                }
+                echo.tick(Guard::Tls);
+            }
+            assert_eq!(echo.ended, Some(true), "seed {seed}");
+            echo.close();
+            assert_eq!(echo.heard, b"", "seed {seed}");
+            assert_eq!(files.tls.figures(0).handshake_errors, seed, "seed {seed}");
+        }
     }
 
     #[test]

@@ -7,6 +7,9 @@ use strata_server::io::sim::{ClientId, Dice, Net};
 
 use crate::server::{ITEM_MAX_BYTES, MEMORY_MB};
 
+/// Prefixes that the keys of a client have.
+const PREFIXES: usize = 2;
+
 /// One client: what it still has to send, what it expects in return.
 pub struct Client {
     pub id: ClientId,
@@ -117,7 +120,8 @@ impl Client {
     }
 
     fn key(&self, dice: &mut Dice) -> Vec<u8> {
-        format!("client{}-key{}", self.name, dice.below(12)).into_bytes()
+        let prefix = dice.below(PREFIXES);
+        format!("client{}.{prefix}:key{}", self.name, dice.below(6)).into_bytes()
     }
 
     fn value(dice: &mut Dice) -> Vec<u8> {
@@ -419,10 +423,28 @@ impl Client {
         }
     }
 
+    /// Forgets all keys of a prefix, on whichever workers they are.
+    fn add_flush(&mut self, dice: &mut Dice) {
+        let prefix = format!("client{}.{}", self.name, dice.below(PREFIXES));
+        let quiet = dice.once_in(3);
+        let word = if quiet { " noreply" } else { "" };
+        self.say(format!("flush_prefix {prefix}{word}\r\n").as_bytes());
+        if !self.limited {
+            let flushed = format!("{prefix}:").into_bytes();
+            self.model.retain(|key, _| !key.starts_with(&flushed));
+        }
+        match (quiet, self.limited) {
+            (true, _) => {}
+            (false, true) => self.hear(b"CLIENT_ERROR access denied\r\n"),
+            (false, false) => self.hear(b"OK\r\n"),
+        }
+    }
+
     fn add_line(&mut self, dice: &mut Dice) {
         let key = self.key(dice);
         let name = String::from_utf8(key.clone()).expect("plain");
-        match dice.below(23) {
+        match dice.below(24) {
+            23 => self.add_flush(dice),
             17..=22 => self.add_meta_request(dice, &name),
             0..=3 => {
                 let verbs = ["set", "add", "replace", "append", "prepend"];

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::client::{ANSWER_MAX, Client, Neighbour, hit, set, value};
+use crate::client::{ANSWER_MAX, Client, Dice, Neighbour, hit, set, value};
 use crate::server::{PATIENCE, Server, until, variants};
 
 /// Runs an attack on every back end, beside a neighbour that must not notice.
@@ -16,26 +16,10 @@ fn attacked(words: &str, attack: impl Fn(&Server)) {
     }
 }
 
-/// Numbers that look random and are the same each time.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % limit as u64) as usize
-    }
-
-    fn bytes(&mut self, len: usize) -> Vec<u8> {
-        (0..len).map(|_| self.below(256) as u8).collect()
-    }
-}
-
 #[test]
 fn garbage_costs_at_most_its_own_connection() {
     attacked("", |server| {
-        let mut dice = Dice(0x9e37_79b9);
+        let mut dice = Dice::new(0x9e37_79b9);
         let mut garbage: Vec<Vec<u8>> = vec![
             vec![0; 100_000],
             vec![b'\n'; 100_000],

@@ -284,6 +284,27 @@ pub fn value(seed: usize, len: usize) -> Vec<u8> {
         .collect()
 }
 
+/// Numbers that look random and are the same each time.
+pub struct Dice(u64);
+
+impl Dice {
+    /// `seed` is not zero.
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % limit as u64) as usize
+    }
+
+    pub fn bytes(&mut self, len: usize) -> Vec<u8> {
+        (0..len).map(|_| self.below(256) as u8).collect()
+    }
+}
+
 /// A well-behaved client beside an attack: it asks all the time and must be answered rightly and
 /// within a bounded time.
 pub struct Neighbour {

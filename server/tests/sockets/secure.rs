@@ -1,8 +1,9 @@
 //! Claims about TLS: real handshakes with the real binary, on both back ends.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
 use nix::sys::signal::{Signal, kill};
@@ -16,8 +17,8 @@ use rustls::{
     SupportedProtocolVersion,
 };
 
-use crate::client::{Client, Stream};
-use crate::server::{Folder, Server, refused, until, variants};
+use crate::client::{Client, Dice, Stream};
+use crate::server::{Folder, Server, hand_over, open_folder, refused, until, variants};
 
 /// An authority, and files of certificates that it vouches for.
 struct Authority {
@@ -129,23 +130,43 @@ impl AsFd for Secured {
 
 impl Stream for Secured {}
 
-/// Shakes hands; the connection, and how it began.
-fn shake(
-    port: u16,
-    config: &Arc<ClientConfig>,
-) -> std::io::Result<(Client, HandshakeKind, Vec<u8>)> {
+/// A new client's side of a connection.
+fn side(config: &Arc<ClientConfig>) -> ClientConnection {
     let name = ServerName::try_from("localhost").expect("a name");
-    let mut tls = ClientConnection::new(Arc::clone(config), name).expect("a client");
+    ClientConnection::new(Arc::clone(config), name).expect("a client")
+}
+
+/// Both halves of a connection that has shaken hands.
+fn shaken(port: u16, config: &Arc<ClientConfig>) -> std::io::Result<(ClientConnection, TcpStream)> {
+    let mut tls = side(config);
     let mut socket = TcpStream::connect(("127.0.0.1", port))?;
     socket.set_nodelay(true)?;
     socket.set_read_timeout(Some(crate::server::PATIENCE))?;
     while tls.is_handshaking() || tls.wants_write() {
         tls.complete_io(&mut socket)?;
     }
+    Ok((tls, socket))
+}
+
+/// Shakes hands; the connection, and how it began.
+fn shake(
+    port: u16,
+    config: &Arc<ClientConfig>,
+) -> std::io::Result<(Client, HandshakeKind, Vec<u8>)> {
+    let (tls, socket) = shaken(port, config)?;
     let kind = tls.handshake_kind().expect("it is done");
     let paper = tls.peer_certificates().expect("it is done")[0].to_vec();
     let client = Client::new(Box::new(Secured(StreamOwned::new(tls, socket))));
     Ok((client, kind, paper))
+}
+
+/// The records that a client's side has to send.
+fn records(tls: &mut ClientConnection) -> Vec<u8> {
+    let mut records = Vec::new();
+    while tls.wants_write() {
+        tls.write_tls(&mut records).expect("a vector");
+    }
+    records
 }
 
 fn secured(port: u16, config: &Arc<ClientConfig>) -> Client {
@@ -208,6 +229,132 @@ fn who_does_not_speak_tls_loses_no_more_than_its_connection() {
         let errors = &client.stats()["ssl_handshake_errors"];
         assert_eq!(errors, "3");
     }
+}
+
+#[test]
+fn records_changed_on_their_way_cost_their_own_connection_and_are_counted() {
+    let authority = Authority::new();
+    let config = authority.usual();
+    for (io, workers) in variants() {
+        let server = Server::start(&format!("--io {io} -t {workers} {}", authority.words("")));
+        let mut neighbour = secured(server.port, &config);
+        let mut dice = Dice::new(0x7154);
+        let (mut shaking, mut shook) = (0, 0);
+        for round in 0..120 {
+            let (mut stranger, mut bytes) = match round % 3 {
+                // What is no beginning of anything.
+                0 => {
+                    let len = 5 + dice.below(3000);
+                    (Client::tcp(server.port), dice.bytes(len))
+                }
+                // One byte of a first flight, whose client never answers.
+                1 => (Client::tcp(server.port), records(&mut side(&config))),
+                // A request whose record is not what it was.
+                _ => {
+                    let (mut tls, socket) = shaken(server.port, &config).expect("it is let in");
+                    tls.writer().write_all(b"get key\r\n").expect("room");
+                    (Client::new(Box::new(socket)), records(&mut tls))
+                }
+            };
+            if round % 3 == 2 {
+                // Behind the head, which says what is to come: nothing but the tag can tell.
+                let at = 5 + dice.below(bytes.len() - 5);
+                bytes[at] ^= 1 << dice.below(8);
+                shook += 1;
+            } else {
+                let at = dice.below(bytes.len());
+                bytes[at] ^= 1 << dice.below(8);
+                shaking += 1;
+            }
+            stranger.send_until_stuck(&bytes);
+            stranger.half_close();
+            assert!(
+                stranger.drain().is_some(),
+                "round {round}: it is not closed"
+            );
+            if round % 10 == 0 {
+                neighbour.round_trip("key", b"value");
+            }
+        }
+        let stats = neighbour.stats();
+        let count = |name: &str| stats[name].parse::<usize>().expect("a count");
+        assert_eq!(count("ssl_handshake_errors"), shaking);
+        assert_eq!(count("ssl_proto_errors"), shook);
+        drop(neighbour);
+        finish_secured(server, &authority);
+    }
+}
+
+#[test]
+fn a_socket_that_is_handed_over_has_the_tls_that_its_name_says() {
+    let authority = Authority::new();
+    let sockets: Vec<TcpListener> = (0..4)
+        .map(|_| TcpListener::bind("127.0.0.1:0").expect("a port"))
+        .collect();
+    let port = |at: usize| sockets[at].local_addr().expect("bound").port();
+    let numbers: Vec<_> = sockets.iter().map(AsRawFd::as_raw_fd).collect();
+    let server = Server::start_with(&authority.words(""), |command| {
+        hand_over(command, &numbers, "any.socket:notls:btls:mtls");
+    });
+    let known = authority.paper("a client");
+    let known = Arc::new(authority.config(&[&TLS13, &TLS12], Some(&known)));
+    let nobody = authority.usual();
+    Client::tcp(port(1)).round_trip("plain", b"value");
+    for (at, config, welcome) in [
+        (0, &nobody, true),
+        (1, &nobody, false),
+        (2, &nobody, true),
+        (3, &nobody, false),
+        (3, &known, true),
+    ] {
+        let answered = shake(port(at), config).is_ok_and(|(mut client, ..)| {
+            client.answer(b"mn\r\n").is_some_and(|line| line == "MN")
+        });
+        assert_eq!(answered, welcome, "socket {at}");
+    }
+    for at in [0, 2, 3] {
+        let mut plain = Client::tcp(port(at));
+        plain.send(b"mn\r\n");
+        let heard = plain.drain().expect("it is closed");
+        assert!(!heard.starts_with(b"MN"), "socket {at}");
+    }
+    drop(server);
+}
+
+#[test]
+fn a_key_that_only_root_reads_serves_a_server_that_is_root_no_longer() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let authority = Authority::new();
+    for name in ["chain.pem", "key.pem"] {
+        let mode = PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(authority.folder.file(name), mode).expect("our own file");
+    }
+    let words = format!("-t 1 -u nobody {}", authority.words(""));
+    let server = Server::start_with(&words, open_folder);
+    let shown = || shake(server.port, &authority.usual()).expect("it is let in");
+    let (mut client, _, first) = shown();
+    client.round_trip("k", b"v");
+    let said = server.said();
+    assert!(said.contains("it will not be read again"), "{said}");
+    kill(server.pid, Signal::SIGHUP).expect("it is alive");
+    until("the certificates stay", || {
+        let said = server.said();
+        let line = said
+            .lines()
+            .find(|line| line.contains("those known before stay"))?;
+        assert!(
+            line.contains("chain.pem : ") && line.contains("ermission denied"),
+            "{line}"
+        );
+        Some(())
+    });
+    let answer = client.answer(b"refresh_certs\r\n").expect("an answer");
+    assert!(answer.starts_with("Error loading the "), "{answer}");
+    assert_eq!(shown().2, first);
+    drop(client);
+    finish_secured(server, &authority);
 }
 
 #[test]
@@ -345,10 +492,7 @@ fn leave_handshakes_unfinished(authority: &Authority, io: &str, workers: &str) {
     let mut client = secured(server.port, &authority.usual());
     let idle: Vec<Client> = (0..200)
         .map(|_| {
-            let name = ServerName::try_from("localhost").expect("a name");
-            let mut tls = ClientConnection::new(authority.usual(), name).expect("a client");
-            let mut hello = Vec::new();
-            tls.write_tls(&mut hello).expect("a vector");
+            let hello = records(&mut side(&authority.usual()));
             let mut client = Client::tcp(server.port);
             client.send(&hello);
             client
