@@ -200,27 +200,30 @@ impl Args {
         } else if (set == "P") != (get == "P") {
             return Err("--key-pattern: P must stand on both sides".into());
         }
-        let exponent = || match (self.key_zipf_exp, preset.zipf_exponent) {
-            (Some(exponent), _) if exponent > 0.0 && exponent < 5.0 => Ok(exponent),
-            (Some(exponent), _) => {
-                Err(format!("--key-zipf-exp: {exponent} is not between 0 and 5"))
+        if let Some(exponent) = self.key_zipf_exp
+            && !(exponent > 0.0 && exponent < 5.0)
+        {
+            return Err(format!("--key-zipf-exp: {exponent} is not between 0 and 5"));
+        }
+        for (option, given) in [
+            ("--key-median", self.key_median.is_some()),
+            ("--key-stddev", self.key_stddev.is_some()),
+        ] {
+            if given && set != "G" && get != "G" {
+                return Err(format!(
+                    "{option}: is of the Gaussian, and --key-pattern is {text}"
+                ));
             }
-            (None, exponent) => Ok(exponent.unwrap_or(1.0)),
-        };
+        }
+        let exponent = self.key_zipf_exp.or(preset.zipf_exponent).unwrap_or(1.0);
         let pattern = |letter: &str| match letter {
             "R" => Ok(Pattern::Uniform),
             "S" => Ok(Pattern::Sequential),
             "P" => Ok(Pattern::Parallel),
             "G" => self.gauss(keys),
-            "Z" => Ok(Pattern::Zipf {
-                exponent: exponent()?,
-            }),
-            "Y" => Ok(Pattern::Scrambled {
-                exponent: exponent()?,
-            }),
-            "L" => Ok(Pattern::Latest {
-                exponent: exponent()?,
-            }),
+            "Z" => Ok(Pattern::Zipf { exponent }),
+            "Y" => Ok(Pattern::Scrambled { exponent }),
+            "L" => Ok(Pattern::Latest { exponent }),
             _ => Err(bad()),
         };
         Ok((pattern(set)?, pattern(get)?))

@@ -50,7 +50,7 @@ pub struct Args {
     )]
     server: String,
     /// Server port
-    #[arg(short = 'p', long, default_value_t = 11211)]
+    #[arg(short = 'p', long, default_value_t = 11211, value_parser = clap::value_parser!(u16).range(1..))]
     port: u16,
     /// Unix socket, instead of address and port
     #[arg(short = 'S', long, value_name = "PATH")]
@@ -85,7 +85,7 @@ pub struct Args {
     /// The name that servers are asked to have [default: as they are named]
     #[arg(long, value_name = "NAME")]
     pub sni: Option<String>,
-    /// Seconds that connecting may take
+    /// Seconds that connecting may take, 0 for any [default: 0]
     #[arg(allow_negative_numbers = true, long, value_name = "SECS")]
     connection_timeout: Option<f64>,
     /// Requests after which a connection is replaced [default: never]
@@ -97,7 +97,7 @@ pub struct Args {
     /// Connections of each thread [default: 50]
     #[arg(short = 'c', long, value_name = "N")]
     clients: Option<usize>,
-    /// Requests of each connection, or `allkeys` [default: 10000]
+    /// Requests of each connection, or `allkeys`: as many as there are keys, with P:P as many as its part has [default: 10000]
     #[arg(short = 'n', long, value_name = "N", conflicts_with = "test_time")]
     requests: Option<String>,
     /// Seconds to run instead
@@ -432,8 +432,19 @@ mod tests {
             ),
             ("--key-maximum 18446744073709551615", "--key-maximum"),
             ("--preset ycsb-b --key-maximum 1000", "--key-maximum"),
-            ("--connection-timeout 0", "--connection-timeout"),
+            ("--connection-timeout -1", "--connection-timeout"),
             ("--key-pattern G:G --key-median 20000000", "--key-median"),
+            ("--key-median 500", "--key-median"),
+            ("--key-pattern Z:R --key-stddev 5", "--key-stddev"),
+            ("--key-zipf-exp 9", "--key-zipf-exp"),
+            ("--sweep 10 -n 5", "--sweep: needs --test-time"),
+            ("--search p99<1ms -n 5", "--search: needs --test-time"),
+            (
+                "--trace-speed 2 --test-time 1 --key-maximum 9",
+                "--trace-speed: needs --trace",
+            ),
+            ("--expect-hits 1 --ratio 1:0", "--expect-hits"),
+            ("-p 0", "--port"),
             ("--piepline 4", "--pipeline"),
         ] {
             let sentence = plan(arguments).expect_err(arguments);
@@ -475,6 +486,24 @@ mod tests {
         assert_eq!(own.sizes, Amount::Fixed(10));
         assert_eq!(own.get_pattern, Pattern::Uniform);
         assert!(!own.mix.has(crate::kind::Kind::Set));
+    }
+
+    #[test]
+    fn all_keys_are_walked_once_by_parallel_clients_together_and_by_each_of_others() {
+        let requests = |arguments: &str| plan(arguments).unwrap().length;
+        let range = "-n allkeys --key-minimum 1 --key-maximum 1000 -t 2 -c 15";
+        let parallel = requests(&format!("{range} --key-pattern P:P"));
+        assert_eq!(parallel, Length::Requests(34));
+        let each = requests(&format!("{range} --key-pattern S:S"));
+        assert_eq!(each, Length::Requests(1000));
+    }
+
+    #[test]
+    fn a_connection_timeout_of_0_is_none() {
+        assert_eq!(
+            plan("--connection-timeout=0").unwrap().connect_timeout,
+            None
+        );
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::words::{self, above_zero, at_most, rate, seconds};
 use super::{Args, ArrivalArg, IoArg, VerifyArg, WaitArg};
 use crate::client::{Dialect, Verify};
+use crate::kind::Kind;
 use crate::placement::Distribution;
 use crate::plan::{
     CONNECTIONS_MAX, Io, Length, OPEN_DEPTH, OUTSTANDING_MAX, Pace, Plan, THREADS_MAX,
@@ -16,7 +17,7 @@ use crate::plan::{
 use crate::schedule::Arrival;
 use crate::transport::{Address, Family, tls};
 use crate::workload::preset::{self, Preset};
-use crate::workload::{Trace, Workload};
+use crate::workload::{Pattern, Trace, Workload};
 
 /// Requests of each client when neither a number nor a time is given, as memtier does.
 const REQUESTS_DEFAULT: u64 = 10_000;
@@ -83,6 +84,10 @@ impl Args {
         {
             return Err(format!("--expect-hits: {ratio} is not between 0 and 1"));
         }
+        let reads = |kind: &Kind| kind.reads() && workload.occurs(*kind);
+        if self.expect_hits.is_some() && !Kind::ALL.iter().any(reads) {
+            return Err("--expect-hits: nothing is read, so nothing can be hit".into());
+        }
         let verify = match (self.data_verify, self.verify) {
             (true, VerifyArg::Nothing) => {
                 return Err("--data-verify: contradicts --verify nothing".into());
@@ -91,13 +96,11 @@ impl Args {
             (_, VerifyArg::Sampled) => Verify::Sampled,
             (_, VerifyArg::Nothing) => Verify::Nothing,
         };
+        // As memtier has it, 0 is no limit.
         let connect_timeout = match self.connection_timeout {
-            None => None,
+            None | Some(0.0) => None,
             Some(time) => Some(seconds("--connection-timeout", time)?),
         };
-        if connect_timeout.is_some_and(|time| time.is_zero()) {
-            return Err("--connection-timeout: must be above 0".into());
-        }
         Ok(Plan {
             addresses,
             distribution,
@@ -188,12 +191,19 @@ impl Args {
         client_count: usize,
         depth_max: usize,
     ) -> Result<(Length, Pace), String> {
-        let length = self.length(workload, trace.is_some())?;
-        let searched = self.sweep.is_some() || self.search.is_some();
-        let open = self.rate.is_some()
-            || self.rate_limiting.is_some()
-            || self.trace_speed.is_some()
-            || searched;
+        let length = self.length(workload, trace.is_some(), client_count)?;
+        let paced_by = [
+            ("--rate", self.rate.is_some()),
+            ("--rate-limiting", self.rate_limiting.is_some()),
+            ("--trace-speed", self.trace_speed.is_some()),
+            ("--sweep", self.sweep.is_some()),
+            ("--search", self.search.is_some()),
+        ];
+        let paced_by = paced_by.into_iter().find(|(_, given)| *given);
+        let open = paced_by.is_some();
+        if self.trace_speed.is_some() && trace.is_none() {
+            return Err("--trace-speed: needs --trace, whose speed it is".into());
+        }
         let depth = match (self.pipeline, open) {
             (Some(depth), _) => depth,
             (None, true) => OPEN_DEPTH.min(depth_max),
@@ -250,7 +260,8 @@ impl Args {
                 Length::Time(seconds("--rate-limiting", time)?)
             }
             Length::Requests(_) => {
-                return Err("--rate: needs --test-time, for how long to send".into());
+                let option = paced_by.map_or("--rate", |(option, _)| option);
+                return Err(format!("{option}: needs --test-time, for how long to send"));
             }
             length => length,
         };
@@ -264,7 +275,12 @@ impl Args {
         ))
     }
 
-    fn length(&self, workload: &Workload, traced: bool) -> Result<Length, String> {
+    fn length(
+        &self,
+        workload: &Workload,
+        traced: bool,
+        client_count: usize,
+    ) -> Result<Length, String> {
         if let Some(time) = self.test_time {
             let time = seconds("--test-time", time)?;
             if time.is_zero() {
@@ -275,6 +291,10 @@ impl Args {
         let requests = match self.requests.as_deref() {
             None if traced => return Ok(Length::Trace),
             None => REQUESTS_DEFAULT,
+            // Together once: as many as the longest part of the range has.
+            Some("allkeys") if workload.set_pattern == Pattern::Parallel => {
+                workload.keys.count().div_ceil(client_count as u64)
+            }
             Some("allkeys") => workload.keys.count(),
             Some(number) => number
                 .parse()
