@@ -25,12 +25,12 @@
 //!                                +--done---> Tally ---> verdict ---> reports
 //! ```
 //!
-//! What a run does not have: TLS, authentication and the binary protocol. With several servers a
+//! What a run does not have: authentication and the binary protocol. With several servers a
 //! get of many keys becomes one request to each that has any of them, which is counted and timed
 //! by itself; there is no latency of the whole. A trace is held in memory as a whole. All
 //! connections are there before the first request; one that is replaced is connected while others
 //! go on, and what waits for it shows in the latency. [`cli`]'s `--connection-timeout` is for the
-//! first ones.
+//! first ones. An interrupt ends each phase and reports, but it does not end the look-up of a name.
 
 pub mod cli;
 pub mod client;

@@ -58,6 +58,8 @@ impl Pulse {
 pub struct Progress {
     /// Since the run's clock began.
     pub now: Duration,
+    /// Whether connecting and filling are over.
+    pub begun: bool,
     /// How much of the measured time has passed and is left; unknown where requests are counted.
     pub of: Option<(Duration, Duration)>,
     /// Writes acknowledged.
@@ -74,9 +76,15 @@ pub struct Progress {
 
 impl Progress {
     /// Adds up what threads have told.
-    pub fn of(pulses: &[Pulse], now: Duration, of: Option<(Duration, Duration)>) -> Self {
+    pub fn of(
+        pulses: &[Pulse],
+        now: Duration,
+        begun: bool,
+        of: Option<(Duration, Duration)>,
+    ) -> Self {
         let mut progress = Self {
             now,
+            begun,
             of,
             ..Self::default()
         };
@@ -95,13 +103,14 @@ impl Progress {
         let seconds = (self.now.saturating_sub(before.now))
             .as_secs_f64()
             .max(1e-3);
-        if self.count == 0 {
+        if !self.begun {
             return match keys_to_fill {
-                Some(keys) if self.stored > 0 && self.stored < keys => {
-                    format!("fill  {} of {keys} keys", self.stored)
-                }
-                _ => "warm-up".into(),
+                Some(keys) if self.stored > 0 => format!("fill  {} of {keys} keys", self.stored),
+                _ => "connect".into(),
             };
+        }
+        if self.count == 0 {
+            return "warm-up".into();
         }
         let rate = self.count.saturating_sub(before.count) as f64 / seconds;
         let asked = self.hits + self.misses;
@@ -177,6 +186,7 @@ mod tests {
         };
         let progress = Progress {
             now: Duration::from_secs(6),
+            begun: true,
             of: Some((Duration::from_secs(5), Duration::from_secs(15))),
             stored: 10,
             count: 9000,
@@ -193,6 +203,14 @@ mod tests {
             ..Progress::default()
         };
         assert_eq!(filling.line(&before, Some(50)), "fill  10 of 50 keys");
+        let connecting = Progress::default();
+        assert_eq!(connecting.line(&before, Some(50)), "connect");
+        // Writes of the warm-up are not those of the fill.
+        let warming = Progress {
+            begun: true,
+            ..filling
+        };
+        assert_eq!(warming.line(&before, Some(50)), "warm-up");
     }
 
     #[test]
@@ -203,7 +221,7 @@ mod tests {
         pulse.beat(1, &tally);
         tally.stored = 2;
         pulse.beat(BEAT.as_nanos() as u64, &tally);
-        let stored = |pulse| Progress::of(std::slice::from_ref(pulse), BEAT, None).stored;
+        let stored = |pulse| Progress::of(std::slice::from_ref(pulse), BEAT, true, None).stored;
         assert_eq!(stored(&pulse), 1);
         pulse.beat(BEAT.as_nanos() as u64 + 1, &tally);
         assert_eq!(stored(&pulse), 2);

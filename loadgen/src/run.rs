@@ -172,6 +172,7 @@ fn run_on<T: Transport>(
             .collect();
         drop(tell_window);
         let show = |window: Option<&Range<u64>>| {
+            let begun = window.is_some();
             let now = Duration::from_nanos(clock.now_ns());
             let of = window.filter(|window| window.end < u64::MAX).map(|window| {
                 let at = now.as_nanos() as u64;
@@ -182,7 +183,7 @@ fn run_on<T: Transport>(
                     Duration::from_nanos(whole - passed),
                 )
             });
-            announce(News::Progress(&Progress::of(&pulses, now, of)));
+            announce(News::Progress(&Progress::of(&pulses, now, begun, of)));
         };
         // Nobody sends a window when the run fails before it begins, and the last sender is
         // dropped when a run ends before its time.
@@ -215,7 +216,10 @@ fn run_on<T: Transport>(
     for part in parts.into_iter().flatten() {
         end_ns = end_ns.max(part.end_ns);
         fill_ns = fill_ns.max(part.fill_ns);
-        window_ns.get_or_insert(part.tally.window_ns.clone());
+        // A thread that was stopped before it measured has none.
+        if !part.tally.window_ns.is_empty() {
+            window_ns.get_or_insert(part.tally.window_ns.clone());
+        }
         tally.merge(part.tally);
         fill.merge(part.fill);
     }
@@ -299,10 +303,14 @@ fn thread_main<T: Transport>(
     let Common { clock, stop, .. } = shared.common;
     let first_client = thread * plan.connections;
     let client_count = plan.client_count() as u64;
-    let prepared = open_connections(plan).and_then(|sockets| {
+    let prepared = open_connections(plan, stop).and_then(|sockets| {
         let first_connection = first_client * plan.addresses.len();
-        Driver::<T>::new(sockets, first_connection, shared.common, pulse, setup)
-            .map_err(|error| format!("cannot set up the sockets: {error}"))
+        Driver::<T>::new(sockets, first_connection, shared.common, pulse, setup).map_err(|error| {
+            match plan.tls {
+                Some(_) => format!("--tls: no handshake with {}: {error}", plan.servers()),
+                None => format!("cannot set up the sockets: {error}"),
+            }
+        })
     });
     let mut driver = match prepared {
         Ok(driver) => Some(driver),
@@ -332,13 +340,22 @@ fn thread_main<T: Transport>(
         }
         fill_ns = clock.now_ns() - before_ns;
     }
-    let ready = shared.together() && !stop.load(Ordering::Relaxed);
+    let ready = shared.together();
     let start_ns = *shared
         .start_ns
         .lock()
         .expect("nobody panics with it")
         .get_or_insert_with(|| clock.now_ns() + LEAD_NS);
     let driver = driver.as_mut().filter(|_| ready)?;
+    if stop.load(Ordering::Relaxed) {
+        // What has been filled until then is still told.
+        return Some(Part {
+            tally: Tally::default(),
+            fill,
+            fill_ns,
+            end_ns: 0,
+        });
+    }
     let warm_ns = start_ns + plan.warmup.as_nanos() as u64;
     let end_ns = match plan.length {
         Length::Time(time) => warm_ns + time.as_nanos() as u64,
@@ -415,11 +432,11 @@ fn stream_seed(plan: &Plan, stream: u64) -> u64 {
     }
 }
 
-fn open_connections(plan: &Plan) -> Result<Vec<OwnedFd>, String> {
+fn open_connections(plan: &Plan, stop: &AtomicBool) -> Result<Vec<OwnedFd>, String> {
     let clients = (0..plan.connections).flat_map(|_| &plan.addresses);
     clients
         .map(|address| {
-            connect(address, plan.family, plan.connect_timeout).map_err(|error| {
+            connect(address, plan.family, plan.connect_timeout, stop).map_err(|error| {
                 format!("{}: cannot connect to {address}: {error}", address.option())
             })
         })

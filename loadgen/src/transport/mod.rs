@@ -5,14 +5,16 @@
 //! connection is in flight, and a connection that was reported closed is never reported again.
 
 use std::io;
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
-use rustix::io::Errno;
-use rustix::net::sockopt::set_tcp_nodelay;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::{Errno, ioctl_fionbio};
+use rustix::net::sockopt::{set_tcp_nodelay, socket_error};
 use rustix::net::{
     AddressFamily, SocketAddrAny, SocketFlags, SocketType, getpeername, socket_with,
 };
@@ -20,6 +22,9 @@ use rustix::net::{
 pub mod epoll;
 pub mod tls;
 pub mod uring;
+
+/// How often one who waits for a connection looks whether to stop.
+const STOP_LOOK: Duration = Duration::from_millis(100);
 
 /// Where the server is.
 #[derive(Clone, Debug)]
@@ -60,11 +65,13 @@ pub enum Family {
     V6,
 }
 
-/// Opens one connection, without delay of small segments.
+/// Opens one connection, without delay of small segments. Gives up when told to `stop`, though not
+/// while a name is looked up.
 pub fn connect(
     address: &Address,
     family: Family,
     timeout: Option<Duration>,
+    stop: &AtomicBool,
 ) -> io::Result<OwnedFd> {
     let (host, port) = match address {
         Address::Tcp(host, port) => (host.as_str(), *port),
@@ -77,19 +84,41 @@ pub fn connect(
     };
     let mut last = io::Error::other("the name has no address of the family asked for");
     for address in (host, port).to_socket_addrs()?.filter(fits) {
-        let opened = match timeout {
-            Some(timeout) => TcpStream::connect_timeout(&address, timeout),
-            None => TcpStream::connect(address),
-        };
-        match opened {
-            Ok(stream) => {
-                stream.set_nodelay(true)?;
-                return Ok(stream.into());
-            }
+        match connect_to(&address.into(), timeout, stop) {
+            Ok(socket) => return Ok(socket),
             Err(error) => last = error,
         }
     }
     Err(last)
+}
+
+/// Begins to connect and waits until that is done.
+fn connect_to(
+    peer: &SocketAddrAny,
+    timeout: Option<Duration>,
+    stop: &AtomicBool,
+) -> io::Result<OwnedFd> {
+    let socket = begin_connect(peer)?;
+    let begun = Instant::now();
+    let slice = timeout.map_or(STOP_LOOK, |timeout| timeout.min(STOP_LOOK));
+    let slice = Timespec::try_from(slice).map_err(io::Error::other)?;
+    loop {
+        let mut waited_for = [PollFd::new(&socket, PollFlags::OUT)];
+        match poll(&mut waited_for, Some(&slice)) {
+            Ok(0) | Err(Errno::INTR) => {}
+            Ok(_) => break,
+            Err(error) => return Err(error.into()),
+        }
+        if stop.load(Ordering::Relaxed) {
+            return Err(io::Error::other("interrupted"));
+        }
+        if timeout.is_some_and(|timeout| begun.elapsed() >= timeout) {
+            return Err(io::Error::other("connection timed out"));
+        }
+    }
+    socket_error(&socket)??;
+    ioctl_fionbio(&socket, false)?;
+    Ok(socket)
 }
 
 /// Where a connected socket leads.
@@ -159,7 +188,7 @@ pub trait Transport: Sized {
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
+    use std::net::{TcpListener, TcpStream};
     use std::os::fd::OwnedFd;
 
     use super::*;
@@ -257,6 +286,22 @@ mod tests {
         let mut asked = [0; 4];
         server.read_exact(&mut asked).unwrap();
         assert_eq!(&asked, b"ping");
+    }
+
+    #[test]
+    fn one_who_waits_for_a_connection_can_be_stopped() {
+        let (listener, _first, _accepted) = full_listener();
+        let address = listener.local_addr().unwrap();
+        // Takes the only place, so that the next one has to wait for it.
+        let _filler = TcpStream::connect(address).unwrap();
+        let address = Address::Tcp(address.ip().to_string(), address.port());
+        let connect =
+            |timeout, stop| connect(&address, Family::Any, timeout, &AtomicBool::new(stop));
+        let said = connect(None, true).unwrap_err().to_string();
+        assert_eq!(said, "interrupted");
+        let limit = Some(Duration::from_millis(1));
+        let said = connect(limit, false).unwrap_err().to_string();
+        assert_eq!(said, "connection timed out");
     }
 
     #[test]
