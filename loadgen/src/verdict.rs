@@ -5,6 +5,7 @@
 
 use crate::plan::{Pace, Plan};
 use crate::run::Outcome;
+use crate::tally::Tally;
 
 /// A generator whose lag at the 99th percentile exceeds this share of the reported latency there
 /// measured itself.
@@ -26,8 +27,12 @@ pub fn reasons(plan: &Plan, outcome: &mut Outcome) -> Vec<String> {
     }
     let faults = &outcome.tally.faults;
     if faults.wrong_values > 0 {
+        let written_before = match plan.fill {
+            true => "",
+            false => " If something else wrote them before this run, see --fill.",
+        };
         reasons.push(format!(
-            "The server returned {} wrong {}.",
+            "The server returned {} wrong {}.{written_before}",
             faults.wrong_values,
             plural(faults.wrong_values, "value", "values")
         ));
@@ -58,8 +63,12 @@ pub fn reasons(plan: &Plan, outcome: &mut Outcome) -> Vec<String> {
     }
     let unanswered = outcome.tally.unanswered;
     if unanswered > 0 {
+        let counted = match plan.pace {
+            Pace::Open { .. } => "; in the latencies they count with their age",
+            Pace::Closed { .. } => "",
+        };
         reasons.push(format!(
-            "{unanswered} {} never answered; an open loop counts them with their age.",
+            "{unanswered} {} never answered{counted}.",
             plural(unanswered, "request was", "requests were")
         ));
     }
@@ -93,9 +102,8 @@ fn open_loop(rate: f64, threads: usize, outcome: &mut Outcome, reasons: &mut Vec
             share * 100.0
         ));
     }
-    let latency_ns = tally.totals().latency.histogram().value_at_quantile(0.99);
-    let lag_ns = tally.lateness.histogram().value_at_quantile(0.99);
-    if lag_ns as f64 > latency_ns as f64 * LAG_SHARE_MAX {
+    let (lag_ns, latency_ns) = lag_and_latency_ns(tally);
+    if is_late(lag_ns, latency_ns) {
         reasons.push(format!(
             "The generator lagged: it sent {:.3} ms late at the 99th percentile, \
              more than a tenth of the {:.3} ms reported there.{}",
@@ -104,6 +112,28 @@ fn open_loop(rate: f64, threads: usize, outcome: &mut Outcome, reasons: &mut Vec
             crowding(threads)
         ));
     }
+}
+
+/// Whether what limited the run was the generator or the machine it ran on: it was late, and there
+/// was nothing wrong with the replies.
+pub fn was_late(outcome: &mut Outcome) -> bool {
+    let tally = &mut outcome.tally;
+    if !tally.open || !tally.faults.none() || tally.unanswered > 0 {
+        return false;
+    }
+    let (lag_ns, latency_ns) = lag_and_latency_ns(tally);
+    is_late(lag_ns, latency_ns)
+}
+
+fn is_late(lag_ns: u64, latency_ns: u64) -> bool {
+    lag_ns as f64 > latency_ns as f64 * LAG_SHARE_MAX
+}
+
+/// The generator's own lateness and the latency, both at the 99th percentile.
+fn lag_and_latency_ns(tally: &mut Tally) -> (u64, u64) {
+    let latency_ns = tally.totals().latency.histogram().value_at_quantile(0.99);
+    let lag_ns = tally.lateness.histogram().value_at_quantile(0.99);
+    (lag_ns, latency_ns)
 }
 
 /// What to do about a generator whose threads are in each other's way, or the server's.

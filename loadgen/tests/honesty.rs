@@ -3,8 +3,11 @@
 
 mod stub;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use strata_load::kind::Kind;
-use stub::{Fault, Server, assert_says, binary, measure};
+use strata_load::run::run;
+use stub::{Fault, Server, assert_says, binary, measure, plan};
 
 #[test]
 fn a_right_server_gives_a_valid_run_on_both_transports() {
@@ -102,8 +105,12 @@ fn a_wrong_byte_makes_the_run_invalid() {
     let server = Server::start(Fault::WrongByte);
     // Found in the sample already.
     let (_, reasons) = measure(&server, "-c 2 -n 100 --fill --ratio 0:1");
-    assert_says(&reasons, "wrong value");
+    let ends_there = |reason: &String| reason.ends_with("wrong values.");
+    assert!(reasons.iter().any(ends_there), "{reasons:#?}");
     assert_says(&reasons, "has a wrong byte");
+    // What this run has not written may be another's.
+    let (_, reasons) = measure(&server, "-c 2 -n 100 --ratio 0:1 --data-verify");
+    assert_says(&reasons, "wrong values. If something else wrote them");
 }
 
 #[test]
@@ -136,6 +143,9 @@ fn an_early_close_makes_the_run_invalid() {
         let arguments = format!("-c 2 -n 1000 --ratio 1:1 --pipeline 4 --io {io}");
         let (_, reasons) = measure(&server, &arguments);
         assert_says(&reasons, "2 of 2 connections ended before the run did");
+        // Of a closed loop they are in no latency.
+        let aged = reasons.iter().any(|reason| reason.contains("age"));
+        assert!(!aged, "{reasons:#?}");
         // An end of file, or a reset when the server left requests unread.
         let how = ["the server closed a connection", "a connection broke"];
         assert!(
@@ -156,6 +166,26 @@ fn refused_writes_fail_the_fill_and_the_run() {
 }
 
 #[test]
+fn an_interrupted_fill_tells_what_it_has_stored() {
+    let server = Server::start(Fault::Slow(2000));
+    let plan = plan(&server, "-c 1 -n 10 --fill");
+    let stop = AtomicBool::new(false);
+    let outcome = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while server.log().len() < 20 {
+                std::thread::yield_now();
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+        run(&plan, &stop, &|_| {}).unwrap()
+    });
+    assert!(outcome.interrupted);
+    let filled = outcome.filled.unwrap();
+    assert!((1..100).contains(&filled), "{filled}");
+    assert!(!outcome.fill_time.is_zero());
+}
+
+#[test]
 fn a_server_slower_than_the_rate_makes_the_run_invalid() {
     let server = Server::start(Fault::Slow(2000));
     let arguments = "-c 1 --ratio 0:1 --rate 1000 --test-time 0.5";
@@ -168,7 +198,10 @@ fn requests_never_answered_count_with_their_age() {
     let server = Server::start(Fault::Mute);
     let arguments = "-c 1 --ratio 0:1 --rate 100 --arrival constant --test-time 0.2";
     let (mut outcome, reasons) = measure(&server, arguments);
-    assert_says(&reasons, "never answered");
+    assert_says(
+        &reasons,
+        "never answered; in the latencies they count with their age",
+    );
     // On a busy machine the last may not even be sent in time.
     assert_eq!(outcome.tally.unanswered + outcome.tally.unsent, 20);
     let latency = outcome.tally.of_mut(Kind::Get).latency.histogram();
@@ -215,6 +248,19 @@ fn an_invalid_run_exits_with_1_and_says_so_in_text_and_json() {
     assert_eq!(json["Strata"]["loop"], "closed");
     assert_eq!(json["ALL STATS"]["Gets"]["Count"], 50);
     assert_eq!(json["run information"]["Format version"], 2);
+}
+
+#[test]
+fn a_server_without_tls_is_told_with_the_option() {
+    let server = Server::start(Fault::None);
+    let port = server.port;
+    let output = binary(&format!(
+        "-s 127.0.0.1 -p {port} -t 1 -c 1 -n 1 --tls --tls-skip-verify"
+    ));
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stderr).unwrap();
+    let sentence = format!("--tls: no handshake with 127.0.0.1:{port}: ");
+    assert!(text.contains(&sentence), "{text}");
 }
 
 #[test]

@@ -132,11 +132,13 @@ fn an_invalid_run_is_called_so_in_every_report() {
     let server = Server::start(Fault::WrongByte);
     let folder = Folder::new("invalid");
     let output = binary(&format!(
-        "{} -c 1 -n 100 --fill --ratio 0:1 --report {} --interval-log {} --json-out-file {}",
+        "{} -c 1 -n 100 --fill --ratio 0:1 --report {} --interval-log {} --json-out-file {} \
+         --hdr-file-prefix {}",
         base(&server),
         folder.path("a.html"),
         folder.path("a.hlog"),
         folder.path("a.json"),
+        folder.path("a"),
     ));
     assert_eq!(output.status.code(), Some(1));
     assert!(
@@ -146,6 +148,10 @@ fn an_invalid_run_is_called_so_in_every_report() {
     );
     assert!(folder.read("a.html").contains("<strong>INVALID</strong>"));
     assert!(folder.read("a.hlog").contains("#INVALID: "));
+    for name in ["a_FULL_RUN_1.txt", "a_GET_command_run_1.hgrm"] {
+        let said = "#[INVALID: The server returned";
+        assert!(folder.read(name).contains(said), "{name}");
+    }
     let json: serde_json::Value = serde_json::from_str(&folder.read("a.json")).unwrap();
     assert_eq!(json["Strata"]["valid"], false);
 }
@@ -222,7 +228,7 @@ fn a_search_ends_below_what_the_server_can_do() {
         // The machine was too busy for any rate to hold; the sentence then says so.
         let said = String::from_utf8(output.stdout).unwrap();
         assert!(
-            said.contains("--search: no rate held p50 below 40 ms"),
+            said.contains("INVALID: --search: no rate held p50 below 40 ms"),
             "{said}"
         );
         return;
@@ -232,6 +238,8 @@ fn a_search_ends_below_what_the_server_can_do() {
     assert!(found < 550.0, "{found}");
     let points = json["Strata"]["points"].as_array().unwrap();
     assert!(points.iter().any(|point| point["held"] == false));
+    let said = json["Strata"]["conclusion"].as_str().unwrap();
+    assert!(said.starts_with("p50 below 40 ms held up to"), "{said}");
 }
 
 #[test]
@@ -246,7 +254,7 @@ fn a_search_that_finds_nothing_still_reports_what_it_saw() {
     ));
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8(output.stdout).unwrap();
-    let sentence = "INVALID: --search: no rate held p50 below 0.000001 ms";
+    let sentence = "INVALID: --search: no rate held p50 below 0.000001 ms; at ";
     assert!(text.contains(sentence), "{text}");
     assert!(text.contains("SEARCH") && text.contains("Totals"), "{text}");
     let json: serde_json::Value = serde_json::from_str(&folder.read("a.json")).unwrap();
@@ -287,7 +295,8 @@ fn a_reader_of_memtiers_json_finds_everything_it_knows() {
     let server = Server::start(Fault::None);
     let folder = Folder::new("layout");
     binary(&format!(
-        "{} -c 2 --ratio 1:3 --test-time 0.2 --key-minimum 1 --json-out-file {}",
+        "{} -c 2 --ratio 1:3 --test-time 0.2 --key-minimum 1 --print-percentiles 50,95,99 \
+         --json-out-file {}",
         base(&server),
         folder.path("a.json"),
     ));
@@ -305,6 +314,8 @@ fn a_reader_of_memtiers_json_finds_everything_it_knows() {
         .filter(|line| !line.starts_with('#') && !found.iter().any(|own| own == line))
         .collect();
     assert!(missing.is_empty(), "{missing:#?}");
+    let asked_for = "/ALL STATS/Totals/Time-Serie/0/p95.00 fraction";
+    assert!(found.iter().any(|own| own == asked_for), "{found:#?}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! Always true: file names, units and columns are those memtier_benchmark writes for
 //! `--hdr-file-prefix` (milliseconds in the `.txt`, microseconds in the `.hgrm`), so that what
-//! reads its files reads these. The interval log is in nanoseconds, with its maxima in
+//! reads its files reads these; an invalid run says so in their comments. The interval log is in nanoseconds, with its maxima in
 //! milliseconds.
 
 use std::fmt::Write;
@@ -37,8 +37,13 @@ pub fn write_percentiles(report: &Report, prefix: &str) -> Result<(), String> {
                 _ => (format!("{prefix}_{upper}_command_run_{number}"), upper),
             };
             let histogram = tally.latency.histogram();
-            put(format!("{stem}.txt"), spectrum(histogram))?;
-            put(format!("{stem}.hgrm"), log(histogram, &what, &run.outcome))?;
+            // What stands behind `#` is passed over by all that read these.
+            let doubts: String = (run.invalid.iter())
+                .map(|sentence| format!("#[INVALID: {sentence}]\n"))
+                .collect();
+            put(format!("{stem}.txt"), spectrum(histogram) + &doubts)?;
+            let log = log(histogram, &what, &doubts, &run.outcome);
+            put(format!("{stem}.hgrm"), log)?;
         }
     }
     Ok(())
@@ -110,7 +115,7 @@ fn epoch(time: SystemTime) -> f64 {
 }
 
 /// A histogram log of one line, which memtier calls `.hgrm`.
-fn log(histogram: &Histogram<u64>, what: &str, outcome: &Outcome) -> String {
+fn log(histogram: &Histogram<u64>, what: &str, doubts: &str, outcome: &Outcome) -> String {
     let start = epoch(outcome.started);
     let end = start + outcome.measured.as_secs_f64();
     let in_us = in_us(histogram);
@@ -118,7 +123,7 @@ fn log(histogram: &Histogram<u64>, what: &str, outcome: &Outcome) -> String {
         "#[{what} command HDR latency histogram results]\n\
          #[Histogram log format version 1.2]\n\
          #[StartTime: {start:.3} (seconds since epoch)]\n\
-         \"StartTimestamp\",\"EndTimestamp\",\"Interval_Max\",\"Interval_Compressed_Histogram\"\n\
+         {doubts}\"StartTimestamp\",\"EndTimestamp\",\"Interval_Max\",\"Interval_Compressed_Histogram\"\n\
          {start:.3},{end:.3},{}.0,{}\n",
         in_us.max(),
         compressed(&in_us)

@@ -16,7 +16,7 @@ use crate::plan::{Length, Pace};
 use crate::run::Outcome;
 use crate::tally::{KindTally, Latencies};
 use crate::timeline::Timeline;
-use crate::trial::POINT_PERCENTILES;
+use crate::trial::{Judgement, POINT_PERCENTILES};
 
 /// Percentiles that every file carries, besides those asked for.
 const PERCENTILES: [f64; 4] = [50.0, 99.0, 99.9, 99.99];
@@ -144,6 +144,7 @@ fn ours(report: &Report, outcome: &Outcome) -> Value {
         "machine": report.machine.iter().map(|(name, value)| (name.to_string(), json!(value))).collect::<Map<_, _>>(),
         "objective": report.session.objective.map(|objective| objective.to_string()),
         "points": points(report),
+        "conclusion": report.session.conclusion,
     })
 }
 
@@ -157,7 +158,12 @@ fn points(report: &Report) -> Value {
             map.insert(format!("p{percentile:.2}"), json!(ms(latency_ns)));
         }
         map.insert("max".into(), json!(ms(point.max_ns)));
-        map.insert("held".into(), json!(point.held));
+        map.insert("lateness p99.00".into(), json!(ms(point.lateness_ns)));
+        map.insert("runs".into(), json!(point.runs));
+        let held = |_| point.judgement == Judgement::Held;
+        map.insert("held".into(), json!(point.objective_ns.map(held)));
+        let late = point.judgement == Judgement::Late;
+        map.insert("generator late".into(), json!(late));
         map.insert("valid".into(), json!(point.invalid.is_empty()));
         map.insert("invalid".into(), json!(point.invalid));
         Value::from(map)
@@ -223,14 +229,14 @@ fn kind(
         "KB/sec RX/TX": kb(tally.bytes_sent + tally.bytes_received),
         "KB/sec RX": kb(tally.bytes_received),
         "KB/sec TX": kb(tally.bytes_sent),
-        "Time-Serie": series(&tally.timeline),
+        "Time-Serie": series(&percentiles(report), &tally.timeline),
         "Percentile Latencies": points,
     })
 }
 
 /// Results over time by the second in which they begin. In a run longer than its intervals each
 /// has several seconds.
-fn series(timeline: &Timeline) -> Value {
+fn series(percentiles: &[f64], timeline: &Timeline) -> Value {
     let mut series = Map::new();
     for (index, interval) in timeline.intervals().iter().enumerate() {
         if interval.count == 0 {
@@ -250,7 +256,7 @@ fn series(timeline: &Timeline) -> Value {
         point.insert("Accumulated Latency".into(), json!(sum_ms as u64));
         point.insert("Min Latency".into(), json!(ms(latency.min())));
         point.insert("Max Latency".into(), json!(ms(latency.max())));
-        for percentile in PERCENTILES {
+        for percentile in percentiles {
             let value_ns = latency.value_at_quantile(percentile / 100.0);
             point.insert(format!("p{percentile:.2}"), json!(ms(value_ns)));
         }

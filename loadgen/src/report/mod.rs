@@ -1,8 +1,8 @@
 //! What runs are told as: [`text`] for people, [`json`] for programs, [`page`] for a browser,
 //! [`files`] for HdrHistogram's tools.
 //!
-//! Always true: all but the histogram files say whether the loop was open or closed and whether
-//! the runs are valid, before any number.
+//! Always true: each of them says if the runs are invalid, and all but the histogram files say so
+//! before any number, as they say whether the loop was open or closed.
 
 use std::time::Duration;
 

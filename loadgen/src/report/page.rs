@@ -248,11 +248,14 @@ fn sweep(report: &Report, out: &mut String) -> std::fmt::Result {
         ),
     };
     let note = format!("{note}Hollow points are runs that are not to be believed.");
-    writeln!(out, "<h2>{} runs</h2>", points.len())?;
+    writeln!(out, "<h2>{} rates</h2>", points.len())?;
+    if let Some(conclusion) = &session.conclusion {
+        writeln!(out, "<p>{}</p>", escaped(conclusion))?;
+    }
     out.push_str(&figure(&title, &note, &axis, &LATENCY, &lines));
     write!(
         out,
-        "<div class=\"scroll\"><table><thead><tr><th>Offered</th><th>done per second</th>"
+        "<div class=\"scroll\"><table><thead><tr><th>Offered</th><th></th><th>done per second</th>"
     )?;
     for percentile in POINT_PERCENTILES {
         write!(out, "<th>p{percentile} ms</th>")?;
@@ -264,23 +267,19 @@ fn sweep(report: &Report, out: &mut String) -> std::fmt::Result {
     for point in points {
         write!(
             out,
-            "<tr><td>{:.0}</td><td>{:.0}</td>",
-            point.rate, point.achieved
+            "<tr><td>{:.0}</td><td>{}</td><td>{:.0}</td>",
+            point.rate,
+            point.judgement.name(),
+            point.achieved
         )?;
         for latency_ns in point.latency_ns {
             write!(out, "<td>{:.4}</td>", ms(latency_ns))?;
         }
-        let judgement = match (point.invalid.first(), point.held) {
-            (Some(sentence), _) => format!("INVALID: {sentence}"),
-            (None, Some(true)) => "held".into(),
-            (None, Some(false)) => "exceeded".into(),
-            (None, None) => "valid".into(),
-        };
         writeln!(
             out,
             "<td>{:.4}</td><td class=\"words\">{}</td></tr>",
             ms(point.max_ns),
-            escaped(&judgement)
+            escaped(&point.words())
         )?;
     }
     writeln!(out, "</tbody></table></div>")?;

@@ -101,12 +101,10 @@ fn points(report: &Report, out: &mut String) -> std::fmt::Result {
             write!(out, "{:>14.5}", ms(latency_ns))?;
         }
         write!(out, "{:>14.5}", ms(point.max_ns))?;
-        match (point.held, point.invalid.first()) {
-            (_, Some(sentence)) => writeln!(out, "  INVALID: {sentence}")?,
-            (Some(true), None) => writeln!(out, "  held")?,
-            (Some(false), None) => writeln!(out, "  exceeded")?,
-            (None, None) => writeln!(out)?,
-        }
+        writeln!(out, "  {}", point.words())?;
+    }
+    if let Some(conclusion) = &session.conclusion {
+        writeln!(out, "{conclusion}")?;
     }
     if let crate::plan::Pace::Open { rate, .. } = report.plan().pace {
         writeln!(
