@@ -20,16 +20,16 @@ pub struct Options {
     /// Policies by name, separated by commas [default: all]
     #[arg(long)]
     policy: Option<String>,
-    /// Requests of a workload of length 1 [default: 8 million]
+    /// Requests of a workload of length 1 [default: 2 million]
     #[arg(long)]
     requests: Option<usize>,
-    /// Memory sizes as shares of the live bytes, separated by commas
+    /// Memory sizes as shares of the live bytes, separated by commas [default: 1/32, 1/8 and 1/2]
     #[arg(long)]
     shares: Option<String>,
     /// Popularity drifts in percent of the ranks an hour, separated by commas [default: 0,5]
     #[arg(long)]
     drift: Option<String>,
-    /// Short runs without drift at three sizes, for a look; no record unless asked for
+    /// Short runs without drift, for a look; no record unless asked for
     #[arg(long)]
     quick: bool,
     /// Write a record although it is a quick run

@@ -34,13 +34,11 @@ use trace::Trace;
 use workload::Workload;
 
 /// Requests of a workload of length 1.
-const REQUESTS: usize = 8_000_000;
+const REQUESTS: usize = 2_000_000;
 /// The same with `--quick`.
 const REQUESTS_QUICK: usize = 600_000;
 /// Memory sizes, as shares of the live bytes.
-const SHARES: [f64; 5] = [1.0 / 32.0, 1.0 / 16.0, 1.0 / 8.0, 1.0 / 4.0, 1.0 / 2.0];
-/// The same with `--quick`.
-const SHARES_QUICK: [f64; 3] = [1.0 / 32.0, 1.0 / 8.0, 1.0 / 2.0];
+const SHARES: [f64; 3] = [1.0 / 32.0, 1.0 / 8.0, 1.0 / 2.0];
 /// Ranks that change their object in an hour, in percent.
 const DRIFTS: [f64; 2] = [0.0, 5.0];
 /// How often a store that waits for ever is tried; the peer's hash has another seed each time.
@@ -60,13 +58,13 @@ struct Args {
     /// Requests of a workload of length 1
     #[arg(long)]
     requests: Option<usize>,
-    /// Memory sizes, as shares of the live bytes [default: five from 1/32 to 1/2]
+    /// Memory sizes, as shares of the live bytes [default: 1/32, 1/8 and 1/2]
     #[arg(long, value_delimiter = ',')]
     shares: Vec<f64>,
     /// Drifts to run, in percent of the ranks an hour [default: 0,5]
     #[arg(long, value_delimiter = ',')]
     drift: Vec<f64>,
-    /// Short runs without drift at three sizes: a look, not a record
+    /// Short runs without drift: a look, not a record
     #[arg(long)]
     quick: bool,
     /// Replays at the same time
@@ -101,12 +99,7 @@ fn main() -> ExitCode {
         args.requests.get_or_insert(REQUESTS_QUICK);
     }
     if args.shares.is_empty() {
-        args.shares = if args.quick {
-            &SHARES_QUICK[..]
-        } else {
-            &SHARES
-        }
-        .to_vec();
+        args.shares = SHARES.to_vec();
     }
     if args.drift.is_empty() {
         args.drift = if args.quick { &DRIFTS[..1] } else { &DRIFTS }.to_vec();
