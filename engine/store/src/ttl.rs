@@ -49,10 +49,8 @@ const SEAL_AGE_MIN_SECONDS: u32 = 16;
 /// And at this age at the latest.
 const SEAL_AGE_MAX_SECONDS: u32 = 1 << 22;
 
-/// So many groups of TTL buckets there are at most.
-pub(crate) const GROUP_COUNT: usize = 8;
-/// Octaves to a group.
-const GROUP_OCTAVES: usize = 6;
+/// So many groups of TTL buckets there are at most: one to the octave up to [`TTL_NEAR_MAX`], and two more.
+pub(crate) const GROUP_COUNT: usize = 27;
 
 /// How ttls map to TTL buckets.
 #[derive(Clone, Copy, Debug)]
@@ -89,14 +87,16 @@ impl TtlBuckets {
         }
     }
 
-    /// Neighbouring TTL buckets whose items may be packed together when each holds too little for a segment of its own.
-    /// Items that never expire are a group of their own, and so are far ones.
+    /// Neighbouring TTL buckets whose items may be packed together when each holds too little for a segment of its own:
+    /// those of an octave. What expires keeps its bytes until all its segment has, so wider groups would fill memory with
+    /// what nobody may see: perf/notes/eviction-policies.md. Items that never expire are a group of their own, and so are
+    /// far ones.
     #[inline]
     pub fn group(self, index: usize) -> usize {
         match self.count() - index {
             1 => GROUP_COUNT - 1,
             2 => GROUP_COUNT - 2,
-            _ => (index >> self.split_shift) / GROUP_OCTAVES,
+            _ => index >> self.split_shift,
         }
     }
 
