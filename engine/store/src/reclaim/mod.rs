@@ -518,20 +518,21 @@ impl<M: Memory> Shard<M> {
                 &mut groups[queue + self.ttl.group(usize::from(notes.ttl_bucket))];
             // Each item may grow by its unique when it moves.
             let moved = notes.live_bytes as usize + notes.live_items as usize * item::UNIQUE_BYTES;
-            // A tail that the next item did not fit in comes again however often the items are packed. Counting it as
-            // dead would pack them over and over and gain nothing.
+            // A tail that the next item did not fit in comes again however often the items are packed. Were it not taken
+            // for used, both in what there is to gain and in what is worth packing, full segments would be packed over and
+            // over for nothing.
             let tail_bytes = page_bytes - notes.used as usize;
-            let lost_bytes = tail_bytes.min(2 * moved / notes.live_items.max(1) as usize);
+            let packed = moved + tail_bytes.min(2 * moved / notes.live_items.max(1) as usize);
             match notes.kind {
                 Kind::Target => *dead_bytes += page_bytes - notes.used as usize,
                 Kind::Sealed | Kind::Open
                     if notes.loans == 0
-                        && moved <= page_bytes / 16 * alive_sixteenths
+                        && packed <= page_bytes / 16 * alive_sixteenths
                         && (force || notes.kind == Kind::Sealed) =>
                 {
-                    *dead_bytes += (page_bytes - moved).saturating_sub(lost_bytes);
-                    if moved < *emptiest {
-                        (*emptiest, *emptiest_page) = (moved, page as u32);
+                    *dead_bytes += page_bytes - packed;
+                    if packed < *emptiest {
+                        (*emptiest, *emptiest_page) = (packed, page as u32);
                     }
                 }
                 _ => {}

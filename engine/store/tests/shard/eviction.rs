@@ -90,6 +90,28 @@ fn stores_keep_ahead_of_need_although_all_is_fetched() {
 }
 
 #[test]
+fn what_only_lacks_the_end_of_a_segment_is_not_packed_again_and_again() {
+    let mut bench = Bench::new(4 * MIB, 10 << 10, Eviction::S3Fifo);
+    let (mut dice, stores) = (1u64, 20_000);
+    for _ in 0..stores {
+        dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let name = (dice >> 33) % 900;
+        // One in four is alone in its segment, whose end no other of its kind fits in.
+        let len = if name % 4 == 0 { 9000 } else { 700 + name * 2 };
+        bench.set(
+            &format!("k{name}"),
+            &[3; 9000][..len as usize],
+            Deadline::Never,
+            0,
+        );
+        bench.shard.upkeep(Seconds(0), 48);
+    }
+    let counters = bench.counters();
+    assert!(counters.moved > 0, "{counters:?}");
+    assert!(counters.moved < 2 * stores, "{counters:?}");
+}
+
+#[test]
 fn no_store_sweeps_more_than_some_dozens_of_items() {
     for eviction in EVICTING {
         let mut bench = Bench::new(4 * MIB, 10 << 10, eviction);
