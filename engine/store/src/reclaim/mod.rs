@@ -501,8 +501,9 @@ impl<M: Memory> Shard<M> {
     fn choose_for_compaction(&mut self, force: bool) -> Option<u32> {
         let page_bytes = self.arena.page_bytes();
         let count = self.arena.pages.list.len();
-        let alive_sixteenths = if self.eviction == Eviction::None {
-            policy::PACK_ALIVE_SIXTEENTHS_WITHOUT_EVICTION
+        let short = self.arena.free_count() < self.reclaim.short_below;
+        let alive_sixteenths = if short && self.eviction != Eviction::None {
+            policy::PACK_ALIVE_SIXTEENTHS_WHEN_SHORT
         } else {
             policy::PACK_ALIVE_SIXTEENTHS
         };

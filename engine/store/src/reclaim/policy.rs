@@ -16,11 +16,11 @@ pub(crate) const KEEP_ONE_IN: usize = 4;
 pub(crate) const PACK_BELOW: usize = 19;
 /// See [`PACK_BELOW`].
 pub(crate) const PACK_OF: usize = 20;
-/// A segment is worth packing while it is alive to no more sixteenths than this: so many items have to move for two to
-/// find room. Without eviction every byte counts.
-pub(crate) const PACK_ALIVE_SIXTEENTHS: usize = 14;
-/// See [`PACK_ALIVE_SIXTEENTHS`].
-pub(crate) const PACK_ALIVE_SIXTEENTHS_WITHOUT_EVICTION: usize = 15;
+/// A segment is worth packing while it is alive to no more sixteenths than this: so many items have to move for one to
+/// find room.
+pub(crate) const PACK_ALIVE_SIXTEENTHS: usize = 15;
+/// The same when pages run short and something may be dropped instead: what a store pays is enough for that many.
+pub(crate) const PACK_ALIVE_SIXTEENTHS_WHEN_SHORT: usize = 14;
 
 /// Fetches per byte are counted in units of 2^-20.
 const SCORE_SHIFT: u32 = 20;
