@@ -14,6 +14,7 @@ mod random;
 mod target;
 mod transcript;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,9 +25,10 @@ use clap::Args;
 use crate::process::Memcached;
 use crate::stage::Outcome;
 use crate::workspace::{Workspace, find_program};
+use pattern::Names;
 use player::{Cut, Difference, Played};
 use target::Target;
-use transcript::Transcript;
+use transcript::{Action, Deed, Transcript};
 
 /// Below the workspace root.
 const TRANSCRIPTS: &str = "server/transcripts";
@@ -180,6 +182,27 @@ fn memcacheds(options: &Options) -> Result<Vec<Memcached>> {
         .iter()
         .map(|path| Memcached::at(path))
         .collect()
+}
+
+/// What the clients of each transcript send, by its name and theirs: the bytes that need no answer to be known.
+pub fn sent(workspace: &Workspace) -> Result<Vec<(String, Vec<u8>)>> {
+    let mut all = Vec::new();
+    for transcript in read_transcripts(workspace, &Options::default())? {
+        let mut of_clients = BTreeMap::<char, Vec<u8>>::new();
+        for step in &transcript.steps {
+            let Action::On(client, deed) = &step.action else {
+                continue;
+            };
+            if let Deed::Send(pattern) | Deed::SendPacket(pattern) | Deed::Flood(_, pattern) = deed
+                && let Ok(bytes) = pattern.bytes(&Names::new())
+            {
+                of_clients.entry(*client).or_default().extend(bytes);
+            }
+        }
+        let named = |(client, bytes)| (format!("{}-{client}", transcript.name), bytes);
+        all.extend(of_clients.into_iter().map(named));
+    }
+    Ok(all)
 }
 
 fn read_transcripts(workspace: &Workspace, options: &Options) -> Result<Vec<Transcript>> {
