@@ -496,10 +496,7 @@ impl<'a, T: Transport> Driver<'a, T> {
                     &mut connection.out,
                 );
                 touch(&mut self.connections, &mut self.touched, index);
-                if tally.window_ns.contains(&due_ns) {
-                    tally.offered += 1;
-                    tally.lateness.record(now_ns - due_ns.max(blocked_ns));
-                }
+                tally.sent(due_ns, now_ns - due_ns.max(blocked_ns));
                 schedule.advance();
                 offered += 1;
             }
@@ -514,10 +511,7 @@ impl<'a, T: Transport> Driver<'a, T> {
                         .pipeline
                         .offer_follow_up(terms, now_ns, &mut connection.out)
                 {
-                    if tally.window_ns.contains(&due_ns) {
-                        tally.offered += 1;
-                        tally.lateness.record(now_ns.saturating_sub(due_ns));
-                    }
+                    tally.sent(due_ns, now_ns.saturating_sub(due_ns));
                     offered += 1;
                 }
                 if !connection.out.is_empty() {
@@ -569,10 +563,8 @@ impl<'a, T: Transport> Driver<'a, T> {
                     None => requests.next_ask().kind,
                 };
                 if tally.window_ns.contains(&due_ns) {
-                    tally.offered += 1;
-                    tally
-                        .lateness
-                        .record(ended_ns.saturating_sub(due_ns.max(blocked_ns)));
+                    let late_ns = ended_ns.saturating_sub(due_ns.max(blocked_ns));
+                    tally.sent(due_ns, late_ns);
                     tally.gave_up(kind, due_ns, None, now_ns);
                 }
                 schedule.advance();

@@ -14,7 +14,8 @@
 //! - [`run`]: threads and phases: connect, fill, warm up, measure, drain.
 //! - [`trial`]: repetitions, a sweep over rates, a search for the highest that holds.
 //! - [`tally`], [`timeline`], [`verdict`], [`report`]: what was seen, whether to believe it, and
-//!   how it is told. [`live`]: the same while it lasts.
+//!   how it is told. [`windows`] and [`fairness`]: the same by pieces of the time and by connection,
+//!   where asked for. [`live`]: the same while it lasts.
 //! - [`cli`] and [`plan`]: what was asked for, checked.
 //!
 //! ```text
@@ -35,6 +36,7 @@
 pub mod cli;
 pub mod client;
 pub mod drive;
+pub mod fairness;
 pub mod ketama;
 pub mod kind;
 pub mod live;
@@ -48,4 +50,5 @@ pub mod timeline;
 pub mod transport;
 pub mod trial;
 pub mod verdict;
+pub mod windows;
 pub mod workload;

@@ -103,6 +103,10 @@ pub struct Plan {
     pub length: Length,
     /// Unmeasured load before it.
     pub warmup: Duration,
+    /// Length of the windows that have percentiles of their own, if there are any.
+    pub window: Option<Duration>,
+    /// Whether each connection has latencies of its own.
+    pub per_connection: bool,
     /// Keys, values, mix.
     pub workload: Workload,
     /// How much faster than recorded a trace is replayed.

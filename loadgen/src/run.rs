@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::client::Terms;
 use crate::drive::{Clock, Common, Driver};
+use crate::fairness::Fairness;
 use crate::live::{BEAT, Progress, Pulse};
 use crate::placement::Placement;
 use crate::plan::{Io, Length, Pace, Plan};
@@ -22,6 +23,7 @@ use crate::transport::epoll::Epoll;
 use crate::transport::tls::Tls;
 use crate::transport::uring::Uring;
 use crate::transport::{Transport, connect};
+use crate::windows::Windows;
 use crate::workload::{Mix, Requests, mix, share};
 
 /// Between the moment all threads are ready and the first request.
@@ -364,6 +366,14 @@ fn thread_main<T: Transport>(
     let open = matches!(plan.pace, Pace::Open { .. });
     let mut tally = Tally::new(warm_ns..end_ns, open);
     tally.reserve_timelines(|kind| plan.workload.occurs(kind));
+    if let (Some(window), Length::Time(time)) = (plan.window, plan.length) {
+        tally.windows = Windows::new(window.as_nanos() as u64, time.as_nanos() as u64);
+    }
+    if plan.per_connection {
+        let server_count = plan.addresses.len();
+        tally.fairness =
+            Fairness::new(first_client * server_count, plan.connections * server_count);
+    }
     // Nobody listens any more only if the run is being torn down.
     let _ = tell_window.send(tally.window_ns.clone());
     while clock.now_ns() < start_ns {

@@ -7,9 +7,11 @@ use std::ops::Range;
 
 use hdrhistogram::Histogram;
 
+use crate::fairness::Fairness;
 use crate::kind::{KIND_COUNT, Kind};
 use crate::plan::DRAIN;
 use crate::timeline::Timeline;
+use crate::windows::Windows;
 
 /// Longest latency told apart from longer ones, in nanoseconds.
 const LATENCY_MAX_NS: u64 = 60_000_000_000;
@@ -134,6 +136,8 @@ impl KindTally {
 pub struct Done {
     /// What they were.
     pub kind: Kind,
+    /// Number of their connection among those of all threads.
+    pub connection: usize,
     /// When they were due; in a closed loop, when they were sent.
     pub due_ns: u64,
     /// When they were handed to the kernel.
@@ -214,6 +218,10 @@ pub struct Tally {
     /// How late the generator itself was: the part of due to sent in which a connection could
     /// have taken the request. Open loop only.
     pub lateness: Latencies,
+    /// The same by the time at which a request was due, all kinds together, if asked for. Open loop only.
+    pub windows: Windows,
+    /// Latencies by connection, all kinds together, if asked for.
+    pub fairness: Fairness,
     /// Requests sent but not answered when the run gave up waiting.
     pub unanswered: u64,
     /// Requests due but never sent. Open loop only.
@@ -316,7 +324,11 @@ impl Tally {
         of_kind.bytes_received += done.bytes_received;
         let latency_ns = done.done_ns.saturating_sub(done.due_ns);
         of_kind.latency.record_times(latency_ns, done.count);
+        self.fairness
+            .record(done.connection, latency_ns, done.count);
         if self.open {
+            let due_ns = done.due_ns - self.window_ns.start;
+            self.windows.record(due_ns, latency_ns, done.count);
             let service_ns = done.done_ns.saturating_sub(done.sent_ns);
             of_kind.service.record_times(service_ns, done.count);
             let lag_ns = done.sent_ns.saturating_sub(done.due_ns);
@@ -329,6 +341,17 @@ impl Tally {
         );
     }
 
+    /// Records how late a request of an open loop was by the generator's own fault.
+    #[inline]
+    pub fn sent(&mut self, due_ns: u64, late_ns: u64) {
+        if self.window_ns.contains(&due_ns) {
+            self.offered += 1;
+            self.lateness.record(late_ns);
+            let at_ns = due_ns - self.window_ns.start;
+            self.windows.record_lateness(at_ns, late_ns);
+        }
+    }
+
     /// Records the age of a request that was never answered (`sent_ns` given) or never sent.
     pub fn gave_up(&mut self, kind: Kind, due_ns: u64, sent_ns: Option<u64>, now_ns: u64) {
         match sent_ns {
@@ -339,13 +362,16 @@ impl Tally {
             return;
         }
         let of_kind = &mut self.kinds[kind.index()];
-        of_kind.latency.record(now_ns.saturating_sub(due_ns));
+        let age_ns = now_ns.saturating_sub(due_ns);
+        of_kind.latency.record(age_ns);
+        self.windows
+            .record(due_ns - self.window_ns.start, age_ns, 1);
         match sent_ns {
             Some(sent_ns) => {
                 of_kind.service.record(now_ns.saturating_sub(sent_ns));
                 of_kind.lag.record(sent_ns.saturating_sub(due_ns));
             }
-            None => of_kind.lag.record(now_ns.saturating_sub(due_ns)),
+            None => of_kind.lag.record(age_ns),
         }
     }
 
@@ -360,6 +386,8 @@ impl Tally {
         self.offered += other.offered;
         self.answered_in_time += other.answered_in_time;
         self.lateness.merge(other.lateness);
+        self.windows.merge(other.windows);
+        self.fairness.merge(other.fairness);
         self.unanswered += other.unanswered;
         self.unsent += other.unsent;
         self.faults.merge(other.faults);
@@ -377,6 +405,7 @@ mod tests {
     fn done(due_ns: u64, sent_ns: u64, done_ns: u64) -> Done {
         Done {
             kind: Kind::Get,
+            connection: 0,
             due_ns,
             sent_ns,
             done_ns,

@@ -237,6 +237,7 @@ mod tests {
     fn done() -> Done {
         Done {
             kind: Kind::Get,
+            connection: 0,
             due_ns: 0,
             sent_ns: 0,
             done_ns: 0,

@@ -474,6 +474,7 @@ mod tests {
             tally.lateness.record(late_ns);
             tally.done(&Done {
                 kind: Kind::Get,
+                connection: 0,
                 due_ns,
                 sent_ns: due_ns + late_ns,
                 done_ns: due_ns + latency_ns,

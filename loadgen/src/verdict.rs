@@ -6,6 +6,7 @@
 use crate::plan::{Pace, Plan};
 use crate::run::Outcome;
 use crate::tally::Tally;
+use crate::windows::Summary;
 
 /// A generator whose lag at the 99th percentile exceeds this share of the reported latency there
 /// measured itself.
@@ -14,8 +15,33 @@ pub const LAG_SHARE_MAX: f64 = 0.10;
 /// Below this share of the offered rate the server was measured at another load than asked.
 pub const ACHIEVED_SHARE_MIN: f64 = 0.99;
 
+/// The middle of windows of which a smaller share counts is that of a selection.
+pub const WINDOWS_SHARE_MIN: f64 = 0.5;
+
 /// The reasons why the run is invalid. Empty: it is valid.
 pub fn reasons(plan: &Plan, outcome: &mut Outcome) -> Vec<String> {
+    let mut reasons = apart_from_lag(plan, outcome);
+    if matches!(plan.pace, Pace::Open { .. }) {
+        reasons.extend(lag(plan.threads, outcome));
+    }
+    reasons
+}
+
+/// The reasons why the middle of the run's windows is invalid, of which the lag of the run as a
+/// whole is none. Empty: it is valid.
+pub fn reasons_of_windows(plan: &Plan, outcome: &Outcome) -> Vec<String> {
+    let mut reasons = apart_from_lag(plan, outcome);
+    if let Some(Summary { of, counted, .. }) = outcome.tally.windows.summary()
+        && (counted as f64) < of as f64 * WINDOWS_SHARE_MIN
+    {
+        reasons.push(format!(
+            "The generator was in time in only {counted} of {of} windows."
+        ));
+    }
+    reasons
+}
+
+fn apart_from_lag(plan: &Plan, outcome: &Outcome) -> Vec<String> {
     let mut reasons = Vec::new();
     let expected = plan.workload.keys.count();
     if let Some(filled) = outcome.filled
@@ -87,31 +113,31 @@ pub fn reasons(plan: &Plan, outcome: &mut Outcome) -> Vec<String> {
         }
     }
     if let Pace::Open { rate, .. } = plan.pace {
-        open_loop(rate, plan.threads, outcome, &mut reasons);
+        let tally = &outcome.tally;
+        let share = tally.answered_in_time as f64 / tally.offered.max(1) as f64;
+        if share < ACHIEVED_SHARE_MIN {
+            reasons.push(format!(
+                "Only {:.2} % of the offered {rate} requests a second were answered in time.",
+                share * 100.0
+            ));
+        }
     }
     reasons
 }
 
-fn open_loop(rate: f64, threads: usize, outcome: &mut Outcome, reasons: &mut Vec<String>) {
+/// Why the generator is in doubt, if it is.
+fn lag(threads: usize, outcome: &mut Outcome) -> Option<String> {
     let tally = &mut outcome.tally;
-    let offered = tally.offered;
-    let share = tally.answered_in_time as f64 / offered.max(1) as f64;
-    if share < ACHIEVED_SHARE_MIN {
-        reasons.push(format!(
-            "Only {:.2} % of the offered {rate} requests a second were answered in time.",
-            share * 100.0
-        ));
-    }
     let (lag_ns, latency_ns) = lag_and_latency_ns(tally);
-    if is_late(lag_ns, latency_ns) {
-        reasons.push(format!(
+    is_late(lag_ns, latency_ns).then(|| {
+        format!(
             "The generator lagged: it sent {:.3} ms late at the 99th percentile, \
              more than a tenth of the {:.3} ms reported there.{}",
             lag_ns as f64 / 1e6,
             latency_ns as f64 / 1e6,
             crowding(threads)
-        ));
-    }
+        )
+    })
 }
 
 /// Whether what limited the run was the generator or the machine it ran on: it was late, and there

@@ -1,8 +1,10 @@
 //! Requests in a steady state allocate nothing, whatever they ask and in which dialect.
 
 use strata_load::client::{Dialect, Pipeline, Terms, Verify};
+use strata_load::fairness::Fairness;
 use strata_load::kind::Kind;
 use strata_load::tally::Tally;
+use strata_load::windows::Windows;
 use strata_load::workload::values::Tape;
 use strata_load::workload::{Amount, KeySpace, Mix, Pattern, Requests, Spread, Weighted, Workload};
 
@@ -113,6 +115,8 @@ fn a_request_in_a_steady_state_allocates_nothing() {
         let mut pipeline = Pipeline::new(0, DEPTH, key_count as usize, set_on_miss);
         let mut tally = Tally::new(0..2_000_000_000, true);
         tally.reserve_timelines(|kind| workload.occurs(kind));
+        tally.windows = Windows::new(100_000_000, 2_000_000_000);
+        tally.fairness = Fairness::new(0, 1);
         let mut buffers = (Vec::new(), Vec::new());
         let mut turn = |turns, tally: &mut Tally| {
             drive(

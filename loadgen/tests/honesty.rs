@@ -69,6 +69,36 @@ fn a_stall_shows_from_due_to_done_and_not_from_sent_to_done() {
 }
 
 #[test]
+fn a_stall_shows_in_the_windows_it_strikes_and_not_in_the_middle_one() {
+    let mut seen = Vec::new();
+    for _ in 0..ATTEMPTS {
+        let server = Server::start(Fault::Stall);
+        let arguments = "-c 4 --ratio 0:1 --rate 2000 --arrival constant --test-time 2 --window 0.1 --per-connection";
+        let (mut outcome, _) = measure(&server, arguments);
+        let windows = &outcome.tally.windows;
+        let struck = windows.figures();
+        let struck = struck.iter().filter(|one| one.latency_ns[2] > 80_000_000);
+        let struck = struck.count();
+        let summary = windows.summary().expect("windows");
+        assert_eq!(summary.of, 20);
+        // There are one or two stalls in two seconds, and each lies in two windows at most.
+        assert!(struck >= 1, "{summary:?}");
+        let slowest = outcome.tally.fairness.slowest().expect("connections");
+        // One in twenty of each connection's requests is due in a stall.
+        assert_eq!(slowest.of, 4);
+        assert!(slowest.p99_ns >= 50_000_000, "{slowest:?}");
+        let whole = outcome.tally.of_mut(Kind::Get).latency.histogram();
+        assert!(whole.value_at_quantile(0.99) > 50_000_000);
+        // What a machine that does something else adds can be tried again.
+        if summary.counted > 10 && summary.middle_ns[2] < 20_000_000 {
+            return;
+        }
+        seen.push((struck, summary));
+    }
+    panic!("{seen:?}");
+}
+
+#[test]
 fn percentiles_of_a_server_of_known_delays_are_those_delays() {
     let mut seen = Vec::new();
     for _ in 0..ATTEMPTS {

@@ -157,6 +157,48 @@ fn an_invalid_run_is_called_so_in_every_report() {
 }
 
 #[test]
+fn windows_and_the_slowest_connection_are_told_in_text_and_json() {
+    let server = Server::start(Fault::None);
+    let folder = Folder::new("windows");
+    let output = binary(&format!(
+        "{} -c 3 --ratio 0:1 --rate 1000 --test-time 0.5 --window 0.1 --per-connection --json-out-file {}",
+        base(&server),
+        folder.path("a.json"),
+    ));
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains(" of 5 windows of 0.1 s"), "{said}");
+    assert!(said.contains("Of 3 connections the slowest"), "{said}");
+    let json: serde_json::Value = serde_json::from_str(&folder.read("a.json")).unwrap();
+    let windows = &json["Strata"]["windows"];
+    let each = windows["each"].as_array().unwrap();
+    let sum = |of: &dyn Fn(&serde_json::Value) -> u64| each.iter().map(of).sum::<u64>();
+    assert_eq!((each.len(), windows["of"].as_u64()), (5, Some(5)));
+    assert_eq!(
+        sum(&|one| one["requests"].as_u64().unwrap()),
+        json["Strata"]["requests"].as_u64().unwrap()
+    );
+    assert_eq!(
+        sum(&|one| u64::from(one["counts"].as_bool().unwrap())),
+        windows["counted"].as_u64().unwrap()
+    );
+    // Fewer than half do not make a middle, and only then is it refused.
+    let refused = !windows["invalid"].as_array().unwrap().is_empty();
+    assert_eq!(refused, windows["counted"].as_u64().unwrap() < 3);
+    let slowest = &json["Strata"]["slowest connection"];
+    assert_eq!(slowest["connections"], 3);
+    assert!(slowest["p99.00"].as_f64() >= slowest["p50.00"].as_f64());
+    // A closed loop without them has neither.
+    binary(&format!(
+        "{} -c 1 -n 5 --json-out-file {}",
+        base(&server),
+        folder.path("b.json")
+    ));
+    let json: serde_json::Value = serde_json::from_str(&folder.read("b.json")).unwrap();
+    assert!(json["Strata"]["windows"].is_null());
+    assert!(json["Strata"]["slowest connection"].is_null());
+}
+
+#[test]
 fn repeated_runs_have_a_best_a_worst_and_all_together() {
     let server = Server::start(Fault::None);
     let folder = Folder::new("repeated");

@@ -241,6 +241,12 @@ pub struct Args {
     /// Print a line to standard error when measuring begins and when it ends
     #[arg(long, help_heading = OURS)]
     pub announce: bool,
+    /// Open loop: percentiles of each piece of the measured time that is so long, and of the middle one of them
+    #[arg(allow_negative_numbers = true, long, value_name = "SECS", help_heading = OURS, conflicts_with_all = ["run_count", "trace"])]
+    window: Option<f64>,
+    /// Tell how the slowest connection fared (takes a kilobyte each)
+    #[arg(long, help_heading = OURS)]
+    per_connection: bool,
     /// Seed of everything drawn
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = OURS)]
     seed: u64,
@@ -446,6 +452,10 @@ mod tests {
             ("--expect-hits 1 --ratio 1:0", "--expect-hits"),
             ("-p 0", "--port"),
             ("--piepline 4", "--pipeline"),
+            ("--window 0.1 --test-time 1", "--window"),
+            ("--window 0 --test-time 1 --rate 1", "--window"),
+            ("--window 2 --test-time 1 --rate 1", "--window"),
+            ("--window 0.001 --test-time 1 --rate 1", "--window"),
         ] {
             let sentence = plan(arguments).expect_err(arguments);
             assert!(sentence.contains(option), "{arguments}: {sentence}");

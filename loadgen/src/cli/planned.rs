@@ -16,6 +16,7 @@ use crate::plan::{
 };
 use crate::schedule::Arrival;
 use crate::transport::{Address, Family, tls};
+use crate::windows::WINDOWS_MAX;
 use crate::workload::preset::{self, Preset};
 use crate::workload::{Pattern, Trace, Workload};
 
@@ -78,6 +79,7 @@ impl Args {
                 "--warmup: needs --test-time, because a number of requests has no warm part".into(),
             );
         }
+        let window = self.window(length, pace)?;
         let expect_hits = self.expect_hits.or(preset.expect_hits);
         if let Some(ratio) = expect_hits
             && !(0.0..=1.0).contains(&ratio)
@@ -119,6 +121,8 @@ impl Args {
             pace,
             length,
             warmup,
+            window,
+            per_connection: self.per_connection || preset.per_connection,
             workload,
             trace_speed: self.trace_speed.unwrap_or(1.0),
             seed: if self.randomize {
@@ -139,6 +143,23 @@ impl Args {
             },
             looks: matches!(self.wait, WaitArg::Look),
         })
+    }
+
+    fn window(&self, length: Length, pace: Pace) -> Result<Option<Duration>, String> {
+        let Some(window) = self.window else {
+            return Ok(None);
+        };
+        let window = seconds("--window", window)?;
+        let (Length::Time(time), Pace::Open { .. }) = (length, pace) else {
+            return Err("--window: needs an open loop; see --rate".into());
+        };
+        let most = WINDOWS_MAX as u128;
+        match time.as_nanos().checked_div(window.as_nanos()) {
+            Some(count) if (1..=most).contains(&count) => Ok(Some(window)),
+            _ => Err(format!(
+                "--window: {window:?} does not go into {time:?} once to {most} times"
+            )),
+        }
     }
 
     fn tls(&self, addresses: &[Address]) -> Result<Option<tls::Setup>, String> {

@@ -166,6 +166,7 @@ impl Pipeline {
                 _ => {
                     let next = Done {
                         kind: done.kind,
+                        connection: self.index,
                         due_ns: done.due_ns,
                         sent_ns: done.sent_ns,
                         done_ns: now_ns,
@@ -464,6 +465,7 @@ impl Pipeline {
             .expect("a reply is only taken when a request is outstanding");
         tally.done(&Done {
             kind: done.kind,
+            connection: self.index,
             due_ns: done.due_ns,
             sent_ns: done.sent_ns,
             done_ns: now_ns,

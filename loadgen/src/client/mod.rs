@@ -102,6 +102,8 @@ pub struct Pipeline {
     opaque_sent: u32,
     opaque_answered: u32,
     set_on_miss: bool,
+    /// Its number among the connections of all threads.
+    index: usize,
 }
 
 impl Pipeline {
@@ -125,6 +127,7 @@ impl Pipeline {
             opaque_sent: 0,
             opaque_answered: 0,
             set_on_miss,
+            index: index as usize,
         }
     }
 

@@ -17,6 +17,8 @@ use crate::run::Outcome;
 use crate::tally::{KindTally, Latencies};
 use crate::timeline::Timeline;
 use crate::trial::{Judgement, POINT_PERCENTILES};
+use crate::verdict::reasons_of_windows;
+use crate::windows::WINDOW_PERCENTILES;
 
 /// Percentiles that every file carries, besides those asked for.
 const PERCENTILES: [f64; 4] = [50.0, 99.0, 99.9, 99.99];
@@ -145,6 +147,46 @@ fn ours(report: &Report, outcome: &Outcome) -> Value {
         "objective": report.session.objective.map(|objective| objective.to_string()),
         "points": points(report),
         "conclusion": report.session.conclusion,
+        "windows": windows(report, outcome),
+        "slowest connection": tally.fairness.slowest().map(|slowest| json!({
+            "connections": slowest.of,
+            "p50.00": ms(slowest.p50_ns),
+            "p99.00": ms(slowest.p99_ns),
+            "fewest requests": slowest.fewest,
+            "most requests": slowest.most,
+        })),
+    })
+}
+
+/// The windows of an open loop, if it has any.
+fn windows(report: &Report, outcome: &Outcome) -> Value {
+    let windows = &outcome.tally.windows;
+    let Some(summary) = windows.summary() else {
+        return Value::Null;
+    };
+    let at = |values_ns: [u64; WINDOW_PERCENTILES.len()]| {
+        let named = WINDOW_PERCENTILES.iter().zip(values_ns);
+        named
+            .map(|(percentile, ns)| (format!("p{percentile:.2}"), json!(ms(ns))))
+            .collect::<Map<_, _>>()
+    };
+    let each = windows.figures().into_iter().map(|window| {
+        json!({
+            "requests": window.count,
+            "counts": window.counts,
+            "latency, due to done (msec)": at(window.latency_ns),
+            "lateness (msec)": at(window.lateness_ns),
+        })
+    });
+    json!({
+        "seconds": windows.length_ns() as f64 / 1e9,
+        "of": summary.of,
+        "counted": summary.counted,
+        "invalid": reasons_of_windows(report.plan(), outcome),
+        "middle window (msec)": at(summary.middle_ns),
+        "slowest tenth of windows (msec)": at(summary.slow_ns),
+        "middle window's lateness (msec)": at(summary.lateness_ns),
+        "each": each.collect::<Vec<_>>(),
     })
 }
 

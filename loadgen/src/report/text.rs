@@ -9,6 +9,8 @@ use crate::plan::Length;
 use crate::run::Outcome;
 use crate::tally::KindTally;
 use crate::trial::POINT_PERCENTILES;
+use crate::verdict::reasons_of_windows;
+use crate::windows::WINDOW_PERCENTILES;
 
 const RULE_CHARACTERS: usize = 118;
 
@@ -37,6 +39,18 @@ fn write(report: &Report, out: &mut String) -> std::fmt::Result {
         table(report, &section.outcome, out)?;
         if report.is_open() {
             parts(report, &section.outcome, out)?;
+            windows(report, &section.outcome, out)?;
+        }
+        if let Some(slowest) = section.outcome.tally.fairness.slowest() {
+            writeln!(
+                out,
+                "Of {} connections the slowest had p50 {:.3} and p99 {:.3} msec; answered were from {} to {} requests each.\n",
+                slowest.of,
+                ms(slowest.p50_ns),
+                ms(slowest.p99_ns),
+                slowest.fewest,
+                slowest.most
+            )?;
         }
         if report.histogram {
             distribution(report, &section.outcome, out)?;
@@ -210,6 +224,46 @@ fn parts(report: &Report, outcome: &Outcome, out: &mut String) -> std::fmt::Resu
             write!(out, "{:>12.5}", ms(value_ns))?;
         }
         writeln!(out, "{:>12.5}", ms(histogram.max()))?;
+    }
+    writeln!(out)
+}
+
+/// The middle of the windows and the slowest tenth of them, if there are any.
+fn windows(report: &Report, outcome: &Outcome, out: &mut String) -> std::fmt::Result {
+    let windows = &outcome.tally.windows;
+    let Some(summary) = windows.summary() else {
+        return Ok(());
+    };
+    for sentence in reasons_of_windows(report.plan(), outcome) {
+        writeln!(out, "INVALID windows: {sentence}")?;
+    }
+    write!(
+        out,
+        "{:<38}",
+        format!(
+            "{} of {} windows of {} s",
+            summary.counted,
+            summary.of,
+            windows.length_ns() as f64 / 1e9
+        )
+    )?;
+    for percentile in WINDOW_PERCENTILES {
+        write!(out, "{:>12}", format!("p{percentile}"))?;
+    }
+    writeln!(out)?;
+    for (name, values_ns) in [
+        ("the middle one", summary.middle_ns),
+        ("a tenth of them had more than", summary.slow_ns),
+        (
+            "the generator's lateness in the middle",
+            summary.lateness_ns,
+        ),
+    ] {
+        write!(out, "{name:<38}")?;
+        for value_ns in values_ns {
+            write!(out, "{:>12.5}", ms(value_ns))?;
+        }
+        writeln!(out)?;
     }
     writeln!(out)
 }

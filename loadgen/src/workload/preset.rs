@@ -68,6 +68,8 @@ pub struct Preset {
     pub set_on_miss: bool,
     /// Lowest share of hits of a valid run.
     pub expect_hits: Option<f64>,
+    /// Whether each connection has latencies of its own.
+    pub per_connection: bool,
 }
 
 /// Names of all presets, for sentences.
@@ -305,6 +307,8 @@ struct Load {
     zipf_exponent: Option<f64>,
     keys_per_get: Option<u32>,
     exptime: Option<String>,
+    #[serde(default)]
+    per_connection: bool,
     expect_hits: Option<f64>,
     /// Which server is asked for which key: said by `--server` and `--distribution`.
     #[expect(
@@ -355,6 +359,7 @@ pub fn file(text: &str) -> Result<Preset, String> {
         sizes: Some(Amount::Fixed(load.value_bytes)),
         lives,
         expect_hits: load.expect_hits,
+        per_connection: load.per_connection,
         ..Preset::default()
     })
 }
