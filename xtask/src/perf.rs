@@ -23,7 +23,7 @@ use serde_json::Value;
 use crate::process::favoured;
 use crate::record_file::{self, Origin};
 use crate::workspace::{Workspace, find_program, run as run_command};
-use record::{PERCENTILES, Record, Section, Series, Shot};
+use record::{PERCENTILES, Record, Section, Series, Shot, Slowest, Windows};
 use subject::{Running, Subject};
 use usage::Usage;
 use workload::Workload;
@@ -42,6 +42,16 @@ const OURS: [&str; 5] = [
 
 /// An open-loop client that has something to do for a larger share of its time measures itself.
 const CLIENT_BUSY_MAX: f64 = 0.95;
+
+/// Shortest window of an open loop: short beside the distance of two gaps of the machine
+/// (perf/notes/tails.md).
+const WINDOW_SECONDS: f64 = 0.02;
+
+/// Requests of a window, at least, so that there is one in it behind the 99.9th percentile.
+const WINDOW_REQUESTS: f64 = 1200.0;
+
+/// Windows of a run, at least, so that it has a middle and a slowest tenth.
+const WINDOWS_LEAST: f64 = 20.0;
 
 /// What to measure, and how.
 #[derive(Args)]
@@ -75,6 +85,12 @@ pub struct Options {
     /// Core of the client
     #[arg(long, default_value_t = 1)]
     client_core: usize,
+    /// Rounds of each in the open loop: more and shorter ones, because a gap of the machine spoils a whole run
+    #[arg(long, default_value_t = 6)]
+    open_rounds: usize,
+    /// Measured seconds of each run in the open loop
+    #[arg(long, default_value_t = 2.0)]
+    open_seconds: f64,
     /// Offered requests a second in the open loop, instead of the workload's share of the peak
     #[arg(long)]
     rate: Option<f64>,
@@ -92,6 +108,12 @@ pub struct Options {
 /// Measures, prints, and writes the record.
 pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     ensure!(options.rounds > 0, "--rounds: must be above 0");
+    ensure!(options.open_rounds > 0, "--open-rounds: must be above 0");
+    ensure!(
+        options.open_seconds >= WINDOW_SECONDS * WINDOWS_LEAST,
+        "--open-seconds: {WINDOWS_LEAST} windows of {WINDOW_SECONDS} s do not go into {}",
+        options.open_seconds
+    );
     ensure!(
         options.server_core != options.client_core,
         "--client-core: server and client on one core measure each other"
@@ -114,6 +136,8 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
         },
         rounds: options.rounds,
         seconds: options.seconds,
+        open_rounds: options.open_rounds,
+        open_seconds: options.open_seconds,
         cores: format!(
             "servers from core {}, client on core {}",
             options.server_core, options.client_core
@@ -301,7 +325,11 @@ impl Bench<'_> {
     }
 
     fn rounds(&self, entries: &[Entry], pace: Pace, section: &mut Section) -> Result<()> {
-        for round in 0..self.options.rounds {
+        let rounds = match pace {
+            Pace::Closed => self.options.rounds,
+            Pace::Open { .. } => self.options.open_rounds,
+        };
+        for round in 0..rounds {
             for turn in 0..entries.len() {
                 let index = (turn + round) % entries.len();
                 let (subject, workload) = &entries[index];
@@ -332,6 +360,10 @@ impl Bench<'_> {
         let folder = tempfile::tempdir().context("a folder for the report")?;
         let file = folder.path().join("report.json");
         let core = options.client_core.to_string();
+        let seconds = match pace {
+            Pace::Closed => options.seconds,
+            Pace::Open { .. } => options.open_seconds,
+        };
         let [first, rest @ ..] = favoured(&core);
         let mut command = Command::new(first);
         command
@@ -339,14 +371,16 @@ impl Bench<'_> {
             .arg(&self.load)
             .args(workload.address_arguments(server.port))
             .args(workload.load_arguments(subject.canned))
-            .args(["--test-time", &options.seconds.to_string()])
+            .args(["--test-time", &seconds.to_string()])
             .args(["--warmup", &options.warmup.to_string()])
             .args(["--pin", &options.client_core.to_string()])
             .args(["--announce", "--hide-histogram", "--json-out-file"])
             .arg(&file);
         match pace {
             Pace::Closed => command.args(["--pipeline", &workload.depth().to_string()]),
-            Pace::Open { rate } => command.args(["--rate", &rate.to_string()]),
+            Pace::Open { rate } => command
+                .args(["--rate", &rate.to_string()])
+                .args(["--window", &window_seconds(rate, seconds).to_string()]),
         };
         let (used, words) = watch(command, &server)?;
         let text = std::fs::read_to_string(&file)
@@ -357,6 +391,13 @@ impl Bench<'_> {
         };
         assess(&report, used, pace)
     }
+}
+
+/// Length of the windows of an open loop: as short as its rate allows.
+fn window_seconds(rate: f64, seconds: f64) -> f64 {
+    (WINDOW_REQUESTS / rate)
+        .max(WINDOW_SECONDS)
+        .min(seconds / WINDOWS_LEAST)
 }
 
 /// Runs the client and reads the server's counters when it says so. Returns what was used in
@@ -391,38 +432,27 @@ fn watch(mut command: Command, server: &Running) -> Result<(Option<Usage>, Strin
 /// Turns the client's report and the server's counters into figures.
 fn assess(report: &Value, used: Usage, pace: Pace) -> Result<Shot> {
     let ours = &report["Strata"];
-    let number = |value: &Value, name: &str| {
-        value[name]
-            .as_f64()
-            .with_context(|| format!("no {name:?} in the report"))
-    };
     let keys = number(ours, "keys")?;
     let seconds = number(ours, "measured seconds")?;
     let (hits, misses) = (number(ours, "hits")?, number(ours, "misses")?);
     let generator = &ours["generator"];
     let client_busy = number(generator, "busy share")?;
     let client_cpu = number(generator, "cpu share")?;
-    let mut invalid: Vec<String> = ours["invalid"]
-        .as_array()
-        .context("no verdict in the report")?
-        .iter()
-        .filter_map(|reason| reason.as_str().map(str::to_owned))
-        .collect();
-    let (mut rate, mut latency_ms, mut lag_p99_ms) = (None, None, None);
+    let mut invalid = reasons(ours)?;
+    let (mut rate, mut latency_ms, mut lag_p99_ms, mut windows) = (None, None, None, None);
     if let Pace::Open { rate: offered } = pace {
+        let mut found = windows_of(&ours["windows"])?;
         if client_busy > CLIENT_BUSY_MAX {
-            invalid.push(format!(
+            let saturated = format!(
                 "The client was saturated: busy for {:.0} % of its time.",
                 client_busy * 100.0
-            ));
-        }
-        let latency = &ours["open"]["latency, due to done (msec)"];
-        let mut values = [0.0; PERCENTILES.len()];
-        for (value, name) in values.iter_mut().zip(PERCENTILES) {
-            *value = number(latency, name)?;
+            );
+            found.invalid.push(saturated.clone());
+            invalid.push(saturated);
         }
         rate = Some(offered);
-        latency_ms = Some(values);
+        latency_ms = Some(percentiles(&ours["open"]["latency, due to done (msec)"])?);
+        windows = Some(found);
         lag_p99_ms = Some(number(&ours["open"]["lag, due to sent (msec)"], "p99.00")?);
     }
     let per_key = 1e6 / keys.max(1.0);
@@ -444,7 +474,59 @@ fn assess(report: &Value, used: Usage, pace: Pace) -> Result<Shot> {
         rate,
         latency_ms,
         lag_p99_ms,
+        windows,
+        slowest: slowest_of(&ours["slowest connection"])?,
     })
+}
+
+/// A number of the client's report.
+fn number(value: &Value, name: &str) -> Result<f64> {
+    value[name]
+        .as_f64()
+        .with_context(|| format!("no {name:?} in the report"))
+}
+
+/// As many of the percentiles as are asked for.
+fn percentiles<const COUNT: usize>(latency: &Value) -> Result<[f64; COUNT]> {
+    let mut values = [0.0; COUNT];
+    for (value, name) in values.iter_mut().zip(PERCENTILES) {
+        *value = number(latency, name)?;
+    }
+    Ok(values)
+}
+
+fn reasons(of: &Value) -> Result<Vec<String>> {
+    let reasons = of["invalid"]
+        .as_array()
+        .context("no verdict in the report")?;
+    Ok(reasons
+        .iter()
+        .filter_map(|reason| reason.as_str().map(str::to_owned))
+        .collect())
+}
+
+fn windows_of(report: &Value) -> Result<Windows> {
+    Ok(Windows {
+        invalid: reasons(report)?,
+        length_ms: number(report, "seconds")? * 1e3,
+        counted: number(report, "counted")?,
+        of: number(report, "of")?,
+        middle_ms: percentiles(&report["middle window (msec)"])?,
+        slow_ms: percentiles(&report["slowest tenth of windows (msec)"])?,
+        lateness_ms: percentiles(&report["middle window's lateness (msec)"])?,
+    })
+}
+
+fn slowest_of(report: &Value) -> Result<Option<Slowest>> {
+    if report.is_null() {
+        return Ok(None);
+    }
+    Ok(Some(Slowest {
+        p50_ms: number(report, "p50.00")?,
+        p99_ms: number(report, "p99.00")?,
+        fewest: number(report, "fewest requests")?,
+        most: number(report, "most requests")?,
+    }))
 }
 
 /// Operations a second of memcached, or of the first subject with a valid run.
@@ -478,8 +560,9 @@ fn say(workload: &Workload, subject: &Subject, shot: &Shot) {
             shot.ops_per_s
         )
     };
+    let windows = shot.windows.as_ref().map_or(String::new(), Windows::line);
     eprintln!(
-        "{:<16} round {} {:<14} {figures}",
+        "{:<16} round {} {:<14} {figures}{windows}",
         workload.name,
         shot.round + 1,
         subject.name
@@ -500,6 +583,12 @@ mod tests {
             "open": {
                 "latency, due to done (msec)": percentiles,
                 "lag, due to sent (msec)": percentiles,
+            },
+            "windows": {
+                "seconds": 0.02, "of": 100, "counted": 70, "invalid": [],
+                "middle window's lateness (msec)": percentiles,
+                "middle window (msec)": percentiles,
+                "slowest tenth of windows (msec)": percentiles,
             },
         }})
     }
@@ -531,6 +620,7 @@ mod tests {
         let open = Pace::Open { rate: 10.0 };
         let shot = assess(&report(0.96, &[]), used(), open).expect("figures");
         assert!(shot.invalid[0].contains("saturated"), "{:?}", shot.invalid);
+        assert_eq!(shot.windows.expect("windows").invalid, shot.invalid);
         let shot = assess(&report(0.94, &[]), used(), open).expect("figures");
         assert!(shot.invalid.is_empty(), "{:?}", shot.invalid);
         assert_eq!(shot.latency_ms, Some([0.1, 0.2, 0.3, 0.4]));
@@ -542,5 +632,28 @@ mod tests {
     fn the_clients_own_verdict_is_kept() {
         let shot = assess(&report(0.5, &["It lied."]), used(), Pace::Closed).expect("figures");
         assert_eq!(shot.invalid, ["It lied."]);
+    }
+
+    #[test]
+    fn windows_have_a_verdict_of_their_own() {
+        let open = Pace::Open { rate: 10.0 };
+        let shot = assess(&report(0.5, &["It was late."]), used(), open).expect("figures");
+        assert_eq!(shot.invalid, ["It was late."]);
+        let windows = shot.windows.expect("windows");
+        assert!(windows.invalid.is_empty(), "{:?}", windows.invalid);
+        assert_eq!(windows.middle_ms, [0.1, 0.2, 0.3]);
+        assert!(shot.slowest.is_none());
+    }
+
+    #[test]
+    fn the_slowest_connection_is_taken_over() {
+        let mut report = report(0.5, &[]);
+        report["Strata"]["slowest connection"] = serde_json::json!({
+            "connections": 9, "p50.00": 1.0, "p99.00": 2.0, "fewest requests": 3, "most requests": 4
+        });
+        let shot = assess(&report, used(), Pace::Closed).expect("figures");
+        let slowest = shot.slowest.expect("a slowest connection");
+        assert_eq!((slowest.p50_ms, slowest.p99_ms), (1.0, 2.0));
+        assert_eq!((slowest.fewest, slowest.most), (3.0, 4.0));
     }
 }

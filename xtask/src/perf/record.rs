@@ -48,6 +48,58 @@ pub struct Shot {
     pub latency_ms: Option<[f64; 4]>,
     /// Milliseconds from due to sent at the 99th percentile; open loop only.
     pub lag_p99_ms: Option<f64>,
+    /// The same run by pieces of its time; open loop only.
+    pub windows: Option<Windows>,
+    /// The connection that was served worst, where the workload asks for it.
+    pub slowest: Option<Slowest>,
+}
+
+/// An open loop by windows of its time, as `strata-load --window` tells them.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Windows {
+    /// Why they do not count, which the lag of the whole run does not decide; empty when they do.
+    pub invalid: Vec<String>,
+    /// Length of a window in milliseconds.
+    pub length_ms: f64,
+    /// Windows in which the generator was in time.
+    pub counted: f64,
+    /// All of them.
+    pub of: f64,
+    /// Milliseconds of the middle window at the first three of [`PERCENTILES`].
+    pub middle_ms: [f64; 3],
+    /// Of the window that a tenth of them exceed.
+    pub slow_ms: [f64; 3],
+    /// How late the generator was in the middle window, which is a part of the latency there.
+    pub lateness_ms: [f64; 3],
+}
+
+impl Windows {
+    /// The middle window in the words of a line about its run.
+    pub fn line(&self) -> String {
+        let [p50, p99, p999] = self.middle_ms;
+        let which = if self.invalid.is_empty() {
+            "middle window"
+        } else {
+            "too few windows"
+        };
+        format!(
+            "; {which} p50 {p50:.3} ms, p99 {p99:.3} ms, p99.9 {p999:.3} ms ({} of {})",
+            self.counted, self.of
+        )
+    }
+}
+
+/// The worst that any connection met.
+#[derive(Clone, Debug, Serialize)]
+pub struct Slowest {
+    /// The highest median of any, in milliseconds.
+    pub p50_ms: f64,
+    /// The highest 99th percentile of any.
+    pub p99_ms: f64,
+    /// Fewest requests that any had answered.
+    pub fewest: f64,
+    /// Most.
+    pub most: f64,
 }
 
 /// The percentiles of an open loop, with the names they have in reports.
@@ -96,6 +148,10 @@ pub struct Record {
     pub rounds: usize,
     /// Seconds of each run.
     pub seconds: f64,
+    /// Rounds of each in the open loop.
+    pub open_rounds: usize,
+    /// Seconds of each of its runs.
+    pub open_seconds: f64,
     /// Cores of servers and of the client.
     pub cores: String,
     /// By workload.
@@ -157,7 +213,6 @@ pub fn goals(workloads: &[Workload], sections: &[Section]) -> Vec<Goal> {
             let what = format!("CPU ÷ that of {}", base.workload);
             add(&what, base.at_most, reached);
         }
-        let p999 = |shot: &Shot| shot.latency_ms.map_or(f64::NAN, |latency| latency[2]);
         for (subject, at_most) in [
             ("memcached", goals.p999_to_memcached),
             (ROOMY, goals.p999_to_roomy),
@@ -165,8 +220,12 @@ pub fn goals(workloads: &[Workload], sections: &[Section]) -> Vec<Goal> {
             if let (Some(at_most), Some(other)) = (at_most, series(name, subject))
                 && !strata.latency.is_empty()
             {
-                let reached = ratio(&strata.latency, &other.latency, p999);
-                add(&format!("p99.9 ÷ {subject}"), at_most, reached);
+                let reached = windows_ratio(&strata.latency, &other.latency);
+                add(
+                    &format!("p99.9 of the middle window ÷ {subject}"),
+                    at_most,
+                    reached,
+                );
             }
         }
     }
@@ -183,6 +242,13 @@ impl Section {
             series: Vec::new(),
         }
     }
+
+    /// Length of a window of its open loop.
+    fn window_ms(&self) -> f64 {
+        let shots = self.series.iter().flat_map(|series| &series.latency);
+        let mut windows = shots.filter_map(|shot| shot.windows.as_ref());
+        windows.next().map_or(0.0, |windows| windows.length_ms)
+    }
 }
 
 fn valid<'a>(shots: &'a [Shot], value: impl Fn(&Shot) -> f64 + 'a) -> Option<Spread> {
@@ -192,16 +258,33 @@ fn valid<'a>(shots: &'a [Shot], value: impl Fn(&Shot) -> f64 + 'a) -> Option<Spr
 
 /// Ratio of two series round by round.
 fn ratio(ours: &[Shot], theirs: &[Shot], value: impl Fn(&Shot) -> f64) -> Option<Spread> {
-    let ratios = ours
-        .iter()
-        .filter(|shot| shot.invalid.is_empty())
-        .filter_map(|one| {
-            let other = theirs
-                .iter()
-                .find(|other| other.round == one.round && other.invalid.is_empty())?;
-            Some(value(one) / value(other))
-        });
+    let counted = |shot: &Shot| shot.invalid.is_empty().then(|| value(shot));
+    ratio_of(ours, theirs, counted)
+}
+
+/// Ratio of the p99.9 of middle windows round by round.
+fn windows_ratio(ours: &[Shot], theirs: &[Shot]) -> Option<Spread> {
+    let p999_ms = |shot: &Shot| windows_valid(shot).map(|windows| windows.middle_ms[2]);
+    ratio_of(ours, theirs, p999_ms)
+}
+
+/// Ratio round by round of what counts on both sides.
+fn ratio_of(
+    ours: &[Shot],
+    theirs: &[Shot],
+    value: impl Fn(&Shot) -> Option<f64>,
+) -> Option<Spread> {
+    let ratios = ours.iter().filter_map(|one| {
+        let other = theirs.iter().find(|other| other.round == one.round)?;
+        Some(value(one)? / value(other)?)
+    });
     Spread::of(ratios)
+}
+
+/// The windows of a run, if they count.
+fn windows_valid(shot: &Shot) -> Option<&Windows> {
+    let windows = shot.windows.as_ref()?;
+    windows.invalid.is_empty().then_some(windows)
 }
 
 fn short(spread: Option<Spread>, digits: usize) -> String {
@@ -221,8 +304,9 @@ fn write_record(record: &Record, out: &mut String) -> std::fmt::Result {
         out,
         "Medians of {} interleaved rounds of {} s, least and most in parentheses; {}. Each run has \
          a server of its own. *CPU* is user and system time of the server process in the measured \
-         time, divided by the keys read or written in it. Ratios are those of CPU within a round.",
-        record.rounds, record.seconds, record.cores
+         time, divided by the keys read or written in it. Ratios are taken within a round. The open \
+         loop had {} rounds of {} s.",
+        record.rounds, record.seconds, record.cores, record.open_rounds, record.open_seconds
     )?;
     for section in &record.sections {
         writeln!(out, "\n## {}\n\n{}.\n", section.workload, section.about)?;
@@ -236,7 +320,9 @@ fn write_record(record: &Record, out: &mut String) -> std::fmt::Result {
             .any(|series| !series.latency.is_empty())
         {
             latency_table(section, out)?;
+            window_table(section, out)?;
         }
+        slowest_table(section, out)?;
         invalid_list(section, out)?;
     }
     goal_table(&record.goals, out)?;
@@ -356,6 +442,98 @@ fn latency_table(section: &Section, out: &mut String) -> std::fmt::Result {
     Ok(())
 }
 
+fn window_table(section: &Section, out: &mut String) -> std::fmt::Result {
+    writeln!(
+        out,
+        "\nThe same runs by windows of {} ms, each with percentiles of its own: the middle window of a run, and the \
+         p99.9 that a tenth of its windows exceed. The middle hides what strikes fewer than half of the windows, so the \
+         machine's gaps as well as any rare stall of the server's. *Counted* are windows in which the generator was in time; \
+         what it was late nevertheless is a part of the latency.\n",
+        section.window_ms()
+    )?;
+    writeln!(
+        out,
+        "| server | p50 | p99 | p99.9 | p99.9 ÷ memcached | ÷ null-ring | p99.9 of the slowest tenth | lateness p99.9 | counted |"
+    )?;
+    writeln!(out, "|---|---|---|---|---|---|---|---|---|")?;
+    for series in section
+        .series
+        .iter()
+        .filter(|series| !series.latency.is_empty())
+    {
+        let of = |value: &dyn Fn(&Windows) -> f64| {
+            Spread::of(series.latency.iter().filter_map(windows_valid).map(value))
+        };
+        let against = |subject: &str| {
+            let other = section.series.iter().find(|one| one.subject == subject)?;
+            windows_ratio(&series.latency, &other.latency)
+        };
+        let all = series
+            .latency
+            .iter()
+            .filter_map(|shot| shot.windows.as_ref());
+        let (counted, whole) = all.fold((0.0, 0.0), |(counted, whole), windows| {
+            (counted + windows.counted, whole + windows.of)
+        });
+        writeln!(
+            out,
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {:.0} % |",
+            series.subject,
+            cell(of(&|windows| windows.middle_ms[0]), 3),
+            cell(of(&|windows| windows.middle_ms[1]), 3),
+            cell(of(&|windows| windows.middle_ms[2]), 3),
+            short(against("memcached"), 3),
+            short(against("null-ring"), 3),
+            short(of(&|windows| windows.slow_ms[2]), 3),
+            short(of(&|windows| windows.lateness_ms[2]), 3),
+            100.0 * counted / whole
+        )?;
+    }
+    Ok(())
+}
+
+fn slowest_table(section: &Section, out: &mut String) -> std::fmt::Result {
+    let shots = |series: &Series| {
+        [
+            ("closed", series.peak.clone()),
+            ("open", series.latency.clone()),
+        ]
+    };
+    let asked = |shots: &[Shot]| shots.iter().any(|shot| shot.slowest.is_some());
+    let rows: Vec<_> = section
+        .series
+        .iter()
+        .flat_map(|series| shots(series).map(|(which, shots)| (&series.subject, which, shots)))
+        .filter(|(_, _, shots)| asked(shots))
+        .collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    writeln!(
+        out,
+        "\nThe connection that was served worst, in milliseconds: the highest median and the highest 99th percentile of \
+         any connection, and the fewest and most requests that one had answered.\n"
+    )?;
+    writeln!(out, "| server | loop | p50 | p99 | fewest | most |")?;
+    writeln!(out, "|---|---|---|---|---|---|")?;
+    for (subject, which, shots) in rows {
+        let of = |value: fn(&Slowest) -> f64| {
+            valid(&shots, move |shot| {
+                shot.slowest.as_ref().map_or(f64::NAN, value)
+            })
+        };
+        writeln!(
+            out,
+            "| {subject} | {which} | {} | {} | {} | {} |",
+            cell(of(|slowest| slowest.p50_ms), 1),
+            cell(of(|slowest| slowest.p99_ms), 1),
+            short(of(|slowest| slowest.fewest), 0),
+            short(of(|slowest| slowest.most), 0),
+        )?;
+    }
+    Ok(())
+}
+
 fn invalid_list(section: &Section, out: &mut String) -> std::fmt::Result {
     let mut lines = Vec::new();
     for series in &section.series {
@@ -463,7 +641,12 @@ mod tests {
             version: String::new(),
             peak: vec![shot(0, cpu, &[])],
             latency: vec![Shot {
-                latency_ms: Some([0.0, 0.0, p999, 0.0]),
+                // The lag of the whole run does not decide on its windows.
+                invalid: vec!["It was late.".into()],
+                windows: Some(Windows {
+                    middle_ms: [0.0, 0.0, p999],
+                    ..Windows::default()
+                }),
                 ..Shot::default()
             }],
         };
@@ -491,7 +674,7 @@ mod tests {
         let expected = [
             ("CPU ÷ memcached", 0.6, 0.5),
             ("CPU ÷ that of base", 1.3, 1.25),
-            ("p99.9 ÷ strata, roomy", 1.5, 1.5),
+            ("p99.9 of the middle window ÷ strata, roomy", 1.5, 1.5),
         ];
         let expected = expected.map(|(what, most, is)| (what.to_owned(), most, Some(is)));
         assert_eq!(found, expected);
@@ -503,6 +686,8 @@ mod tests {
             origin: Origin::default(),
             rounds: 1,
             seconds: 1.0,
+            open_rounds: 1,
+            open_seconds: 1.0,
             cores: "cores".into(),
             goals: Vec::new(),
             sections: vec![Section {

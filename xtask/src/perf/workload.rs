@@ -86,6 +86,9 @@ pub struct Load {
     /// Connections go to the workers' own ports: each worker is asked for its own keys alone, or
     /// for those of the others alone.
     pub shards: Option<Shards>,
+    /// Whether the connection that is served worst has figures of its own.
+    #[serde(default)]
+    pub per_connection: bool,
     /// Lowest share of hits of a valid run. Absent where items expire or are evicted.
     pub expect_hits: Option<f64>,
 }
@@ -280,6 +283,9 @@ impl Workload {
             add("--expect-hits", ratio.to_string());
         }
         arguments.push("--distinct-client-seed".into());
+        if load.per_connection {
+            arguments.push("--per-connection".into());
+        }
         if !canned {
             arguments.push("--fill".into());
         }
