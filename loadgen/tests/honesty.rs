@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use strata_load::kind::Kind;
 use strata_load::run::run;
+use strata_load::windows::Figures;
 use stub::{Fault, Server, assert_says, binary, measure, plan};
 
 #[test]
@@ -73,29 +74,29 @@ fn a_stall_shows_in_the_windows_it_strikes_and_not_in_the_middle_one() {
     let mut seen = Vec::new();
     for _ in 0..ATTEMPTS {
         let server = Server::start(Fault::Stall);
-        let arguments = "-c 4 --ratio 0:1 --rate 2000 --arrival constant --test-time 2 --window 0.1 --per-connection";
+        let arguments = "-c 4 --ratio 0:1 --rate 2000 --arrival constant --test-time 2 \
+             --window 0.1 --per-connection";
         let (mut outcome, _) = measure(&server, arguments);
-        let windows = &outcome.tally.windows;
-        let struck = windows.figures();
-        let struck = struck.iter().filter(|one| one.latency_ns[2] > 80_000_000);
-        let struck = struck.count();
-        let summary = windows.summary().expect("windows");
-        assert_eq!(summary.of, 20);
+        let figures = outcome.tally.windows.figures();
+        assert_eq!(figures.len(), 20);
         // There are one or two stalls in two seconds, and each lies in two windows at most.
-        assert!(struck >= 1, "{summary:?}");
+        let longest = |one: &Figures| one.latency_ns[2];
+        assert!(figures.iter().any(|one| longest(one) > 80_000_000));
         let slowest = outcome.tally.fairness.slowest().expect("connections");
         // One in twenty of each connection's requests is due in a stall.
         assert_eq!(slowest.of, 4);
         assert!(slowest.p99_ns >= 50_000_000, "{slowest:?}");
         let whole = outcome.tally.of_mut(Kind::Get).latency.histogram();
         assert!(whole.value_at_quantile(0.99) > 50_000_000);
-        // What a machine that does something else adds can be tried again.
-        if summary.counted > 10 && summary.middle_ns[2] < 20_000_000 {
+        // Of all windows: in how many the generator is in time is the machine's affair.
+        let mut all: Vec<u64> = figures.iter().map(longest).collect();
+        all.sort_unstable();
+        if all[all.len() / 2] < 40_000_000 {
             return;
         }
-        seen.push((struck, summary));
+        seen.push(all);
     }
-    panic!("{seen:?}");
+    panic!("the stall shows in the middle window too: {seen:?}");
 }
 
 #[test]
