@@ -385,10 +385,14 @@ impl<'a> Field<'a> {
         };
         for round in 0..self.options.rounds {
             before.add(self.measure(attack, &server, round == 0)?);
-            run.resident_before_kib = server.resident_kib()?;
+            let resident_kib = server.resident_kib()?;
             let (address, admin) = (Some(server.address()), admin_of(&said)?);
             let attacker = Attacker::start(self.options, attack.name, address, admin)?;
-            run.resident_during_kib = server.resident_kib()?;
+            // Later rounds find what the first one took.
+            if round == 0 {
+                run.resident_before_kib = resident_kib;
+                run.resident_during_kib = server.resident_kib()?;
+            }
             during.add(self.measure(attack, &server, false)?);
             let stats = stats(&socket)?;
             run.counters = attack
