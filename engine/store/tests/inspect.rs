@@ -62,6 +62,10 @@ fn a_peek_sees_what_a_get_would_and_leaves_no_trace() {
     assert_eq!(shard.counters().get_expired, 0);
     shard.flush(Seconds(10), Seconds(6));
     assert_eq!(shard.peek(key, Seconds(10)), Peek::Flushed);
+    // The flush that is due comes before the deadline, as for a get.
+    assert_eq!(shard.peek(key, Seconds(20)), Peek::Flushed);
+    assert!(shard.get(key, Seconds(20), Unique::Unasked).is_none());
+    assert_eq!(shard.counters().get_flushed, 1);
     shard.audit().expect("in order");
 }
 

@@ -122,7 +122,7 @@ impl<M: Memory> Shard<M> {
         match self.gone(location, deadline, now.0) {
             Some(Reason::Flushed) => Peek::Flushed,
             // A delayed flush that is due takes everything, at the next command.
-            None if now.0 >= self.flush_at => Peek::Flushed,
+            _ if now.0 >= self.flush_at => Peek::Flushed,
             Some(_) => Peek::Expired,
             None => Peek::Here(Sight {
                 key: item::key_at(memory, location),
