@@ -2,17 +2,20 @@
 //!
 //! Operations are drawn from a [`Source`]: a seeded generator in tests, the input in fuzzing. After each the answers
 //! are compared. What the model allows a shard to do depends on [`Rules::may_forget`]: a shard that evicts may miss an
-//! item, once for each eviction it counts; it may never return a wrong, foreign, expired or flushed one.
+//! item, once for each eviction it counts, and only that very one while its evictions are watched; it may never return a
+//! wrong, foreign, expired or flushed one.
 //!
 //! Everything here panics with the operation at hand when the shard is wrong.
 
 mod classic;
 mod course;
 mod expect;
+mod ledger;
 mod meta;
 #[cfg(test)]
 mod model;
 mod rules;
+mod sight;
 mod source;
 
 pub use rules::Rules;
@@ -22,6 +25,11 @@ use std::collections::HashMap;
 
 use crate::{Deadline, HASH_SEED_WORDS, KeyHasher, Loan, Seconds, Shard, ShardConfig};
 use expect::Model;
+use ledger::{Ledger, ROOM_FOR_ALL};
+
+/// Stores of one burst at most: they are drawn from a single choice, so that an input of a few hundred bytes fills a
+/// shard.
+const BURST_STORES_MAX: u32 = 800;
 
 /// Lookups of one batch at most.
 const BATCH_KEYS_MAX: u32 = 20;
@@ -37,6 +45,7 @@ pub struct Rig {
     hasher: KeyHasher,
     rules: Rules,
     model: Model,
+    ledger: Ledger,
     loans: Vec<(Loan, Vec<u8>)>,
     page_bytes: u32,
     /// By page: whether the shard has no use for it, as far as it has told.
@@ -96,8 +105,10 @@ impl Rig {
         // Memory that is not zero at the start, as nothing promises that it is.
         let memory = vec![UNUSED; rules.memory_bytes * rules.grow_times as usize];
         let (limit, granule_shift) = (rules.memory_bytes, rules.granule_shift);
-        let shard = Shard::with_granule(memory, limit, hasher.clone(), config, granule_shift)
+        let mut shard = Shard::with_granule(memory, limit, hasher.clone(), config, granule_shift)
             .expect("the rules give enough memory");
+        shard.delimit_prefixes(rules.delimiter);
+        shard.watch_evictions(ROOM_FOR_ALL);
         let usage = shard.usage();
         let mut unused = vec![false; usage.pages_total];
         unused.resize(usage.pages_total + usage.pages_absent, true);
@@ -122,7 +133,9 @@ impl Rig {
                 noted_until: 0,
                 chosen: 0,
                 won: 0,
+                missing: Vec::new(),
             },
+            ledger: Ledger::new(ROOM_FOR_ALL),
             loans: Vec::new(),
             operations: 0,
             refused: 0,
@@ -183,7 +196,8 @@ impl Rig {
         let number = source.below(bound)?;
         let mut key = format!("k{number}").into_bytes();
         if self.rules.prefixes && number % 16 > 8 {
-            key = format!("{}:{number}", any_prefix(number)).into_bytes();
+            let delimiter = char::from(self.rules.delimiter);
+            key = format!("{}{delimiter}{number}", any_prefix(number)).into_bytes();
         }
         let padded = match number % 16 {
             0 => 250,
@@ -257,12 +271,16 @@ impl Rig {
     /// Does one operation and compares. `None` when the source has run dry.
     pub fn step(&mut self, source: &mut impl Source) -> Option<()> {
         self.operations += 1;
-        let choice = source.below(120)?;
+        let choice = source.below(126)?;
         match choice {
             100..108 => self.step_fetch_meta(source)?,
             108..113 => self.step_set_meta(source)?,
             113..117 => self.step_invalidate(source)?,
             117..120 => self.step_inspect(source)?,
+            120..124 => self.step_look(source)?,
+            124 => self.step_account(source)?,
+            125 if source.below(8)? == 0 => self.step_burst(source)?,
+            125 => self.step_batch(source)?,
             0..35 => self.step_store(source, choice)?,
             35..40 => self.step_extend(source)?,
             40..62 => self.step_read(source, choice)?,
@@ -272,7 +290,10 @@ impl Rig {
             80..87 => self.step_touch(source)?,
             _ => self.step_time(source, choice)?,
         }
-        let counters = *self.shard.counters();
+        // Lookups, loans, looks from outside, and time.
+        let only_looks = matches!(choice, 41..57 | 62..67 | 87..100 | 117..125);
+        self.check_counters(only_looks);
+        let counters = self.totals();
         let forgotten = self.model.forgotten;
         assert!(
             forgotten <= counters.evictions,
@@ -305,6 +326,7 @@ impl Rig {
         if self.rules.grow_times > 1 {
             self.check_unused();
         }
+        self.check_totals();
     }
 
     /// Pages the shard has no use for are as they were left.
@@ -348,6 +370,14 @@ impl Rig {
                 bytes.len()
             );
             done += run.len();
+        }
+        for from in [0, bytes.len() / 3, bytes.len()] {
+            let pieces: Vec<_> = self.shard.loan_pieces(loan, from).collect();
+            assert!(pieces.iter().all(|piece| !piece.is_empty()));
+            assert!(
+                pieces.concat() == bytes[from..],
+                "the pieces of a loan from {from} on are other bytes"
+            );
         }
     }
 }

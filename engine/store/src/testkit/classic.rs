@@ -3,8 +3,8 @@
 use super::expect::model_number;
 use super::{BATCH_KEYS_MAX, Rig, Source};
 use crate::{
-    ArithOutcome, Arithmetic, CountOutcome, Counted, Counting, Deadline, DeleteOutcome, Key,
-    NewItem, Seconds, SetOutcome, TouchOutcome, Unique,
+    ArithOutcome, Arithmetic, CountOutcome, Counted, Counters, Counting, Deadline, DeleteOutcome,
+    Key, NewItem, Peek, Seconds, SetOutcome, TouchOutcome, Unique,
 };
 
 impl Rig {
@@ -34,6 +34,7 @@ impl Rig {
             .items
             .get(&key_bytes)
             .map(|expected| expected.version);
+        let before = *self.shard.counters();
         let (doing, outcome) = match choice {
             0..24 => ("set", self.shard.set(key, item, now)),
             24..27 => ("add", self.shard.add(key, item, now)),
@@ -75,6 +76,22 @@ impl Rig {
             too_large,
             "{doing} of {} bytes: {outcome:?}",
             value.len()
+        );
+        let after = self.shard.counters();
+        let counted = [
+            after.too_large - before.too_large,
+            after.no_memory - before.no_memory,
+            after.total_items - before.total_items,
+        ];
+        let is = |wanted| u64::from(outcome == wanted);
+        assert_eq!(
+            counted,
+            [
+                is(SetOutcome::TooLarge),
+                is(SetOutcome::NoMemory),
+                is(SetOutcome::Stored) * u64::from(!past),
+            ],
+            "{doing}: {outcome:?}"
         );
         match outcome {
             SetOutcome::Stored => {
@@ -231,8 +248,23 @@ impl Rig {
             self.shard.prefetch_item(probe);
         }
         if choice < 57 {
+            let counted = |rig: &Self| {
+                let Counters {
+                    get_expired,
+                    get_flushed,
+                    ..
+                } = *rig.shard.counters();
+                (get_expired, get_flushed)
+            };
+            let (expired, flushed) = counted(self);
+            let wanted_counts = match self.shard.peek(key, now) {
+                Peek::Expired => (expired + 1, flushed),
+                Peek::Flushed => (expired, flushed + 1),
+                Peek::Absent | Peek::Here(_) => (expired, flushed),
+            };
             self.model
                 .check_hit(&key_bytes, wanted, self.shard.get(key, now, wanted), "get");
+            assert_eq!(counted(self), wanted_counts, "get_expired, get_flushed");
             return Some(());
         }
         let deadline = self.any_deadline(source)?;

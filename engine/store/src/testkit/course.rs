@@ -1,7 +1,10 @@
-//! The steps that no client asks for: time passes, memory grows and shrinks, all is flushed.
+//! The steps that no client asks for: time passes, memory grows and shrinks, all is flushed, much is stored.
 
-use super::{Rig, Source, UNUSED, any_prefix, any_ttl};
-use crate::Seconds;
+use super::{BURST_STORES_MAX, Rig, Seeded, Source, UNUSED, any_prefix, any_ttl};
+use crate::{KeyHash, Seconds};
+
+/// Flushed prefixes that a shard remembers.
+const PREFIXES_MAX: usize = 4096;
 
 impl Rig {
     /// Changes the memory limit now and then, and lets some pages come and go.
@@ -55,6 +58,32 @@ impl Rig {
         Some(())
     }
 
+    /// Flushes a prefix, unless as many as can be remembered are flushed already.
+    fn flush_prefix(&mut self, prefix: KeyHash) -> bool {
+        let flushed = self.shard.flush_prefix(prefix, Seconds(self.model.now));
+        assert!(flushed.is_ok() || self.shard.usage().prefixes_flushed == PREFIXES_MAX);
+        flushed.is_ok()
+    }
+
+    /// Flushes prefixes that no key has, until there may be too many to be remembered.
+    fn flush_strange_prefixes(&mut self, source: &mut impl Source) -> Option<()> {
+        for number in 0..source.below(5000)? {
+            let prefix = format!("strange{number}");
+            self.flush_prefix(self.hasher.hash(prefix.as_bytes()));
+        }
+        Some(())
+    }
+
+    /// Stores item after item, more than the choices left would do for.
+    pub(super) fn step_burst(&mut self, source: &mut impl Source) -> Option<()> {
+        let count = source.below(BURST_STORES_MAX)?;
+        let mut stores = Seeded::new(source.next()?.into());
+        for _ in 0..count {
+            self.step_store(&mut stores, 0)?;
+        }
+        Some(())
+    }
+
     pub(super) fn step_time(&mut self, source: &mut impl Source, choice: u32) -> Option<()> {
         let now = self.model.now;
         match choice {
@@ -82,10 +111,15 @@ impl Rig {
             96 if self.rules.prefixes => {
                 let prefix = any_prefix(source.next()?);
                 let hash = self.hasher.hash(prefix.as_bytes());
-                assert_eq!(self.shard.flush_prefix(hash, Seconds(now)), Ok(()));
-                let start = format!("{prefix}:").into_bytes();
-                self.model.items.retain(|key, _| !key.starts_with(&start));
-                self.prefix_flushes += 1;
+                if self.flush_prefix(hash) {
+                    let mut start = prefix.into_bytes();
+                    start.push(self.rules.delimiter);
+                    self.model.items.retain(|key, _| !key.starts_with(&start));
+                    self.prefix_flushes += 1;
+                }
+                if source.below(32)? == 0 {
+                    self.flush_strange_prefixes(source)?;
+                }
             }
             _ => {
                 // Far jumps take a share of the time left, so that time does not run out.

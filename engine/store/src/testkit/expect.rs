@@ -40,6 +40,8 @@ pub(super) struct Model {
     pub(super) chosen: u64,
     /// Fetches that were told to make an item anew.
     pub(super) won: u64,
+    /// Keys that turned out to be missing in the step at hand, and what found it.
+    pub(super) missing: Vec<(Vec<u8>, String)>,
 }
 
 impl Model {
@@ -66,6 +68,7 @@ impl Model {
         );
         assert!(self.items.remove(key).is_some());
         self.forgotten += 1;
+        self.missing.push((key.to_vec(), doing.to_owned()));
     }
 
     pub(super) fn missed(&mut self, key: &[u8], doing: &str) {

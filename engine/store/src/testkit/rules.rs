@@ -30,6 +30,8 @@ pub struct Rules {
     pub flushes: bool,
     /// Whether some keys have prefixes, and flushes of those are drawn.
     pub prefixes: bool,
+    /// What ends a prefix.
+    pub delimiter: u8,
     /// The shard is given so many times its memory, and its limit is changed now and then; 1 for neither.
     pub grow_times: u32,
     /// Items begin at multiples of `1 << granule_shift` bytes, as in a shard of more than 16 GiB.
@@ -63,6 +65,7 @@ impl Rules {
                 flushes < 2
             },
             flushes: flushes.is_multiple_of(2),
+            delimiter: [b':', b'/'][source.below(2)? as usize],
             grow_times: source.below(4)? + 1,
             granule_shift: [0, 0, 1, 6][source.below(4)? as usize],
         })
