@@ -326,3 +326,24 @@ fn many_ttls_hold_nearly_as_much_as_one() {
         );
     }
 }
+
+#[test]
+fn pages_of_a_value_that_a_touch_takes_through_both_queues_are_counted_once() {
+    // To make room for a touched item the shard may sweep that item itself into the main queue, and the touch then moves
+    // it to a segment of the small one.
+    let mut bench = Bench::new(2 * MIB, 200 << 10, Eviction::S3Fifo);
+    let value = vec![3; 3 * bench.shard.usage().page_bytes];
+    let mut draw = 1u32;
+    for _ in 0..4_000 {
+        draw = draw.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let (number, ttl) = (draw >> 8 & 31, at(1 << (draw >> 16 & 15)));
+        if !bench.has(number) {
+            bench.store(number, &value, ttl);
+        }
+        bench.with_key(number, |shard, key| shard.touch(key, ttl, Seconds(0)));
+        bench.store(100 + number, &value[..400], ttl);
+        bench.shard.audit().expect("an audit");
+    }
+    let evictions = bench.counters().evictions;
+    assert!(evictions > 20, "{evictions} evictions");
+}
