@@ -263,7 +263,7 @@ fn a_search_ends_below_what_the_server_can_do() {
     let folder = Folder::new("search");
     let output = binary(&format!(
         "{} -c 1 --fill --ratio 0:1 --search p50<40ms --test-time 0.3 --arrival constant --json-out-file {}",
-        base(&server).replace("99", "9"),
+        base(&server).replace("--key-maximum 99", "--key-maximum 9"),
         folder.path("a.json"),
     ));
     if output.status.code() != Some(0) {
