@@ -7,7 +7,7 @@
 //! they can get it wrong.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use cargo_metadata::MetadataCommand;
@@ -109,7 +109,8 @@ fn write_seeds(workspace: &Workspace) -> Result<PathBuf> {
     fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
     for (name, bytes) in conformance::sent(workspace)? {
         if let Some(input) = seed(&bytes) {
-            write(&folder.join(name), &input)?;
+            let path = folder.join(name);
+            fs::write(&path, input).with_context(|| path.display().to_string())?;
         }
     }
     Ok(folder)
@@ -118,8 +119,4 @@ fn write_seeds(workspace: &Workspace) -> Result<PathBuf> {
 /// What a client sends as an input: no sizes of pieces, then the bytes. None of what is too long to be of use.
 fn seed(sent: &[u8]) -> Option<Vec<u8>> {
     (sent.len() < INPUT_MAX_BYTES).then(|| [&[0], sent].concat())
-}
-
-fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    fs::write(path, bytes).with_context(|| path.display().to_string())
 }

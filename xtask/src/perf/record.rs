@@ -243,9 +243,14 @@ impl Section {
         }
     }
 
+    /// The subjects that had an open loop.
+    fn open_loops(&self) -> impl Iterator<Item = &Series> {
+        self.series.iter().filter(|one| !one.latency.is_empty())
+    }
+
     /// Length of a window of its open loop.
     fn window_ms(&self) -> f64 {
-        let shots = self.series.iter().flat_map(|series| &series.latency);
+        let shots = self.open_loops().flat_map(|series| &series.latency);
         let mut windows = shots.filter_map(|shot| shot.windows.as_ref());
         windows.next().map_or(0.0, |windows| windows.length_ms)
     }
@@ -314,11 +319,7 @@ fn write_record(record: &Record, out: &mut String) -> std::fmt::Result {
             writeln!(out, "{note}\n")?;
         }
         peak_table(section, out)?;
-        if section
-            .series
-            .iter()
-            .any(|series| !series.latency.is_empty())
-        {
+        if section.open_loops().next().is_some() {
             latency_table(section, out)?;
             window_table(section, out)?;
         }
@@ -411,11 +412,7 @@ fn latency_table(section: &Section, out: &mut String) -> std::fmt::Result {
         "| server | offered/s | p50 | p99 | p99.9 | p99.99 | generator's lag p99 | client busy | CPU µs/op |"
     )?;
     writeln!(out, "|---|---|---|---|---|---|---|---|---|")?;
-    for series in section
-        .series
-        .iter()
-        .filter(|series| !series.latency.is_empty())
-    {
+    for series in section.open_loops() {
         let shots = &series.latency;
         let rate = shots.iter().find_map(|shot| shot.rate).unwrap_or_default();
         let at = |index: usize| {
@@ -456,11 +453,7 @@ fn window_table(section: &Section, out: &mut String) -> std::fmt::Result {
         "| server | p50 | p99 | p99.9 | p99.9 ÷ memcached | ÷ null-ring | p99.9 of the slowest tenth | lateness p99.9 | counted |"
     )?;
     writeln!(out, "|---|---|---|---|---|---|---|---|---|")?;
-    for series in section
-        .series
-        .iter()
-        .filter(|series| !series.latency.is_empty())
-    {
+    for series in section.open_loops() {
         let of = |value: &dyn Fn(&Windows) -> f64| {
             Spread::of(series.latency.iter().filter_map(windows_valid).map(value))
         };
@@ -493,12 +486,9 @@ fn window_table(section: &Section, out: &mut String) -> std::fmt::Result {
 }
 
 fn slowest_table(section: &Section, out: &mut String) -> std::fmt::Result {
-    let shots = |series: &Series| {
-        [
-            ("closed", series.peak.clone()),
-            ("open", series.latency.clone()),
-        ]
-    };
+    fn shots(series: &Series) -> [(&'static str, &[Shot]); 2] {
+        [("closed", &series.peak), ("open", &series.latency)]
+    }
     let asked = |shots: &[Shot]| shots.iter().any(|shot| shot.slowest.is_some());
     let rows: Vec<_> = section
         .series
@@ -518,7 +508,7 @@ fn slowest_table(section: &Section, out: &mut String) -> std::fmt::Result {
     writeln!(out, "|---|---|---|---|---|---|")?;
     for (subject, which, shots) in rows {
         let of = |value: fn(&Slowest) -> f64| {
-            valid(&shots, move |shot| {
+            valid(shots, move |shot| {
                 shot.slowest.as_ref().map_or(f64::NAN, value)
             })
         };
