@@ -5,7 +5,9 @@
 //! another, and both go before whatever else runs there, as far as that is allowed; subjects take
 //! turns within a round and the order rotates from round to round; the server's counters are read
 //! when the client says that measuring begins and ends; a run whose client, hits or replies are in
-//! doubt is recorded with the reason and never as a number.
+//! doubt is recorded with the reason and never as a number; so is one that came to no figures,
+//! because a server or a client failed: the other runs go on, every run ends in a bounded time, and
+//! the command fails when all is written.
 
 mod record;
 mod subject;
@@ -15,6 +17,8 @@ mod workload;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
@@ -52,6 +56,10 @@ const WINDOW_REQUESTS: f64 = 1200.0;
 
 /// Windows of a run, at least, so that it has a middle and a slowest tenth.
 const WINDOWS_LEAST: f64 = 20.0;
+
+/// How much longer than its warm-up and its measured time a client may take: it fills the server
+/// before them, writes its report behind them, and waits for what is on its way.
+const CLIENT_PATIENCE: Duration = Duration::from_secs(120);
 
 /// What to measure, and how.
 #[derive(Args)]
@@ -145,8 +153,12 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
         sections: Vec::new(),
         goals: Vec::new(),
     };
+    let mut plan = Vec::new();
     for workload in &workloads {
-        record.sections.push(bench.section(workload, &subjects)?);
+        plan.push((workload, entries(workload, &subjects)?));
+    }
+    for (workload, entries) in &plan {
+        record.sections.push(bench.section(workload, entries));
     }
     record.goals = record::goals(&workloads, &record.sections);
     let text = record::markdown(&record);
@@ -154,6 +166,8 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     if !options.no_record {
         record_file::write(workspace, &record.origin, None, &record, &text)?;
     }
+    let lost = record.sections.iter().map(Section::lost).sum::<usize>();
+    ensure!(lost == 0, "{lost} runs came to no figures");
     Ok(())
 }
 
@@ -255,33 +269,38 @@ enum Pace {
 /// Somebody under something.
 type Entry = (Subject, Workload);
 
+/// Who takes part in a workload, and under what: Strata once more where there is room for all.
+fn entries(workload: &Workload, subjects: &[Subject]) -> Result<Vec<Entry>> {
+    let mut entries: Vec<Entry> = Vec::new();
+    for subject in subjects {
+        let invited = workload.subjects.is_empty()
+            || !OURS.contains(&subject.name.as_str())
+            || workload.subjects.contains(&subject.name);
+        if invited && (!subject.canned || workload.suits_a_canned_answer()) {
+            entries.push((subject.clone(), workload.clone()));
+        }
+        if let Some(same) = workload.with_room()
+            && subject.name == subject::STRATA
+        {
+            let mut subject = subject.clone();
+            subject.name = record::ROOMY.into();
+            entries.push((subject, same));
+        }
+    }
+    ensure!(!entries.is_empty(), "{}: nobody to measure", workload.name);
+    Ok(entries)
+}
+
 struct Bench<'a> {
     load: PathBuf,
     options: &'a Options,
 }
 
 impl Bench<'_> {
-    fn section(&self, workload: &Workload, subjects: &[Subject]) -> Result<Section> {
+    fn section(&self, workload: &Workload, entries: &[Entry]) -> Section {
         let mut section = Section::new(workload);
         section.note = self.crowding(workload);
-        let mut entries: Vec<Entry> = Vec::new();
-        for subject in subjects {
-            let invited = workload.subjects.is_empty()
-                || !OURS.contains(&subject.name.as_str())
-                || workload.subjects.contains(&subject.name);
-            if invited && (!subject.canned || workload.suits_a_canned_answer()) {
-                entries.push((subject.clone(), workload.clone()));
-            }
-            if let Some(same) = workload.with_room()
-                && subject.name == subject::STRATA
-            {
-                let mut subject = subject.clone();
-                subject.name = record::ROOMY.into();
-                entries.push((subject, same));
-            }
-        }
-        ensure!(!entries.is_empty(), "{}: nobody to measure", workload.name);
-        for (subject, _) in &entries {
+        for (subject, _) in entries {
             section.series.push(Series {
                 subject: subject.name.clone(),
                 version: subject.version.clone(),
@@ -289,17 +308,24 @@ impl Bench<'_> {
                 latency: Vec::new(),
             });
         }
-        self.rounds(&entries, Pace::Closed, &mut section)?;
+        self.rounds(entries, Pace::Closed, &mut section);
         if let Some(latency) = &workload.latency
             && !self.options.no_latency
         {
             let rate = match self.options.rate {
-                Some(rate) => rate,
-                None => (peak(&section)? * latency.share_of_peak).round(),
+                Some(rate) => Ok(rate),
+                None => peak(&section).map(|peak| (peak * latency.share_of_peak).round()),
             };
-            self.rounds(&entries, Pace::Open { rate }, &mut section)?;
+            match rate {
+                Ok(rate) => self.rounds(entries, Pace::Open { rate }, &mut section),
+                Err(error) => {
+                    for series in &mut section.series {
+                        series.latency.push(Shot::lost(&error));
+                    }
+                }
+            }
         }
-        Ok(section)
+        section
     }
 
     /// The cores of a server: those from the first on, as many as it has workers and as there are,
@@ -324,7 +350,7 @@ impl Bench<'_> {
         })
     }
 
-    fn rounds(&self, entries: &[Entry], pace: Pace, section: &mut Section) -> Result<()> {
+    fn rounds(&self, entries: &[Entry], pace: Pace, section: &mut Section) {
         let rounds = match pace {
             Pace::Closed => self.options.rounds,
             Pace::Open { .. } => self.options.open_rounds,
@@ -333,9 +359,11 @@ impl Bench<'_> {
             for turn in 0..entries.len() {
                 let index = (turn + round) % entries.len();
                 let (subject, workload) = &entries[index];
-                let mut shot = self
-                    .shot(workload, subject, pace)
-                    .with_context(|| format!("{} under {}", subject.name, workload.name))?;
+                let shot = self.shot(workload, subject, pace);
+                let mut shot = shot.unwrap_or_else(|error| {
+                    eprintln!("{} under {}: {error:#}", subject.name, workload.name);
+                    Shot::lost(&error)
+                });
                 shot.round = round;
                 say(workload, subject, &shot);
                 let series = &mut section.series[index];
@@ -345,18 +373,33 @@ impl Bench<'_> {
                 }
             }
         }
-        Ok(())
     }
 
     /// One run of one subject.
     fn shot(&self, workload: &Workload, subject: &Subject, pace: Pace) -> Result<Shot> {
-        let options = self.options;
         let cores: Vec<String> = self
             .cores(workload.server.threads)
             .iter()
             .map(usize::to_string)
             .collect();
-        let server = subject.start(workload, &cores.join(","))?;
+        let mut server = subject.start(workload, &cores.join(","))?;
+        let shot = self.shot_at(&server, workload, subject, pace);
+        match server.ended()? {
+            // What the client says of it is a consequence.
+            Some(status) => bail!("{} ended with {status}\n{}", subject.name, server.log()),
+            None => shot,
+        }
+    }
+
+    /// One run against a server that listens.
+    fn shot_at(
+        &self,
+        server: &Running,
+        workload: &Workload,
+        subject: &Subject,
+        pace: Pace,
+    ) -> Result<Shot> {
+        let options = self.options;
         let folder = tempfile::tempdir().context("a folder for the report")?;
         let file = folder.path().join("report.json");
         let core = options.client_core.to_string();
@@ -382,7 +425,8 @@ impl Bench<'_> {
                 .args(["--rate", &rate.to_string()])
                 .args(["--window", &window_seconds(rate, seconds).to_string()]),
         };
-        let (used, words) = watch(command, &server)?;
+        let limit = Duration::from_secs_f64(options.warmup + seconds) + CLIENT_PATIENCE;
+        let (used, words) = watch(command, server.id(), limit)?;
         let text = std::fs::read_to_string(&file)
             .with_context(|| format!("strata-load wrote no report\n{words}"))?;
         let report: Value = serde_json::from_str(&text)?;
@@ -400,9 +444,13 @@ fn window_seconds(rate: f64, seconds: f64) -> f64 {
         .min(seconds / WINDOWS_LEAST)
 }
 
-/// Runs the client and reads the server's counters when it says so. Returns what was used in
-/// between, and what the client said.
-fn watch(mut command: Command, server: &Running) -> Result<(Option<Usage>, String)> {
+/// Runs the client and reads the counters of the server, a process id, when it says so. Returns
+/// what was used in between, and what the client said.
+///
+/// # Errors
+/// It cannot be started, or has not ended when `limit` has passed; then it is ended.
+fn watch(mut command: Command, server: u32, limit: Duration) -> Result<(Option<Usage>, String)> {
+    let deadline = Instant::now() + limit;
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -412,15 +460,32 @@ fn watch(mut command: Command, server: &Running) -> Result<(Option<Usage>, Strin
     let mut words = String::new();
     let (mut before, mut used) = (None, None);
     let stream = child.stderr.take().context("its standard error is piped")?;
-    for line in BufReader::new(stream).lines() {
-        match line?.as_str() {
-            "phase: Measuring" => before = Usage::of(server.id()).ok(),
-            "phase: Measured" => {
-                used = before.and_then(|before| Some(Usage::of(server.id()).ok()?.since(before)));
+    let (sender, lines) = mpsc::channel();
+    // A pipe has no read with a time limit, a channel has. The thread ends with the pipe, so with the client.
+    std::thread::spawn(move || {
+        for line in BufReader::new(stream).lines() {
+            let Ok(line) = line else { break };
+            if sender.send(line).is_err() {
+                break;
             }
-            line => {
+        }
+    });
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match lines.recv_timeout(left).as_deref() {
+            Ok("phase: Measuring") => before = Usage::of(server).ok(),
+            Ok("phase: Measured") => {
+                used = before.and_then(|before| Some(Usage::of(server).ok()?.since(before)));
+            }
+            Ok(line) => {
                 words.push_str(line);
                 words.push('\n');
+            }
+            Err(mpsc::RecvTimeoutError::Disconnected) => break,
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                child.kill()?;
+                child.wait()?;
+                bail!("strata-load did not end within {limit:?}\n{words}");
             }
         }
     }
@@ -459,6 +524,7 @@ fn assess(report: &Value, used: Usage, pace: Pace) -> Result<Shot> {
     let server_share = (used.user_s + used.system_s) / seconds;
     Ok(Shot {
         round: 0,
+        lost: false,
         invalid,
         ops_per_s: keys / seconds,
         seconds,
@@ -573,6 +639,14 @@ fn say(workload: &Workload, subject: &Subject, shot: &Shot) {
 mod tests {
     use super::*;
 
+    /// The least that a workload says, and something more.
+    pub(super) fn workload(more: &str) -> Workload {
+        let least = "about = \"a\"\n[load]\nconnections = 1\ndepth = 1\nkeys = 1\nvalue_bytes = 1\nratio = \"0:1\"\n";
+        let mut workload: Workload = toml::from_str(&format!("{least}{more}")).expect("a workload");
+        workload.name = "w".into();
+        workload
+    }
+
     fn report(busy: f64, invalid: &[&str]) -> Value {
         let percentiles = serde_json::json!({
             "p50.00": 0.1, "p99.00": 0.2, "p99.90": 0.3, "p99.99": 0.4
@@ -626,6 +700,55 @@ mod tests {
         assert_eq!(shot.latency_ms, Some([0.1, 0.2, 0.3, 0.4]));
         let shot = assess(&report(0.96, &[]), used(), Pace::Closed).expect("figures");
         assert!(shot.invalid.is_empty(), "{:?}", shot.invalid);
+    }
+
+    #[test]
+    fn a_server_that_does_not_start_loses_its_own_runs_and_no_others() {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            options: Options,
+        }
+        let line = ["perf", "--rounds", "2"];
+        let bench = Bench {
+            load: "false".into(),
+            options: &<Line as clap::Parser>::parse_from(line).options,
+        };
+        let workload = workload("[latency]\nshare_of_peak = 0.5\n");
+        let subjects = ["broken=false {port}", "other=false --port {port}"]
+            .map(|text| Subject::peer(text).expect("a peer"));
+        let entries = entries(&workload, &subjects).expect("entries");
+        let section = bench.section(&workload, &entries);
+        assert_eq!(section.series.len(), 2);
+        for series in &section.series {
+            let rounds: Vec<usize> = series.peak.iter().map(|shot| shot.round).collect();
+            assert_eq!(rounds, [0, 1]);
+            let reason = &series.peak[0].invalid[0];
+            assert!(reason.contains("ended with exit status: 1"), "{reason}");
+            // There is no rate to offer, and the record says so.
+            let reason = &series.latency[0].invalid[0];
+            assert!(reason.contains("no valid closed-loop run"), "{reason}");
+        }
+        assert_eq!(section.lost(), 6);
+    }
+
+    #[test]
+    fn what_a_client_that_dies_said_is_kept() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo no such host >&2; exit 3"]);
+        let limit = Duration::from_secs(20);
+        let (used, words) = watch(command, std::process::id(), limit).expect("it ended");
+        assert!(used.is_none());
+        assert_eq!(words, "no such host\n");
+    }
+
+    #[test]
+    fn a_client_that_hangs_is_ended() {
+        let mut command = Command::new("sleep");
+        command.arg("60");
+        let error = watch(command, std::process::id(), Duration::from_millis(20));
+        let error = error.expect_err("it hangs").to_string();
+        assert!(error.contains("did not end"), "{error}");
     }
 
     #[test]

@@ -18,6 +18,8 @@ use crate::spread::{Spread, cell};
 pub struct Shot {
     /// Which round it belongs to.
     pub round: usize,
+    /// Whether it has no numbers at all, because a server or a client failed.
+    pub lost: bool,
     /// Why its numbers do not count; empty when they do.
     pub invalid: Vec<String>,
     /// Keys a second, read or written.
@@ -106,6 +108,17 @@ pub struct Slowest {
 pub const PERCENTILES: [&str; 4] = ["p50.00", "p99.00", "p99.90", "p99.99"];
 
 impl Shot {
+    /// A run that failed. Its reason is the first line of the error, because behind it is what a program printed.
+    pub fn lost(error: &anyhow::Error) -> Self {
+        let text = format!("{error:#}");
+        let reason = text.lines().next().unwrap_or_default();
+        Self {
+            lost: true,
+            invalid: vec![format!("No figures: {reason}.")],
+            ..Self::default()
+        }
+    }
+
     /// Server time for each key, in microseconds.
     pub fn cpu_us(&self) -> f64 {
         self.user_us + self.system_us
@@ -246,6 +259,17 @@ impl Section {
     /// The subjects that had an open loop.
     fn open_loops(&self) -> impl Iterator<Item = &Series> {
         self.series.iter().filter(|one| !one.latency.is_empty())
+    }
+
+    /// All of its runs.
+    fn shots(&self) -> impl Iterator<Item = &Shot> {
+        let series = self.series.iter();
+        series.flat_map(|series| series.peak.iter().chain(&series.latency))
+    }
+
+    /// How many of them failed.
+    pub fn lost(&self) -> usize {
+        self.shots().filter(|shot| shot.lost).count()
     }
 
     /// Length of a window of its open loop.
@@ -414,7 +438,7 @@ fn latency_table(section: &Section, out: &mut String) -> std::fmt::Result {
     writeln!(out, "|---|---|---|---|---|---|---|---|---|")?;
     for series in section.open_loops() {
         let shots = &series.latency;
-        let rate = shots.iter().find_map(|shot| shot.rate).unwrap_or_default();
+        let rate = short(Spread::of(shots.iter().filter_map(|shot| shot.rate)), 0);
         let at = |index: usize| {
             cell(
                 valid(shots, |shot| {
@@ -425,7 +449,7 @@ fn latency_table(section: &Section, out: &mut String) -> std::fmt::Result {
         };
         writeln!(
             out,
-            "| {} | {rate:.0} | {} | {} | {} | {} | {} | {} % | {} |",
+            "| {} | {rate} | {} | {} | {} | {} | {} | {} % | {} |",
             series.subject,
             at(0),
             at(1),
@@ -468,9 +492,13 @@ fn window_table(section: &Section, out: &mut String) -> std::fmt::Result {
         let (counted, whole) = all.fold((0.0, 0.0), |(counted, whole), windows| {
             (counted + windows.counted, whole + windows.of)
         });
+        let share = match whole {
+            0.0 => String::new(),
+            _ => format!("{:.0} %", 100.0 * counted / whole),
+        };
         writeln!(
             out,
-            "| {} | {} | {} | {} | {} | {} | {} | {} | {:.0} % |",
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {share} |",
             series.subject,
             cell(of(&|windows| windows.middle_ms[0]), 3),
             cell(of(&|windows| windows.middle_ms[1]), 3),
@@ -479,7 +507,6 @@ fn window_table(section: &Section, out: &mut String) -> std::fmt::Result {
             short(against("null-ring"), 3),
             short(of(&|windows| windows.slow_ms[2]), 3),
             short(of(&|windows| windows.lateness_ms[2]), 3),
-            100.0 * counted / whole
         )?;
     }
     Ok(())
@@ -546,9 +573,7 @@ fn invalid_list(section: &Section, out: &mut String) -> std::fmt::Result {
         }
     }
     let others = section
-        .series
-        .iter()
-        .flat_map(|series| series.peak.iter().chain(&series.latency))
+        .shots()
         .map(|shot| shot.others.max(shot.stolen))
         .fold(0.0, f64::max);
     if others > OTHERS_MAX {
@@ -566,6 +591,7 @@ const OTHERS_MAX: f64 = 0.05;
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::workload;
     use super::*;
 
     fn shot(round: usize, user_us: f64, invalid: &[&str]) -> Shot {
@@ -621,11 +647,9 @@ mod tests {
 
     #[test]
     fn goals_compare_what_the_workload_names() {
-        let mut workload: Workload = toml::from_str(
-            "about = \"a\"\n[load]\nconnections = 1\ndepth = 1\nkeys = 1\nvalue_bytes = 1\nratio = \"0:1\"\n[goals]\ncpu_to_memcached = 0.6\np999_to_roomy = 1.5\ncpu_to = { workload = \"base\", at_most = 1.3 }\n",
-        )
-        .expect("a workload");
-        workload.name = "w".into();
+        let workload = workload(
+            "[goals]\ncpu_to_memcached = 0.6\np999_to_roomy = 1.5\ncpu_to = { workload = \"base\", at_most = 1.3 }\n",
+        );
         let series = |subject: &str, cpu: f64, p999: f64| Series {
             subject: subject.into(),
             version: String::new(),
@@ -668,6 +692,25 @@ mod tests {
         ];
         let expected = expected.map(|(what, most, is)| (what.to_owned(), most, Some(is)));
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_lost_run_is_named_without_what_a_program_printed() {
+        let error = anyhow::anyhow!("it ended with 3\nat /some/where");
+        let mut section = Section::new(&workload(""));
+        section.series.push(Series {
+            subject: "s".into(),
+            version: "v".into(),
+            peak: vec![Shot::lost(&error)],
+            latency: vec![Shot::lost(&error)],
+        });
+        let mut text = String::new();
+        latency_table(&section, &mut text).expect("text");
+        window_table(&section, &mut text).expect("text");
+        invalid_list(&section, &mut text).expect("text");
+        let line = "- s, open loop, round 1: No figures: it ended with 3.\n";
+        assert!(text.contains(line), "{text}");
+        assert!(!text.contains("where") && !text.contains("NaN"), "{text}");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -146,7 +146,7 @@ impl Subject {
             if TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok() {
                 return Ok(running);
             }
-            if let Some(status) = running.child.try_wait()? {
+            if let Some(status) = running.ended()? {
                 bail!("{} ended with {status}\n{}", self.name, running.log());
             }
             if Instant::now() > deadline {
@@ -172,7 +172,13 @@ impl Running {
         self.child.id()
     }
 
-    fn log(&self) -> String {
+    /// How it ended, if it did by itself.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        Ok(self.child.try_wait()?)
+    }
+
+    /// What it printed so far.
+    pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 }
