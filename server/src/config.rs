@@ -439,6 +439,10 @@ pub struct Settings {
     pub tls: Option<TlsSettings>,
     /// Whether each worker also listens on a port of its own (`--shard-ports`).
     pub shard_ports: bool,
+    /// Whether it is counted how long requests and ticks take (`--no-latency` turns it off).
+    pub latency: bool,
+    /// Whether the keys asked for most are looked for (`--no-hot-keys` turns it off).
+    pub hot_keys: bool,
     /// A worker that stands still once a second, for tests.
     pub stall: Option<Stall>,
 }
@@ -620,6 +624,8 @@ impl Settings {
             protocol: Protocol::Auto,
             tls: None,
             shard_ports: false,
+            latency: true,
+            hot_keys: true,
             stall: None,
         }
     }

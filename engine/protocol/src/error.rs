@@ -37,6 +37,8 @@ pub enum ClientError {
     CachedumpNotAllowed,
     /// `stats hotkeys` where it is disabled.
     HotkeysNotAllowed,
+    /// `watch hotkeys` where nobody looks for them.
+    HotkeysOff,
     /// `stats detail` where it is disabled.
     DetailNotAllowed,
     /// `stats detail` without on, off or dump.
@@ -144,6 +146,7 @@ impl ClientError {
             ClientError::CachedumpClass => b"CLIENT_ERROR Illegal slab id\r\n",
             ClientError::CachedumpNotAllowed => b"CLIENT_ERROR stats cachedump not allowed\r\n",
             ClientError::HotkeysNotAllowed => b"CLIENT_ERROR stats hotkeys not allowed\r\n",
+            ClientError::HotkeysOff => b"CLIENT_ERROR nobody looks for hot keys\r\n",
             ClientError::DetailNotAllowed => b"CLIENT_ERROR stats detail not allowed\r\n",
             ClientError::OptionsTooLong => b"CLIENT_ERROR options flags are too long\r\n",
             ClientError::DuplicateFlag => b"CLIENT_ERROR duplicate flag\r\n",

@@ -17,10 +17,11 @@ use crate::stats::held::by_seconds;
 use crate::stats::latency::{QUANTILES, long_ticks};
 use crate::stats::{self, Figure, Snapshot};
 
-/// `/stats.json`.
+/// `/stats.json`. What nobody counts is null.
 pub fn stats(report: &Report, control: &Control) -> String {
     let now = control.clock.now();
     let sum = &report.sum;
+    let settings = &control.shared.process.settings;
     let general = stats::general(sum, &control.shared, &now);
     let general: Map<String, Value> = general
         .into_iter()
@@ -32,12 +33,12 @@ pub fn stats(report: &Report, control: &Control) -> String {
         "elapsed_ms": now.elapsed_ns / 1_000_000,
         "stats": general,
         "workers": workers(sum),
-        "latency": latency(control),
+        "latency": settings.latency.then(|| latency(control)),
         "long_ticks": ticks(sum),
         "ttl": held(&report.shape.ttl, "ttl_min_s"),
         "ages": held(&report.shape.ages, "age_min_s"),
         "hot_sampled": sampled * u64::from(SAMPLE_EVERY),
-        "hot_keys": hot,
+        "hot_keys": settings.hot_keys.then_some(hot),
     })
     .to_string()
 }
@@ -101,8 +102,9 @@ fn workers(sum: &Snapshot) -> Vec<Value> {
     list.sort_by_key(|worker| worker.index);
     let one = |worker: &&stats::WorkerFigures| {
         let numbers = worker.numbers();
+        let numbers = numbers.into_iter();
         let numbers = numbers.map(|(name, _, _, number)| (name.to_owned(), json!(number)));
-        let mut told: Map<String, Value> = numbers.into_iter().collect();
+        let mut told: Map<String, Value> = numbers.collect();
         told.insert("index".into(), json!(worker.index));
         Value::Object(told)
     };

@@ -249,6 +249,10 @@ pub fn render(sum: &Snapshot, control: &Control) -> String {
 /// nanoseconds, because those divide the counts exactly.
 fn latency(page: &mut String, control: &Control) {
     const NAME: &str = "strata_request_duration_seconds";
+    if !control.shared.process.settings.latency {
+        let _ = writeln!(page, "# {NAME} is left out because of --no-latency.");
+        return;
+    }
     let _ = writeln!(page, "# HELP {NAME} Time of a request inside the server.");
     let _ = writeln!(page, "# TYPE {NAME} histogram");
     for class in Class::ALL {
@@ -274,7 +278,8 @@ fn latency(page: &mut String, control: &Control) {
 
 /// What `stats workers` tells, with the worker as a label.
 fn workers(page: &mut String, sum: &Snapshot) {
-    let heads = WorkerFigures::default().numbers();
+    let heads = sum.workers.first().map(WorkerFigures::numbers);
+    let heads = heads.unwrap_or_default();
     for (at, (name, help, grows, _)) in heads.into_iter().enumerate() {
         let (kind, end) = if grows {
             ("counter", "_total")

@@ -203,6 +203,10 @@ impl Desk {
                 .report()
                 .await
                 .map(|report| Response::json(json::stats(&report, control))),
+            "/hotkeys" if !control.shared.process.settings.hot_keys => Some(Response::text(
+                Status::NotFound,
+                "nobody looks for hot keys, because of --no-hot-keys\n",
+            )),
             "/hotkeys" => self.tell(Topic::Hotkeys).await.map(|text| {
                 let most = request.query.strip_prefix("n=").map(str::parse::<usize>);
                 let most = most.and_then(Result::ok).unwrap_or(HOT_KEYS_TOLD);

@@ -262,6 +262,14 @@ pub struct Args {
     #[arg(long = "no-pin")]
     no_pin: bool,
 
+    /// Do not count how long requests and ticks take: no stats latency, no histograms in /metrics
+    #[arg(long = "no-latency")]
+    no_latency: bool,
+
+    /// Do not look for the keys asked for most: no stats hotkeys, no watch hotkeys
+    #[arg(long = "no-hot-keys")]
+    no_hot_keys: bool,
+
     /// Have one worker stand still once a second, for 100 ms unless told otherwise, to see what the
     /// others make of it
     #[arg(long = "debug-stall", value_name = "WORKER[:MS]", hide = true, value_parser = stall)]
@@ -517,6 +525,8 @@ impl Args {
             protocol,
             tls: self.enable_ssl.then_some(extended.tls),
             shard_ports: self.shard_ports,
+            latency: !self.no_latency,
+            hot_keys: !self.no_hot_keys,
             stall: self.debug_stall,
         })
     }

@@ -638,8 +638,8 @@ fn drive_with_tls<I: Io>(
 ///
 /// A tick lasts from one reading of the clock to the next. While ticks follow each other that is
 /// the reading each tick makes anyway, and covers its hand-over to the kernel; only before a sleep
-/// the clock is read once more, so that the sleep does not count. With `stall`, the first tick of
-/// each second stands still, as if its processor had been taken away.
+/// the clock is read once more, so that the sleep does not count, unless nobody counts. With `stall`,
+/// the first tick of each second stands still, as if its processor had been taken away.
 fn drive<I: Io>(mut worker: Worker, mut io: I, bell: &Bell, clock: Clock, stall: Option<Duration>) {
     let mut now = clock.now();
     let mut stalled = now.seconds;
@@ -655,7 +655,9 @@ fn drive<I: Io>(mut worker: Worker, mut io: I, bell: &Bell, clock: Clock, stall:
             worker.ticked(now.elapsed_ns);
             continue;
         }
-        worker.ticked(clock.now().elapsed_ns);
+        if worker.is_timed() {
+            worker.ticked(clock.now().elapsed_ns);
+        }
         bell.doze();
         if worker.has_mail() {
             bell.rise();

@@ -153,10 +153,12 @@ pub fn general(sum: &Snapshot, shared: &Shared, now: &Now) -> Vec<(&'static str,
         ("ghost_hits", Count(items.ghost_hits)),
         ("promotions", Count(items.promotions)),
         ("reinsertions", Count(items.reinsertions)),
-        ("longest_tick_us", Count(sum.longest_tick_us())),
         ("cmd_flush_prefix", Count(counters.cmd_flush_prefix)),
         ("flushed_prefixes", Count(usage.prefixes_flushed as u64)),
     ];
+    if let Some(longest_us) = sum.longest_tick_us() {
+        figures.push(("longest_tick_us", Count(longest_us)));
+    }
     if let Some(tls) = &shared.tls {
         let after = figures.iter().position(|(name, _)| *name == "log_watchers");
         let at = after.map_or(figures.len(), |at| at + 1);
@@ -221,7 +223,6 @@ mod tests {
                 "ghost_hits",
                 "promotions",
                 "reinsertions",
-                "longest_tick_us",
                 "cmd_flush_prefix",
                 "flushed_prefixes"
             ]

@@ -46,6 +46,12 @@ pub const VERSION: &str = concat!("1.6.45 strata-", env!("CARGO_PKG_VERSION"));
 /// The answer to `stats sizes` where sizes are not told.
 pub const SIZES_DISABLED: &[u8] = b"STAT sizes_status disabled\r\nEND\r\n";
 
+/// The answer to `stats latency` where nobody counts.
+const LATENCY_DISABLED: &[u8] = b"STAT latency_status disabled\r\n";
+
+/// The answer to `stats hotkeys` where nobody looks for them.
+const HOTKEYS_DISABLED: &[u8] = b"STAT hotkeys_status disabled\r\n";
+
 /// One worker's figures, or the sum of several.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
@@ -77,11 +83,11 @@ impl Snapshot {
         self.workers.extend_from_slice(&other.workers);
     }
 
-    /// The longest tick of all workers, in microseconds.
+    /// The longest tick of all workers, in microseconds, if ticks are timed.
     #[must_use]
-    pub fn longest_tick_us(&self) -> u64 {
-        let longest = self.workers.iter().map(|worker| worker.longest_tick_us);
-        longest.max().unwrap_or(0)
+    pub fn longest_tick_us(&self) -> Option<u64> {
+        let workers = self.workers.iter();
+        workers.filter_map(|worker| worker.longest_tick_us).max()
     }
 }
 
@@ -252,11 +258,17 @@ fn render_lines(gather: &Gather, shared: &Shared, now: &Now, out: &mut impl Sink
             out.put(reply::END);
         }
         Question::Latency => {
-            latency::latency(&gather.sum, shared, out);
+            match shared.process.settings.latency {
+                true => latency::latency(&gather.sum, shared, out),
+                false => out.put(LATENCY_DISABLED),
+            }
             out.put(reply::END);
         }
         Question::Hotkeys(limit) => {
-            hotkeys::hotkeys(&gather.text, limit, out);
+            match shared.process.settings.hot_keys {
+                true => hotkeys::hotkeys(&gather.text, limit, out),
+                false => out.put(HOTKEYS_DISABLED),
+            }
             out.put(reply::END);
         }
         Question::Segments => {

@@ -94,6 +94,8 @@ pub fn settings(shared: &Shared, out: &mut impl Sink) {
     }
     // Not memcached's.
     line(out, "eviction_policy", settings.eviction_name());
+    line(out, "latency_enabled", yes_no(settings.latency));
+    line(out, "hotkeys_enabled", yes_no(settings.hot_keys));
     out.put(reply::END);
 }
 

@@ -23,8 +23,8 @@ pub struct WorkerFigures {
     pub counters: Counters,
     /// Connections that live on it.
     pub connections: u64,
-    /// Its longest tick, in microseconds.
-    pub longest_tick_us: u64,
+    /// Its longest tick, in microseconds, if ticks are timed.
+    pub longest_tick_us: Option<u64>,
     /// Its longest ticks, the longest first.
     pub long_ticks: Vec<LongTick>,
     /// Its queues, by peer; its own place is zero.
@@ -35,9 +35,9 @@ impl WorkerFigures {
     /// The figures that are one number for each worker: name, what it says, whether it only
     /// grows, and the number.
     #[must_use]
-    pub fn numbers(&self) -> [(&'static str, &'static str, bool, u64); 11] {
+    pub fn numbers(&self) -> Vec<(&'static str, &'static str, bool, u64)> {
         let counters = &self.counters;
-        [
+        let mut numbers = vec![
             ("connections", "Connections.", false, self.connections),
             (
                 "commands_local",
@@ -58,12 +58,6 @@ impl WorkerFigures {
                 counters.commands_served,
             ),
             ("ticks", "Ticks.", true, counters.ticks),
-            (
-                "longest_tick_us",
-                "Longest tick since the last reset, in microseconds.",
-                false,
-                self.longest_tick_us,
-            ),
             ("wakes_sent", "Other workers woken.", true, counters.wakes),
             ("wakes_received", "Times rung awake.", true, counters.rings),
             (
@@ -84,7 +78,12 @@ impl WorkerFigures {
                 true,
                 counters.intake_cuts,
             ),
-        ]
+        ];
+        if let Some(longest_us) = self.longest_tick_us {
+            let help = "Longest tick since the last reset, in microseconds.";
+            numbers.push(("longest_tick_us", help, false, longest_us));
+        }
+        numbers
     }
 }
 

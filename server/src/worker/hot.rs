@@ -16,7 +16,10 @@ impl Worker {
     #[cold]
     #[inline(never)]
     pub(super) fn sample_keys(&mut self, now: &Now, plan: &[Planned<'_>]) {
-        for at in self.hot_keys.picks(plan.len()) {
+        let Some(hot_keys) = &mut self.hot_keys else {
+            return;
+        };
+        for at in hot_keys.picks(plan.len()) {
             let planned = &plan[usize::from(at)];
             let (key, write) = match planned {
                 Planned::Get(get, _) | Planned::Away(get, ..) => (Some(get.key), false),
@@ -28,19 +31,22 @@ impl Worker {
                 }
             };
             if let Some(key) = key {
-                self.hot_keys.sample(key, write, now.seconds);
+                hot_keys.sample(key, write, now.seconds);
             }
         }
     }
 
     /// Tells watchers once a second which keys the clients of this worker ask for most.
     pub(super) fn tell_hot_keys(&mut self, now: &Now) {
+        let Some(hot_keys) = &self.hot_keys else {
+            return;
+        };
         if self.hot_told == now.seconds {
             return;
         }
         self.hot_told = now.seconds;
         let mut text = Vec::new();
-        self.hot_keys.part(now.seconds, &mut text);
+        hot_keys.part(now.seconds, &mut text);
         for hot in ranking(&text, HOT_KEYS_TOLD).1 {
             if hot.percent < WATCHED_PERCENT {
                 break;

@@ -198,8 +198,8 @@ pub struct Worker {
     next_home: usize,
     /// What it notes of the time its requests take.
     timing: Timing,
-    /// The keys its clients ask for most.
-    hot_keys: HotKeys,
+    /// The keys its clients ask for most, unless nobody wants to know.
+    hot_keys: Option<HotKeys>,
     /// When watchers were last told of them.
     hot_told: Seconds,
     /// The most that the mailboxes with each peer have held since then.
@@ -252,7 +252,11 @@ impl Worker {
         let observer = Observer::new(settings.worker_log_bytes, settings.prefix_delimiter);
         parts.shard.delimit_prefixes(settings.prefix_delimiter);
         let marks = vec![QueueMarks::default(); parts.peers.len()];
-        let timing = Timing::on(parts.shared.board(parts.index));
+        let board = settings.latency.then(|| parts.shared.board(parts.index));
+        let timing = Timing::on(board);
+        let hot_keys = settings
+            .hot_keys
+            .then(|| HotKeys::new(parts.index as u64 + 1));
         parts.shared.bound_memory(&parts.shard.memory_limits());
         Self {
             index: parts.index,
@@ -296,7 +300,7 @@ impl Worker {
             open_listeners: parts.open_listeners,
             next_home: parts.index,
             timing,
-            hot_keys: HotKeys::new(parts.index as u64 + 1),
+            hot_keys,
             hot_told: Seconds(0),
             marks,
             stopping: false,
@@ -503,7 +507,7 @@ impl Worker {
                 index: self.index,
                 counters: self.keeper.counters,
                 connections: self.session_count() as u64,
-                longest_tick_us: self.timing.longest.longest_us(),
+                longest_tick_us: self.timing.longest_us(),
                 long_ticks: self.timing.longest.list().to_vec(),
                 queues: self.marks.clone(),
             }],
@@ -533,7 +537,11 @@ impl Worker {
                     .segments(|segment| ages.add(&segment, now.seconds));
                 ages.part(text);
             }
-            Topic::Hotkeys => self.hot_keys.part(now.seconds, text),
+            Topic::Hotkeys => {
+                if let Some(hot_keys) = &self.hot_keys {
+                    hot_keys.part(now.seconds, text);
+                }
+            }
             Topic::Cachedump(limit) => {
                 let share = stats::cachedump_share(self.peers.len());
                 let most = if limit == 0 { u32::MAX } else { limit };

@@ -187,7 +187,9 @@ impl Worker {
                     self.keeper.shard.prefetch_item(probe);
                 }
             }
-            if !self.hot_keys.pass(plan.len()) {
+            if let Some(hot_keys) = &mut self.hot_keys
+                && !hot_keys.pass(plan.len())
+            {
                 self.sample_keys(now, &plan);
             }
             let (mut gets, mut sets) = (0, 0);
@@ -213,8 +215,8 @@ impl Worker {
                     }
                 }
             }
-            self.timing.turn.count(Class::Get, gets);
-            self.timing.turn.count(Class::Set, sets);
+            self.timing.count(Class::Get, gets);
+            self.timing.count(Class::Set, sets);
             self.count_replies(conn);
             if let Some(pause) = pause {
                 return (used, pause);

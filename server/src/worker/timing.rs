@@ -1,7 +1,8 @@
 //! What a worker notes of the time its requests take; see [`crate::latency`] for what the figure is.
 //!
 //! Always true: what a turn counted is either answered in this tick, and then recorded when the tick
-//! ends, or waits in [`Waiting`] until its replies have left. When nobody is left nothing waits.
+//! ends, or waits in [`Waiting`] until its replies have left. When nobody is left nothing waits. Without
+//! a board (`--no-latency`) nothing is counted, and nobody ever waits.
 
 use super::*;
 use crate::latency::Board;
@@ -12,8 +13,8 @@ use crate::latency::{Class, Tally};
 /// See the module's page.
 #[derive(Debug, Default)]
 pub(super) struct Timing {
-    /// Where it is recorded for everybody to read.
-    board: Arc<Board>,
+    /// Where it is recorded for everybody to read, if it is.
+    board: Option<Arc<Board>>,
     /// When the present tick began.
     began_ns: u64,
     began_unix_s: u64,
@@ -22,7 +23,7 @@ pub(super) struct Timing {
     /// What had been done until then.
     before: Work,
     /// Requests of the present turn.
-    pub turn: Tally,
+    turn: Tally,
     /// Requests that came and are answered in the present tick.
     tick: Tally,
     /// Requests that came earlier and are answered in the present tick, with the time they came;
@@ -35,18 +36,39 @@ pub(super) struct Timing {
 }
 
 impl Timing {
-    /// Records to a board that others read.
-    pub fn on(board: Arc<Board>) -> Self {
+    /// Records to a board that others read, or nothing.
+    pub fn on(board: Option<Arc<Board>>) -> Self {
         Self {
             board,
             ..Self::default()
         }
     }
 
+    /// Whether anything is recorded.
+    #[inline]
+    pub fn is_on(&self) -> bool {
+        self.board.is_some()
+    }
+
+    /// Counts requests of the present turn.
+    #[inline]
+    pub fn count(&mut self, class: Class, requests: u32) {
+        if self.is_on() {
+            self.turn.count(class, requests);
+        }
+    }
+
+    /// The longest tick in microseconds, if ticks are timed.
+    pub fn longest_us(&self) -> Option<u64> {
+        self.is_on().then(|| self.longest.longest_us())
+    }
+
     /// Sets everything to zero that was recorded.
     #[cold]
     pub fn reset(&mut self) {
-        self.board.reset();
+        if let Some(board) = &self.board {
+            board.reset();
+        }
         self.longest.reset();
     }
 }
@@ -54,6 +76,9 @@ impl Timing {
 impl Worker {
     #[inline]
     pub(super) fn tick_begins(&mut self, now: &Now, events: usize) {
+        if !self.timing.is_on() {
+            return;
+        }
         self.timing.began_ns = now.elapsed_ns;
         self.timing.began_unix_s = now.unix_s;
         self.timing.events = events;
@@ -73,19 +98,25 @@ impl Worker {
         }
     }
 
+    /// Whether somebody wants to know when ticks end.
+    #[inline]
+    #[must_use]
+    pub fn is_timed(&self) -> bool {
+        self.timing.is_on()
+    }
+
     /// Tells when the last tick ended, in nanoseconds since the server's start.
     #[inline]
     pub fn ticked(&mut self, ended_ns: u64) {
         let timing = &mut self.timing;
+        let Some(board) = &timing.board else { return };
         let took_ns = ended_ns.saturating_sub(timing.began_ns);
         if !timing.tick.is_empty() {
-            timing.board.record(took_ns, &timing.tick);
+            board.record(took_ns, &timing.tick);
             timing.tick = Tally::default();
         }
         for (since_ns, tally) in timing.done.drain(..) {
-            timing
-                .board
-                .record(ended_ns.saturating_sub(since_ns), &tally);
+            board.record(ended_ns.saturating_sub(since_ns), &tally);
         }
         if timing.longest.wants(took_ns) {
             self.keep_tick(took_ns);
@@ -114,6 +145,9 @@ impl Worker {
         left: usize,
         pause: Pause,
     ) {
+        if !self.timing.is_on() {
+            return;
+        }
         let session = &self.sessions[conn as usize];
         let done = matches!(pause, Pause::Empty | Pause::End) || left == 0;
         if done && session.wait.is_none() && !session.sending && session.replies.settled() {
@@ -152,6 +186,9 @@ impl Worker {
     /// Notes input that is kept without a turn.
     #[inline]
     pub(super) fn input_waits(&mut self, now: &Now, conn: ConnIndex, bytes: usize) {
+        if !self.timing.is_on() {
+            return;
+        }
         let session = &mut self.sessions[conn as usize];
         let waiting = &mut self.timing.waiting;
         // What was kept is otherwise the beginning of a request, and its end may have come now.
@@ -173,6 +210,9 @@ impl Worker {
     /// Counts an intent of the present turn.
     #[inline]
     pub(super) fn count_intent(&mut self, intent: &Intent<'_>) {
+        if !self.timing.is_on() {
+            return;
+        }
         let requests = match intent {
             Intent::Get(get) => u32::from(get.last),
             // A key that was left out in the middle of a get.

@@ -49,6 +49,8 @@ impl Worker {
     pub(super) fn watch(&mut self, now: &Now, conn: ConnIndex, kinds: WatchKinds) {
         if !self.shared.process.settings.watch {
             self.answer(conn, ClientError::WatchNotAllowed.wire());
+        } else if kinds.meets(WatchKinds::HOTKEYS) && self.hot_keys.is_none() {
+            self.answer(conn, ClientError::HotkeysOff.wire());
         } else if self.is_pipelined(conn) {
             self.answer(conn, ClientError::WatchPipelined.wire());
         } else if !self.shared.watch.enter(WATCHERS_MAX) {

@@ -319,6 +319,50 @@ fn programs_are_told_what_the_server_does_and_how_it_is_set() {
 }
 
 #[test]
+fn what_nobody_counts_is_said_to_be_off_and_not_told_as_zero() {
+    for (io, threads) in variants() {
+        let words = format!("--io {io} -t {threads} --no-latency --no-hot-keys");
+        let (server, port) = with_admin(&words);
+        let mut client = server.client();
+        for _ in 0..3_000 {
+            client.round_trip("key", b"v");
+        }
+        let off: &[u8] = b"STAT latency_status disabled\r\nEND\r\n";
+        client.ask(b"stats latency\r\n", off);
+        client.ask(b"stats latency reset\r\n", b"RESET\r\n");
+        let off: &[u8] = b"STAT hotkeys_status disabled\r\nEND\r\n";
+        client.ask(b"stats hotkeys\r\n", off);
+        let off = b"CLIENT_ERROR nobody looks for hot keys\r\n";
+        client.ask(b"watch hotkeys\r\n", off);
+        assert!(!client.stats().contains_key("longest_tick_us"));
+        let metrics = get(port, "/metrics");
+        assert!(
+            metrics.contains("strata_get_hits_total 3000\n"),
+            "{metrics}"
+        );
+        for name in ["strata_request_duration_seconds", "longest_tick"] {
+            let told = |line: &str| line.contains(name) && !line.contains("--no-latency");
+            assert!(!metrics.lines().any(told), "{name} in {metrics}");
+        }
+        assert!(metrics.contains("left out because of --no-latency"));
+        let told = json(port, "/stats.json");
+        assert!(told["latency"].is_null() && told["hot_keys"].is_null());
+        assert_eq!(told["long_ticks"], Value::Array(Vec::new()));
+        assert_eq!(told["stats"]["get_hits"], 3_000);
+        let config = json(port, "/config");
+        assert_eq!(config["latency_enabled"], "no");
+        assert_eq!(config["hotkeys_enabled"], "no");
+        let hot = http(port, b"GET /hotkeys HTTP/1.1\r\n\r\n");
+        assert!(
+            hot.contains("404") && hot.contains("--no-hot-keys"),
+            "{hot}"
+        );
+        drop(client);
+        server.finish();
+    }
+}
+
+#[test]
 fn a_token_is_asked_for_where_figures_are_told() {
     let folder = Folder::new();
     let file = folder.file("token");
