@@ -134,7 +134,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
         options,
         Workload::read_all(&workspace.root.join("perf/workloads"))?,
     )?;
-    let subjects = subjects(workspace, options)?;
+    let subjects = subjects(workspace, options, &workloads)?;
     let load = build(workspace, "strata-load", "strata-load")?;
     let bench = Bench { load, options };
     let mut record = Record {
@@ -198,7 +198,11 @@ fn choose(options: &Options, all: Vec<Workload>) -> Result<Vec<Workload>> {
     Ok(chosen)
 }
 
-fn subjects(workspace: &Workspace, options: &Options) -> Result<Vec<Subject>> {
+fn subjects(
+    workspace: &Workspace,
+    options: &Options,
+    workloads: &[Workload],
+) -> Result<Vec<Subject>> {
     let peers: Vec<Subject> = options
         .peer
         .iter()
@@ -211,7 +215,9 @@ fn subjects(workspace: &Workspace, options: &Options) -> Result<Vec<Subject>> {
             OURS.join(", ")
         );
     }
-    let wanted = |name: &str| options.only.is_empty() || options.only.iter().any(|one| one == name);
+    let invited = |name: &str| workloads.iter().any(|one| one.invites(name));
+    let named = |name: &str| options.only.is_empty() || options.only.iter().any(|one| one == name);
+    let wanted = |name: &str| named(name) && invited(name);
     let mut subjects = Vec::new();
     if wanted("strata") {
         let path = build(workspace, "strata-server", "strata")?;
@@ -269,22 +275,24 @@ enum Pace {
 /// Somebody under something.
 type Entry = (Subject, Workload);
 
-/// Who takes part in a workload, and under what: Strata once more where there is room for all.
+/// Who takes part in a workload, and under what: Strata once more where there is room for all, or where everything is
+/// switched off.
 fn entries(workload: &Workload, subjects: &[Subject]) -> Result<Vec<Entry>> {
     let mut entries: Vec<Entry> = Vec::new();
     for subject in subjects {
-        let invited = workload.subjects.is_empty()
-            || !OURS.contains(&subject.name.as_str())
-            || workload.subjects.contains(&subject.name);
-        if invited && (!subject.canned || workload.suits_a_canned_answer()) {
-            entries.push((subject.clone(), workload.clone()));
+        let invited = !OURS.contains(&subject.name.as_str()) || workload.invites(&subject.name);
+        let able = (!subject.canned || workload.suits_a_canned_answer())
+            && (!workload.server.tls || subject.takes_tls);
+        if !invited || !able {
+            continue;
         }
-        if let Some(same) = workload.with_room()
-            && subject.name == subject::STRATA
-        {
-            let mut subject = subject.clone();
-            subject.name = record::ROOMY.into();
-            entries.push((subject, same));
+        entries.push((subject.clone(), workload.clone()));
+        if subject.name == subject::STRATA {
+            for (name, same) in workload.of_strata_alone() {
+                let mut subject = subject.clone();
+                subject.name = name.into();
+                entries.push((subject, same));
+            }
         }
     }
     ensure!(!entries.is_empty(), "{}: nobody to measure", workload.name);
@@ -299,7 +307,12 @@ struct Bench<'a> {
 impl Bench<'_> {
     fn section(&self, workload: &Workload, entries: &[Entry]) -> Section {
         let mut section = Section::new(workload);
-        section.note = self.crowding(workload);
+        if let Some(crowding) = self.crowding(workload) {
+            section.remark(&crowding);
+        }
+        if workload.server.tls {
+            section.remark("Servers without TLS are left out.");
+        }
         for (subject, _) in entries {
             section.series.push(Series {
                 subject: subject.name.clone(),

@@ -176,6 +176,9 @@ pub struct Record {
 /// Strata where nothing is evicted and nothing expires.
 pub const ROOMY: &str = "strata, roomy";
 
+/// Strata with everything switched off that can be.
+pub const BARE: &str = "strata, bare";
+
 /// Something aimed at, and what was reached.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Goal {
@@ -213,6 +216,7 @@ pub fn goals(workloads: &[Workload], sections: &[Section]) -> Vec<Goal> {
         for (subject, at_most) in [
             ("memcached", goals.cpu_to_memcached),
             ("null-ring", goals.cpu_to_floor),
+            (BARE, goals.cpu_to_bare),
         ] {
             if let (Some(at_most), Some(other)) = (at_most, series(name, subject)) {
                 let reached = ratio(&strata.peak, &other.peak, Shot::cpu_us);
@@ -254,6 +258,15 @@ impl Section {
             note: None,
             series: Vec::new(),
         }
+    }
+
+    /// Adds a sentence that is to be known of how it was measured.
+    pub fn remark(&mut self, sentence: &str) {
+        let note = self.note.get_or_insert_default();
+        if !note.is_empty() {
+            note.push(' ');
+        }
+        note.push_str(sentence);
     }
 
     /// The subjects that had an open loop.
@@ -400,6 +413,10 @@ fn peak_table(section: &Section, out: &mut String) -> std::fmt::Result {
             short(valid(shots, |shot| shot.resident_mib), 0),
             short(Spread::of(hits), 4),
         )?;
+    }
+    if let (Some(strata), Some(bare)) = (find(STRATA), find(BARE)) {
+        let switched_on = cell(ratio(&strata.peak, &bare.peak, Shot::cpu_us), 3);
+        writeln!(out, "\nCPU of {STRATA} ÷ {BARE}: {switched_on}.")?;
     }
     Ok(())
 }

@@ -1,11 +1,15 @@
 //! What is measured: a server, how to start it on its core, and how to be rid of it.
 //!
 //! Always true: a started server ends with its guard, by its own process id, and where the kernel
-//! allows also with us.
+//! allows also with us; whoever asks it for metrics has ended before it.
 
 use std::fs::File;
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -38,6 +42,8 @@ pub struct Subject {
     pub canned: bool,
     /// Whether it understands the further arguments of a workload.
     takes_arguments: bool,
+    /// Whether it takes memcached's options for TLS.
+    pub takes_tls: bool,
 }
 
 impl Subject {
@@ -49,6 +55,7 @@ impl Subject {
             .with_context(|| format!("{name}: cannot start {program}"))?;
         let text = String::from_utf8_lossy(&output.stdout);
         let line = text.lines().next().unwrap_or_default();
+        let help = Command::new(program).arg("-h").output()?.stdout;
         let command = format!(
             "{program} -u root -U 0 -l 127.0.0.1 -p {{port}} -t {{threads}} -m {{memory}} -c 16384"
         );
@@ -58,6 +65,7 @@ impl Subject {
             command: words(&command),
             canned: false,
             takes_arguments: true,
+            takes_tls: String::from_utf8_lossy(&help).contains("--enable-ssl"),
         })
     }
 
@@ -69,6 +77,7 @@ impl Subject {
             command: words(&format!("{program} --kind {kind} --port {{port}}")),
             canned: true,
             takes_arguments: false,
+            takes_tls: false,
         }
     }
 
@@ -93,23 +102,19 @@ impl Subject {
             command,
             canned: false,
             takes_arguments: false,
+            takes_tls: false,
         })
     }
 
     /// Starts it for a workload on the given cores, and waits until it accepts a connection.
     pub fn start(&self, workload: &Workload, cores: &str) -> Result<Running> {
-        // A server with a port for each shard takes the next ones for them.
-        let port = free_ports(1 + workload.server.threads)?;
-        let mut words: Vec<String> = self
-            .command
-            .iter()
-            .map(|word| {
-                word.replace("{port}", &port.to_string())
-                    .replace("{threads}", &workload.server.threads.to_string())
-                    .replace("{memory}", &workload.server.memory_mb.to_string())
-                    .replace("{cores}", cores)
-            })
-            .collect();
+        // A server with a port for each shard takes the next ones for them; the last is the admin
+        // endpoint's.
+        let threads = workload.server.threads;
+        let port = free_ports(2 + threads)?;
+        let admin_port = port + 1 + threads as u16;
+        let folder = tempfile::tempdir().context("a folder for the server")?;
+        let mut words = self.command.clone();
         if self.takes_arguments {
             words.extend(workload.server.arguments.iter().cloned());
         }
@@ -119,7 +124,17 @@ impl Subject {
                 words.push("--shard-ports".into());
             }
         }
-        let folder = tempfile::tempdir().context("a folder for the server")?;
+        if workload.server.tls {
+            words.extend(tls_arguments(folder.path())?);
+        }
+        for word in &mut words {
+            *word = word
+                .replace("{port}", &port.to_string())
+                .replace("{admin}", &admin_port.to_string())
+                .replace("{threads}", &threads.to_string())
+                .replace("{memory}", &workload.server.memory_mb.to_string())
+                .replace("{cores}", cores);
+        }
         let log = File::create(folder.path().join("log"))?;
         // Each of these becomes the next, so the process id is the server's own.
         let [first, rest @ ..] = favoured(cores);
@@ -140,10 +155,15 @@ impl Subject {
             child,
             port,
             folder,
+            scraper: None,
         };
         let deadline = Instant::now() + PATIENCE;
         loop {
             if TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok() {
+                if let Some(seconds) = workload.server.scrape_s {
+                    let every = Duration::from_secs_f64(seconds);
+                    running.scraper = Some(Scraper::start(admin_port, every)?);
+                }
                 return Ok(running);
             }
             if let Some(status) = running.ended()? {
@@ -164,6 +184,8 @@ pub struct Running {
     pub port: u16,
     /// Holds what the server printed; goes with it.
     folder: TempDir,
+    /// Who asks it for its metrics.
+    scraper: Option<Scraper>,
 }
 
 impl Running {
@@ -185,10 +207,75 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        drop(self.scraper.take());
         // It may have ended already; then there is nothing to kill and `wait` only collects it.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Asks an admin endpoint for all metrics again and again, as a monitoring system does, until it is dropped.
+struct Scraper {
+    end: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Scraper {
+    /// # Errors
+    /// The endpoint does not answer: nothing would be measured.
+    fn start(port: u16, every: Duration) -> Result<Self> {
+        scrape(port).context("the admin endpoint")?;
+        let (end, ended) = channel();
+        let thread = std::thread::spawn(move || {
+            while ended.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
+                // One that fails costs the server as much, and the next one comes soon.
+                let _ = scrape(port);
+            }
+        });
+        Ok(Self {
+            end: Some(end),
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Scraper {
+    fn drop(&mut self) {
+        drop(self.end.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Reads all metrics once.
+fn scrape(port: u16) -> Result<()> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    ensure!(answer.starts_with("HTTP/1.1 200 "), "it says {answer}");
+    Ok(())
+}
+
+/// Makes a certificate in a folder, and gives memcached's options that name it.
+fn tls_arguments(folder: &Path) -> Result<[String; 3]> {
+    let at = |name: &str| folder.join(name).display().to_string();
+    let (chain, key) = (at("chain.pem"), at("key.pem"));
+    let line = format!(
+        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost \
+         -addext subjectAltName=DNS:localhost -keyout {key} -out {chain}"
+    );
+    let made = Command::new("openssl").args(words(&line)).output();
+    let made = made.context("openssl makes the certificates, and cannot be started")?;
+    let said = String::from_utf8_lossy(&made.stderr);
+    ensure!(made.status.success(), "openssl made no certificate: {said}");
+    Ok([
+        "-Z".into(),
+        "-o".into(),
+        format!("ssl_chain_cert={chain},ssl_key={key}"),
+    ])
 }
 
 fn words(command: &str) -> Vec<String> {

@@ -8,6 +8,8 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
+use super::record;
+
 /// One workload, named by its file.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -29,6 +31,8 @@ pub struct Workload {
     pub subjects: Vec<String>,
     /// The same without what makes it hard, which Strata is measured under as well.
     pub roomy: Option<Roomy>,
+    /// The same with everything switched off that can be, which Strata is measured under as well.
+    pub bare: Option<Bare>,
     /// What is aimed at.
     #[serde(default)]
     pub goals: Goals,
@@ -44,8 +48,12 @@ pub struct Server {
     pub memory_mb: u32,
     /// More arguments, in the words of memcached.
     pub arguments: Vec<String>,
-    /// More arguments that Strata alone understands.
+    /// More arguments that Strata alone understands; `{admin}` is the port of its admin endpoint.
     pub strata_arguments: Vec<String>,
+    /// Whether clients speak TLS 1.3. Servers without it are left out.
+    pub tls: bool,
+    /// How often the admin endpoint is asked for all metrics, in seconds.
+    pub scrape_s: Option<f64>,
 }
 
 impl Default for Server {
@@ -55,6 +63,8 @@ impl Default for Server {
             memory_mb: 256,
             arguments: Vec::new(),
             strata_arguments: Vec::new(),
+            tls: false,
+            scrape_s: None,
         }
     }
 }
@@ -122,6 +132,14 @@ pub struct Roomy {
     pub for_ever: bool,
 }
 
+/// What is different where everything is switched off that can be.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bare {
+    /// Instead of those that Strata alone understands.
+    pub strata_arguments: Vec<String>,
+}
+
 /// What is aimed at, as the most a ratio may be.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -132,6 +150,8 @@ pub struct Goals {
     pub cpu_to_floor: Option<f64>,
     /// To Strata's own under another workload.
     pub cpu_to: Option<CpuTo>,
+    /// To Strata's own with everything switched off ([`Workload::bare`]).
+    pub cpu_to_bare: Option<f64>,
     /// Strata's p99.9 in the open loop to memcached's.
     pub p999_to_memcached: Option<f64>,
     /// To Strata's own with room ([`Workload::roomy`]).
@@ -177,6 +197,13 @@ impl Workload {
             "{}: at most {KEYS_MAX} keys have 16 bytes",
             workload.name
         );
+        let asks = |word: &String| word.contains("{admin}");
+        let has_admin = workload.server.strata_arguments.iter().any(asks);
+        ensure!(
+            has_admin || workload.server.scrape_s.is_none(),
+            "{}: no {{admin}} to scrape",
+            workload.name
+        );
         Ok(workload)
     }
 
@@ -207,6 +234,22 @@ impl Workload {
             same.load.exptime = None;
         }
         Some(same)
+    }
+
+    /// The same with everything switched off, if there is such a thing.
+    pub fn switched_off(&self) -> Option<Self> {
+        let bare = self.bare.as_ref()?;
+        let mut same = self.clone();
+        same.server.strata_arguments = bare.strata_arguments.clone();
+        same.server.scrape_s = None;
+        Some(same)
+    }
+
+    /// The workloads that Strata alone is measured under as well, by the names it then has in tables.
+    pub fn of_strata_alone(&self) -> impl Iterator<Item = (&'static str, Self)> {
+        let with_room = self.with_room().map(|same| (record::ROOMY, same));
+        let switched_off = self.switched_off().map(|same| (record::BARE, same));
+        with_room.into_iter().chain(switched_off)
     }
 
     /// Requests in flight on each client of the generator, which has a connection to each of the
@@ -242,6 +285,11 @@ impl Workload {
             .to_vec()
     }
 
+    /// Whether a subject that is not given as a peer takes part.
+    pub fn invites(&self, subject: &str) -> bool {
+        self.subjects.is_empty() || self.subjects.iter().any(|one| one == subject)
+    }
+
     /// Whether a server that always gives the same hit of 32 bytes can take part.
     pub fn suits_a_canned_answer(&self) -> bool {
         let load = &self.load;
@@ -249,6 +297,7 @@ impl Workload {
             && load.ratio.starts_with("0:")
             && load.keys_per_get == 1
             && load.value_bytes == 32
+            && !self.server.tls
     }
 
     /// Arguments of the load generator, but for address, pace and length.
@@ -281,6 +330,10 @@ impl Workload {
             add("--verify", "nothing".into());
         } else if let Some(ratio) = load.expect_hits {
             add("--expect-hits", ratio.to_string());
+        }
+        if self.server.tls {
+            add("--tls-protocols", "TLSv1.3".into());
+            arguments.extend(["--tls", "--tls-skip-verify"].map(str::to_owned));
         }
         arguments.push("--distinct-client-seed".into());
         if load.per_connection {
@@ -349,6 +402,37 @@ mod tests {
             let memory = u64::from(roomy.server.memory_mb) << 20;
             assert!(bytes < memory, "{}", workload.name);
         }
+    }
+
+    #[test]
+    fn switched_off_nothing_watches_and_all_else_is_the_same() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../perf/workloads");
+        let mut found = 0;
+        for workload in Workload::read_all(&folder).expect("readable") {
+            let Some(bare) = workload.switched_off() else {
+                assert_eq!(workload.goals.cpu_to_bare, None, "{}", workload.name);
+                continue;
+            };
+            let words = bare.server.strata_arguments.join(" ");
+            assert!(words.contains("--no-latency") && words.contains("--no-hot-keys"));
+            assert!(!words.contains("--admin") && bare.server.scrape_s.is_none());
+            assert!(workload.server.scrape_s.is_some(), "{}", workload.name);
+            assert_eq!(bare.load_arguments(false), workload.load_arguments(false));
+            found += 1;
+        }
+        assert!(found >= 4, "{found}");
+    }
+
+    #[test]
+    fn nothing_is_scraped_without_an_admin_endpoint() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("odd.toml");
+        let load =
+            "[load]\nconnections = 1\ndepth = 1\nkeys = 1\nvalue_bytes = 1\nratio = \"0:1\"\n";
+        let text = format!("about = \"x\"\n[server]\nscrape_s = 1.0\n{load}");
+        std::fs::write(&path, text).expect("written");
+        let error = format!("{:#}", Workload::read(&path).expect_err("refused"));
+        assert!(error.contains("{admin}"), "{error}");
     }
 
     #[test]
