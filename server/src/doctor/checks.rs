@@ -1,30 +1,15 @@
-//! `strata doctor`: looks at this host with the settings in mind, and says what to change.
+//! What is looked at on a host, and what is said of it.
 //!
 //! Always true: each check is a function of texts the kernel wrote and of the settings, so a test gives it any host; a
 //! check says one thing in whole sentences, and where it asks for a change, it names the command; and what cannot be
 //! read is told as unknown, never as fine.
 //!
-//! ```text
-//! strata doctor [--json] [any option of the server, which may also stand in a file and the environment]
-//! ```
-//!
 //! What it does not look at: the network between clients and server, which interrupt is served by which core (only
 //! whether there are as many receive queues as workers, or the kernel spreads one over cores), and other processes.
 
-use std::ffi::OsString;
-use std::fmt::Write as _;
-use std::process::ExitCode;
-
-use clap::Parser;
-use serde_json::json;
-
-use crate::args::Args;
-use crate::args::layers::{EX_USAGE, Gathered, gather};
+use super::{Finding, Mark, finding};
 use crate::config::{IoChoice, Settings};
 use crate::host::{Host, Machine, WORKER_BUFFERS_MAX_BYTES, cores};
-
-/// The word that asks for it, in front of all options.
-pub const COMMAND: &str = "doctor";
 
 /// The oldest kernel whose io_uring has all that is asked of it.
 const KERNEL_MIN: (u32, u32) = (6, 1);
@@ -39,134 +24,6 @@ const FAST_CLOCKS: [&str; 4] = [
 
 /// Descriptors besides those of clients.
 const FILES_BESIDE: u64 = 64;
-
-/// Checks the host for a server with these options and says what to change.
-#[derive(Parser, Debug)]
-#[command(
-    name = "strata doctor",
-    disable_help_flag = true,
-    disable_version_flag = true,
-    args_override_self = true
-)]
-struct Asked {
-    /// Print what is found as JSON
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    server: Args,
-}
-
-/// How bad it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Mark {
-    /// As it should be.
-    Fine,
-    /// Works, and could be better or cannot be told.
-    Note,
-    /// Will hurt.
-    Hurts,
-}
-
-impl Mark {
-    fn word(self) -> &'static str {
-        match self {
-            Mark::Fine => "ok",
-            Mark::Note => "note",
-            Mark::Hurts => "HURTS",
-        }
-    }
-}
-
-/// What one check has found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    /// What was looked at.
-    pub what: &'static str,
-    /// How bad it is.
-    pub mark: Mark,
-    /// What there is and, where something is to be done, what.
-    pub sentence: String,
-}
-
-fn finding(what: &'static str, mark: Mark, sentence: impl Into<String>) -> Finding {
-    Finding {
-        what,
-        mark,
-        sentence: sentence.into(),
-    }
-}
-
-/// Runs the command with its words, the program's name and `doctor` in front.
-#[must_use]
-pub fn run(words: &[OsString]) -> ExitCode {
-    let Gathered {
-        options: asked,
-        listing,
-    } = match gather::<Asked>(&words[1..], std::env::vars_os()) {
-        Ok(gathered) => gathered,
-        Err(refusal) => return refusal.tell("strata doctor"),
-    };
-    let host = Host::here();
-    let machine = host.machine();
-    let settings = match asked.server.settings(machine) {
-        Ok(settings) => settings,
-        Err(sentence) => {
-            eprintln!("strata doctor: {sentence}");
-            return ExitCode::from(EX_USAGE);
-        }
-    };
-    if asked.server.print_config {
-        print!("{listing}");
-        return ExitCode::SUCCESS;
-    }
-    let findings = examine(&host, machine, &settings, try_ring().err().as_deref());
-    let text = match asked.json {
-        true => as_json(&findings),
-        false => as_text(&findings),
-    };
-    print!("{text}");
-    match hurts(&findings) {
-        true => ExitCode::FAILURE,
-        false => ExitCode::SUCCESS,
-    }
-}
-
-/// Whether the kernel gives us a ring.
-fn try_ring() -> Result<(), String> {
-    match io_uring::IoUring::new(8) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-fn hurts(findings: &[Finding]) -> bool {
-    findings.iter().any(|finding| finding.mark == Mark::Hurts)
-}
-
-fn as_text(findings: &[Finding]) -> String {
-    let mut out = String::new();
-    let width = findings.iter().map(|finding| finding.what.len()).max();
-    let width = width.unwrap_or(0);
-    for Finding {
-        what,
-        mark,
-        sentence,
-    } in findings
-    {
-        writeln!(out, "{:<5}  {what:<width$}  {sentence}", mark.word())
-            .expect("a string takes all");
-    }
-    out
-}
-
-fn as_json(findings: &[Finding]) -> String {
-    let list: Vec<serde_json::Value> = findings
-        .iter()
-        .map(|one| json!({ "check": one.what, "mark": one.mark.word(), "sentence": one.sentence }))
-        .collect();
-    let whole = json!({ "hurts": hurts(findings), "findings": list });
-    format!("{whole:#}\n")
-}
 
 /// All checks. `ring_refused` is what the kernel said when it was asked for a ring, if it refused.
 #[must_use]
@@ -662,8 +519,10 @@ fn clock(source: Option<&str>) -> Finding {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Asked, as_text, hurts};
     use super::*;
     use crate::host::tests::Tree;
+    use clap::Parser;
 
     /// A host with nothing to complain of: four cores of their own, 8 GB.
     const GOOD: &[(&str, &str)] = &[
@@ -941,18 +800,5 @@ mod tests {
         }
         let findings = examined(&[], "--io epoll", Some("Operation not permitted"));
         assert!(!hurts(&findings));
-    }
-
-    #[test]
-    fn json_says_the_same() {
-        let findings = examined(&[("proc/sys/net/core/somaxconn", "128\n")], "", None);
-        let whole: serde_json::Value = serde_json::from_str(&as_json(&findings)).expect("JSON");
-        assert_eq!(whole["hurts"], true);
-        let list = whole["findings"].as_array().expect("a list");
-        assert_eq!(list.len(), findings.len());
-        assert!(
-            list.iter()
-                .any(|one| one["mark"] == "HURTS" && one["check"] == "listen backlog")
-        );
     }
 }
