@@ -3,8 +3,7 @@
 //! Always true: every knock is answered once; whoever has proved a password once comes in again without
 //! Argon2, so that a thousand connections at once cost one computation, and a flood of wrong passwords
 //! keeps nobody out who was in before; what waits for a computation is bounded, of one address more
-//! narrowly; Argon2 has half of a core at most; and a wrong answer is the later the more of them its
-//! address has had, up to a bound.
+//! narrowly; Argon2 has half of a core at most; and a wrong answer waits for as long as [`failures`] says.
 //!
 //! A [`Doorman`] reads no clock and sends nothing: [`start`] gives it the time and takes its answers.
 //! Of a password proved it keeps a keyed digest, under a key that was drawn at the start.
@@ -20,12 +19,10 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use ring::hmac;
 use tracing::warn;
 
+use super::failures::{self, Failures};
 use super::{Accounts, Admission, Guest, Job, Knock, Rights};
 use crate::boot::Control;
-use crate::config::{
-    DOOR_CHECKS_MAX, DOOR_CHECKS_PER_PEER_MAX, DOOR_DELAY_FIRST_MS, DOOR_DELAY_MAX_MS,
-    DOOR_FORGET_MS, DOOR_GUESTS_MAX, DOOR_LOG_EVERY_MS, DOOR_PEERS_MAX, DOOR_RETRY_MS,
-};
+use crate::config::{DOOR_CHECKS_MAX, DOOR_CHECKS_PER_PEER_MAX, DOOR_GUESTS_MAX, DOOR_RETRY_MS};
 use crate::worker::Ask;
 
 /// A name and password, as the doorman remembers them.
@@ -42,13 +39,6 @@ struct Check {
     guests: Vec<(Guest, Option<IpAddr>)>,
 }
 
-/// The wrong passwords of one address.
-#[derive(Clone, Copy, Debug, Default)]
-struct Failures {
-    count: u32,
-    last_ms: u64,
-}
-
 /// An answer and when it is to be given; the number keeps the order of those of one moment.
 type Answer = (u64, u64);
 
@@ -62,16 +52,11 @@ pub struct Doorman {
     checks: VecDeque<Check>,
     /// Guests of all checks and answers.
     guests: usize,
-    failures: HashMap<Option<IpAddr>, Failures>,
+    failures: Failures,
     /// Answers in the order of their time; what they say is beside it.
     order: BinaryHeap<Reverse<Answer>>,
     answers: HashMap<u64, (Guest, Admission)>,
     last_answer: u64,
-    /// A line for the operator, and when the last one was made.
-    line: Option<String>,
-    line_ms: Option<u64>,
-    /// Failures that no line was made of.
-    unsaid: u64,
 }
 
 impl Doorman {
@@ -84,13 +69,10 @@ impl Doorman {
             proved: HashMap::new(),
             checks: VecDeque::new(),
             guests: 0,
-            failures: HashMap::new(),
+            failures: Failures::default(),
             order: BinaryHeap::new(),
             answers: HashMap::new(),
             last_answer: 0,
-            line: None,
-            line_ms: None,
-            unsaid: 0,
         }
     }
 
@@ -118,7 +100,7 @@ impl Doorman {
             self.answer(guest, admission, now_ms);
             return;
         }
-        let peer = peer.map(network);
+        let peer = peer.map(failures::network);
         if self.guests >= DOOR_GUESTS_MAX {
             self.answer(guest, Admission::Busy, now_ms);
             return;
@@ -168,9 +150,10 @@ impl Doorman {
                 }
             }
             None => {
+                // Who types the password first has it where a name belongs.
+                let known = self.accounts.knows(&check.user).then_some(&*check.user);
                 for (guest, peer) in check.guests {
-                    let delay_ms = self.failed(peer, now_ms);
-                    self.note(&check.user, peer, now_ms);
+                    let delay_ms = self.failures.count(known, peer, now_ms);
                     self.answer(guest, Admission::Out, now_ms + delay_ms);
                 }
             }
@@ -205,7 +188,7 @@ impl Doorman {
 
     /// A line that the operator should see.
     pub fn take_line(&mut self) -> Option<String> {
-        self.line.take()
+        self.failures.take_line()
     }
 
     fn digest(&self, user: &[u8], password: &[u8]) -> Digest {
@@ -216,63 +199,6 @@ impl Doorman {
         let mut digest = Digest::default();
         digest.copy_from_slice(context.sign().as_ref());
         digest
-    }
-
-    /// Counts a wrong password; how long the answer is to wait.
-    fn failed(&mut self, peer: Option<IpAddr>, now_ms: u64) -> u64 {
-        let forgotten = |failures: &Failures| now_ms >= failures.last_ms + DOOR_FORGET_MS;
-        if self.failures.len() >= DOOR_PEERS_MAX && !self.failures.contains_key(&peer) {
-            self.failures.retain(|_, failures| !forgotten(failures));
-            if self.failures.len() >= DOOR_PEERS_MAX {
-                let stalest = self.failures.iter();
-                let stalest = stalest.min_by_key(|(_, failures)| failures.last_ms);
-                let stalest = stalest.map(|(peer, _)| *peer);
-                stalest.map(|peer| self.failures.remove(&peer));
-            }
-        }
-        let failures = self.failures.entry(peer).or_default();
-        if forgotten(failures) {
-            failures.count = 0;
-        }
-        let doublings = failures.count.min(16);
-        failures.count += 1;
-        failures.last_ms = now_ms;
-        (DOOR_DELAY_FIRST_MS << doublings).min(DOOR_DELAY_MAX_MS)
-    }
-
-    /// Makes a line of a failure, if the last one is long enough ago.
-    fn note(&mut self, user: &[u8], peer: Option<IpAddr>, now_ms: u64) {
-        if self
-            .line_ms
-            .is_some_and(|last_ms| now_ms < last_ms + DOOR_LOG_EVERY_MS)
-        {
-            self.unsaid += 1;
-            return;
-        }
-        // Who types the password first has it where a name belongs.
-        let name = match self.accounts.knows(user) {
-            true => format!("user {}", String::from_utf8_lossy(user)),
-            false => "a name that is nobody's".into(),
-        };
-        let place = match peer {
-            Some(IpAddr::V6(network)) => format!("{network}/64"),
-            Some(address) => address.to_string(),
-            None => "the unix socket".into(),
-        };
-        let others = match std::mem::take(&mut self.unsaid) {
-            0 => String::new(),
-            count => format!(", and {count} more since the last such line"),
-        };
-        self.line = Some(format!("wrong password for {name} from {place}{others}"));
-        self.line_ms = Some(now_ms);
-    }
-}
-
-/// What one client has at least: an address of version 4, or a network of version 6.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) & !u128::from(u64::MAX)).into()),
-        v4 => v4,
     }
 }
 
@@ -401,32 +327,6 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_answer_is_the_later_the_more_an_address_has_had() {
-        let mut doorman = Doorman::new(accounts("pw"), &[1; 32]);
-        let mut delay = |peer: &str, now_ms: u64| {
-            knock(&mut doorman, 1, peer, "no", now_ms);
-            doorman.check_one(|| now_ms);
-            let due_ms = doorman.next_due_ms().expect("an answer");
-            assert_eq!(answers(&mut doorman, due_ms), [(1, Admission::Out)]);
-            due_ms - now_ms
-        };
-        let delays: Vec<u64> = (0..9).map(|_| delay("10.0.0.1", 1000)).collect();
-        let expected = [100, 200, 400, 800, 1600, 3200, 5000, 5000, 5000];
-        assert_eq!(delays, expected);
-        assert_eq!(delay("10.0.0.2", 1000), 100, "another address");
-        assert_eq!(delay("unix", 1000), 100);
-        assert_eq!(delay("2001:db8::1", 1000), 100);
-        assert_eq!(delay("2001:db8::2", 1000), 200, "the same network");
-        assert_eq!(delay("2001:db8:0:1::1", 1000), 100);
-        assert_eq!(delay("::ffff:10.0.0.2", 1000), 200, "the same address");
-        assert_eq!(delay("10.0.0.1", 1000 + DOOR_FORGET_MS), 100, "forgotten");
-        // A right password waits for nothing.
-        knock(&mut doorman, 2, "10.0.0.1", "pw", 100_000);
-        doorman.check_one(|| 100_000);
-        assert_eq!(answers(&mut doorman, 100_000), [(2, Admission::In(None))]);
-    }
-
-    #[test]
     fn what_waits_is_bounded_and_leaves_others_room() {
         let mut doorman = Doorman::new(accounts("pw"), &[1; 32]);
         let busy = |doorman: &mut Doorman| {
@@ -453,48 +353,46 @@ mod tests {
         assert!(!doorman.has_check());
         answers(&mut doorman, u64::MAX);
         assert_eq!((doorman.guests, doorman.answers.len()), (0, 0));
-        for number in 0..DOOR_PEERS_MAX as u32 + 10 {
-            doorman.failed(
-                Some(std::net::Ipv4Addr::from(number).into()),
-                u64::from(number),
-            );
-        }
-        assert_eq!(doorman.failures.len(), DOOR_PEERS_MAX);
     }
 
     #[test]
-    fn failures_are_said_once_a_second_and_without_secrets() {
+    fn a_wrong_password_waits_for_its_answer_and_a_right_one_does_not() {
         let mut doorman = Doorman::new(accounts("pw"), &[1; 32]);
-        let mut lines = Vec::new();
-        for (number, now_ms) in [(0, 10), (1, 20), (2, 900), (3, 1500)] {
-            knock(&mut doorman, number, "10.0.0.1", "hunter2", now_ms);
-            doorman.check_one(|| now_ms);
-            lines.extend(doorman.take_line());
+        for (number, password, due_ms) in [(1, "no", 1100), (2, "no", 1200), (3, "pw", 1000)] {
+            knock(&mut doorman, number, "10.0.0.1", password, 1000);
+            doorman.check_one(|| 1000);
+            assert_eq!(doorman.next_due_ms(), Some(due_ms));
+            let admission = match password {
+                "pw" => Admission::In(None),
+                _ => Admission::Out,
+            };
+            assert_eq!(answers(&mut doorman, due_ms), [(number, admission)]);
         }
-        let expected = [
-            "wrong password for user u from 10.0.0.1",
-            "wrong password for user u from 10.0.0.1, and 2 more since the last such line",
-        ];
-        assert_eq!(lines, expected);
-        let guest = Guest {
-            worker: 0,
-            conn: 9,
-            generation: 0,
-        };
-        doorman.take(
-            Job::Knock(Knock {
+    }
+
+    #[test]
+    fn a_name_that_is_nobodys_is_not_said() {
+        let mut doorman = Doorman::new(accounts("pw"), &[1; 32]);
+        for (user, part) in [
+            (&b"u"[..], "for user u from"),
+            (b"hunter2", "nobody's from"),
+        ] {
+            let guest = Guest {
+                worker: 0,
+                conn: 9,
+                generation: 0,
+            };
+            let knock = Knock {
                 guest,
                 peer: None,
-                user: b"hunter2"[..].into(),
-                password: b"u"[..].into(),
-            }),
-            9000,
-        );
-        doorman.check_one(|| 9000);
-        let line = doorman.take_line().expect("a line");
-        assert_eq!(
-            line,
-            "wrong password for a name that is nobody's from the unix socket"
-        );
+                user: user.into(),
+                password: b"hunter2"[..].into(),
+            };
+            doorman.take(Job::Knock(knock), 0);
+            let now_ms = u64::from(user != b"u") * 9000;
+            doorman.check_one(|| now_ms);
+            let line = doorman.take_line().expect("a line");
+            assert!(line.contains(part) && !line.contains("hunter2"), "{line}");
+        }
     }
 }

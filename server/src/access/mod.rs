@@ -14,6 +14,7 @@
 
 mod accounts;
 mod doorman;
+mod failures;
 mod hash;
 
 use std::net::IpAddr;
