@@ -1,0 +1,435 @@
+//! TLS between two ends in one thread: whatever is cut, changed or late costs its own connection alone, and never brings a
+//! wrong byte.
+
+use std::io::Read;
+use std::path::PathBuf;
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
+
+use super::*;
+use crate::io::sim::{ClientId, Dice, Net, SimIo, SimRinger};
+use crate::tls::TlsSettings;
+
+/// Certificates in a folder that goes with the test.
+struct Files {
+    folder: PathBuf,
+    tls: Arc<Tls>,
+    client: Arc<ClientConfig>,
+}
+
+impl Files {
+    fn new(name: &str) -> Self {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]);
+        let made = made.expect("a certificate");
+        let folder = std::env::temp_dir().join(format!("strata-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let chain_cert = folder.join("both.pem");
+        let both = made.cert.pem() + &made.signing_key.serialize_pem();
+        std::fs::write(&chain_cert, both).expect("a file");
+        let settings = TlsSettings {
+            chain_cert,
+            ..TlsSettings::default()
+        };
+        let mut roots = RootCertStore::empty();
+        roots.add(made.cert.der().clone()).expect("a root");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let client = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Self {
+            folder,
+            tls: Arc::new(Tls::load(settings, &[Guard::Tls], 0).expect("it loads")),
+            client: Arc::new(client),
+        }
+    }
+
+    fn connection(&self) -> ClientConnection {
+        let name = ServerName::try_from("localhost").expect("a name");
+        ClientConnection::new(Arc::clone(&self.client), name).expect("a client")
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// A server that sends back what it receives, and a client that counts on it.
+struct Echo {
+    io: TlsIo<SimIo>,
+    net: Net,
+    events: Vec<Event>,
+    waits: Vec<u8>,
+    sending: bool,
+    ended: Option<bool>,
+    closed: bool,
+    heard: Vec<u8>,
+}
+
+impl Echo {
+    fn new(files: &Files, seed: u64) -> Self {
+        let net = Net::default();
+        let below = SimIo::new(net.clone(), seed, true, SimRinger::default());
+        Self {
+            io: TlsIo::new(below, Arc::clone(&files.tls)),
+            net,
+            events: Vec::new(),
+            waits: Vec::new(),
+            sending: false,
+            ended: None,
+            closed: false,
+            heard: Vec::new(),
+        }
+    }
+
+    fn tick(&mut self, guard: Guard) {
+        let mut events = std::mem::take(&mut self.events);
+        self.io.poll(&mut events);
+        for event in events.drain(..) {
+            match event {
+                Event::Accepted { fd, .. } => self.io.adopt(0, fd, guard),
+                Event::Received { buffer, len, .. } => {
+                    let bytes = self.io.bytes(buffer, len);
+                    self.waits.extend_from_slice(bytes);
+                    self.heard.extend_from_slice(bytes);
+                    self.io.recycle(buffer);
+                }
+                Event::Sent { failed, .. } => {
+                    self.sending = false;
+                    assert!(!failed || self.ended.is_some());
+                }
+                Event::Ended { failed, .. } => {
+                    assert_eq!(self.ended, None, "an end is told once");
+                    self.ended = Some(failed);
+                    if failed {
+                        self.io.close(0);
+                    }
+                }
+                Event::Closed { .. } => self.closed = true,
+                Event::Rung => {}
+            }
+        }
+        self.events = events;
+        if !self.sending && !self.waits.is_empty() && self.ended != Some(true) {
+            self.sending = true;
+            self.io.send(0, std::mem::take(&mut self.waits));
+        }
+        self.io.submit(Wait::No);
+        assert_eq!(self.io.below().buffers_out(), 0, "a receive buffer is lost");
+        assert_eq!(self.io.free.len(), self.io.plain.len(), "a plain buffer is");
+    }
+
+    /// Goes on until the connection is closed, which somebody has ended.
+    fn close(&mut self) {
+        for _ in 0..10_000 {
+            if self.closed {
+                return;
+            }
+            if self.ended == Some(false) {
+                // As a worker does once it has nothing more to send.
+                self.ended = Some(true);
+                self.io.close(0);
+            }
+            self.tick(Guard::Tls);
+        }
+        panic!("it stays open");
+    }
+}
+
+/// What becomes of a client's records on their way: nothing, or one change at some byte.
+struct Way {
+    passed: usize,
+    change_at: usize,
+    /// Nothing comes through any more.
+    is_cut: bool,
+}
+
+impl Way {
+    fn clean() -> Self {
+        Self::changed_at(usize::MAX)
+    }
+
+    fn changed_at(change_at: usize) -> Self {
+        Self {
+            passed: 0,
+            change_at,
+            is_cut: false,
+        }
+    }
+
+    fn pass(&mut self, mut bytes: Vec<u8>, dice: &mut Dice) -> Vec<u8> {
+        if self.is_cut {
+            return Vec::new();
+        }
+        let at = self.change_at.checked_sub(self.passed);
+        let at = at.filter(|at| *at < bytes.len());
+        self.passed += bytes.len();
+        let Some(at) = at else { return bytes };
+        match dice.below(5) {
+            0 => bytes[at] ^= 1 << dice.below(8),
+            1 => drop(bytes.drain(at..(at + 1 + dice.below(20)).min(bytes.len()))),
+            2 => drop(bytes.splice(at..at, noise(1 + dice.below(20), dice))),
+            3 => drop(bytes.splice(at..at, record(dice))),
+            _ => {
+                bytes.truncate(at);
+                self.is_cut = true;
+            }
+        }
+        bytes
+    }
+}
+
+fn noise(len: usize, dice: &mut Dice) -> Vec<u8> {
+    (0..len).map(|_| dice.below(256) as u8).collect()
+}
+
+/// A record of any type, version and length, of which more or less may come than it says.
+fn record(dice: &mut Dice) -> Vec<u8> {
+    let kind = [20, 21, 22, 23, 24, dice.below(256)][dice.below(6)] as u8;
+    let length = [
+        0,
+        1,
+        dice.below(100),
+        dice.below(20_000),
+        dice.below(1 << 16),
+    ];
+    let length = length[dice.below(5)] as u16;
+    let len = [usize::from(length), dice.below(300)][dice.below(2)];
+    let mut record = vec![kind, 3, dice.below(5) as u8];
+    record.extend(length.to_be_bytes());
+    record.extend(noise(len, dice));
+    record
+}
+
+/// Moves records between a client and the net, a random number of bytes at a time. The client may
+/// find that what it hears is no TLS.
+fn exchange(
+    tls: &mut ClientConnection,
+    net: &Net,
+    id: ClientId,
+    way: &mut Way,
+    dice: &mut Dice,
+    got: &mut Vec<u8>,
+) -> Result<(), rustls::Error> {
+    let mut out = Vec::new();
+    while tls.wants_write() {
+        tls.write_tls(&mut out).expect("a vector");
+    }
+    net.write(id, &way.pass(out, dice));
+    let bytes = net.read(id, 1 + dice.below(3000));
+    let mut rest = &bytes[..];
+    while !rest.is_empty() {
+        tls.read_tls(&mut rest).expect("a slice");
+        tls.process_new_packets()?;
+        let _ = tls.reader().read_to_end(got);
+    }
+    Ok(())
+}
+
+/// As [`exchange`], with nothing changed.
+fn carry(tls: &mut ClientConnection, net: &Net, id: ClientId, dice: &mut Dice, got: &mut Vec<u8>) {
+    let outcome = exchange(tls, net, id, &mut Way::clean(), dice, got);
+    outcome.expect("the server speaks TLS");
+}
+
+#[test]
+fn bytes_arrive_as_they_were_sent_however_records_are_cut() {
+    let files = Files::new("tls-cut");
+    for seed in 1..40 {
+        let mut dice = Dice::new(seed);
+        let mut echo = Echo::new(&files, seed);
+        let id = echo.net.connect(500 + dice.below(50_000));
+        let mut tls = files.connection();
+        let bytes: Vec<u8> = (0..1 + dice.below(100_000)).map(|at| at as u8).collect();
+        let (mut sent, mut got) = (0, Vec::new());
+        for _ in 0..200_000 {
+            if sent < bytes.len() && !tls.is_handshaking() {
+                let most = (bytes.len() - sent).min(20_000);
+                let part = &bytes[sent..sent + 1 + dice.below(most)];
+                sent += tls.writer().write(part).expect("a client");
+            }
+            carry(&mut tls, &echo.net, id, &mut dice, &mut got);
+            echo.tick(Guard::Tls);
+            if got.len() == bytes.len() {
+                break;
+            }
+        }
+        assert!(
+            got == bytes,
+            "seed {seed}: {} of {}",
+            got.len(),
+            bytes.len()
+        );
+        tls.send_close_notify();
+        for _ in 0..10_000 {
+            carry(&mut tls, &echo.net, id, &mut dice, &mut Vec::new());
+            echo.tick(Guard::Tls);
+        }
+        assert_eq!(echo.ended, Some(false), "seed {seed}");
+        echo.io.close(0);
+        while !echo.closed {
+            echo.tick(Guard::Tls);
+        }
+    }
+    let figures = files.tls.figures(7);
+    // The client has tickets from the second connection on.
+    assert_eq!((figures.new_sessions, figures.since_refresh_s), (1, 7));
+    assert_eq!((figures.handshake_errors, figures.proto_errors), (0, 0));
+}
+
+#[test]
+fn a_request_behind_the_handshake_and_an_end_behind_that_are_both_seen() {
+    let files = Files::new("tls-end");
+    for seed in 1..40 {
+        let mut dice = Dice::new(seed);
+        let mut echo = Echo::new(&files, seed);
+        let id = echo.net.connect(1 << 20);
+        let mut tls = files.connection();
+        tls.writer().write_all(b"a request").expect("a client");
+        let mut last = false;
+        while echo.ended.is_none() {
+            if !last {
+                last = !tls.is_handshaking();
+                if last {
+                    tls.send_close_notify();
+                }
+                carry(&mut tls, &echo.net, id, &mut dice, &mut Vec::new());
+                if last {
+                    echo.net.end(id);
+                }
+            }
+            echo.tick(Guard::Tls);
+        }
+        let heard = (echo.ended, &echo.heard[..]);
+        assert_eq!(heard, (Some(false), &b"a request"[..]), "seed {seed}");
+    }
+}
+
+#[test]
+fn what_is_no_tls_ends_with_an_alert_and_is_counted() {
+    let files = Files::new("tls-none");
+    let mut echo = Echo::new(&files, 3);
+    let id = echo.net.connect(1 << 20);
+    echo.net.write(id, b"get key\r\nget key\r\n");
+    while !echo.closed {
+        echo.tick(Guard::Tls);
+    }
+    assert_eq!((echo.ended, echo.heard.len()), (Some(true), 0));
+    assert_eq!(files.tls.figures(0).handshake_errors, 1);
+    let alert = echo.net.read(id, 100);
+    assert_eq!(alert.first(), Some(&21), "{alert:?}");
+}
+
+#[test]
+fn changed_records_cost_their_connection_and_never_bring_a_wrong_byte() {
+    let files = Files::new("tls-changed");
+    let (mut errors, mut unharmed) = (0, 0);
+    for seed in 1..=400 {
+        let mut dice = Dice::new(seed);
+        let mut echo = Echo::new(&files, seed);
+        let id = echo.net.connect(1 << 20);
+        let mut tls = files.connection();
+        let said = noise(1 + dice.below(20_000), &mut dice);
+        tls.writer().write_all(&said).expect("a client");
+        // The handshake is as likely to be met as what follows.
+        let reach = [500, said.len() + 1000][dice.below(2)];
+        let mut way = Way::changed_at(dice.below(reach));
+        let mut speaks = true;
+        for step in 0.. {
+            assert!(step < 20_000, "seed {seed}: it goes on");
+            if echo.ended.is_some() {
+                break;
+            }
+            if speaks {
+                let (net, way) = (&echo.net, &mut way);
+                let outcome = exchange(&mut tls, net, id, way, &mut dice, &mut Vec::new());
+                if outcome.is_err() || way.is_cut || step > 2000 {
+                    // With an alert, if there is one.
+                    let _ = exchange(&mut tls, net, id, way, &mut dice, &mut Vec::new());
+                    speaks = false;
+                    net.end(id);
+                }
+            }
+            echo.tick(Guard::Tls);
+        }
+        let failed = echo.ended == Some(true);
+        echo.close();
+        assert!(said.starts_with(&echo.heard), "seed {seed}: a wrong byte");
+        let figures = files.tls.figures(0);
+        let before =
+            std::mem::replace(&mut errors, figures.handshake_errors + figures.proto_errors);
+        assert_eq!(errors - before, u64::from(failed), "seed {seed}");
+        unharmed += u64::from(said == echo.heard);
+    }
+    let figures = files.tls.figures(0);
+    // Some changes hurt nothing: what is inserted behind the last byte, or a version nobody reads.
+    let all = (figures.handshake_errors, figures.proto_errors, unharmed);
+    assert!(all.0 > 50 && all.1 > 50 && unharmed < 100, "{all:?}");
+}
+
+#[test]
+fn records_of_any_kind_before_a_handshake_end_their_connection_and_are_counted() {
+    let files = Files::new("tls-any");
+    for seed in 1..=400 {
+        let mut dice = Dice::new(seed);
+        let mut echo = Echo::new(&files, seed);
+        let id = echo.net.connect(1 << 20);
+        if dice.once_in(2) {
+            let mut hello = Vec::new();
+            files.connection().write_tls(&mut hello).expect("a vector");
+            hello.truncate(dice.below(hello.len() + 1));
+            echo.net.write(id, &hello);
+        }
+        for _ in 0..1 + dice.below(4) {
+            echo.net.write(id, &record(&mut dice));
+        }
+        echo.net.end(id);
+        for _ in 0..10_000 {
+            if echo.ended.is_some() {
+                break;
+            }
+            echo.tick(Guard::Tls);
+        }
+        assert_eq!(echo.ended, Some(true), "seed {seed}");
+        echo.close();
+        assert_eq!(echo.heard, b"", "seed {seed}");
+        assert_eq!(files.tls.figures(0).handshake_errors, seed, "seed {seed}");
+    }
+}
+
+#[test]
+fn what_waits_of_a_handshake_is_bounded() {
+    let files = Files::new("tls-long");
+    let mut echo = Echo::new(&files, 3);
+    let id = echo.net.connect(1 << 20);
+    // The beginning of a record that is never whole, again and again.
+    echo.net
+        .write(id, &[22, 3, 1, 0x3f, 0xff, 1, 0, 0x3f, 0xfb]);
+    echo.net.write(id, &[0; 200_000]);
+    for _ in 0..100_000 {
+        echo.tick(Guard::Tls);
+        if echo.closed {
+            break;
+        }
+    }
+    assert!(echo.closed, "it goes on");
+    assert!(echo.net.unread(id) > 100_000, "all of it was read");
+}
+
+#[test]
+fn a_listener_without_tls_is_served_as_if_there_were_none() {
+    let files = Files::new("tls-open");
+    let mut echo = Echo::new(&files, 3);
+    let id = echo.net.connect(1 << 20);
+    echo.net.write(id, b"plain");
+    let mut got = Vec::new();
+    while got.len() < 5 {
+        echo.tick(Guard::Open);
+        got.extend(echo.net.read(id, 100));
+    }
+    assert_eq!(got, b"plain");
+}
