@@ -14,7 +14,7 @@ use crate::timeline::Timeline;
 use crate::windows::Windows;
 
 /// Longest latency told apart from longer ones, in nanoseconds.
-const LATENCY_MAX_NS: u64 = 60_000_000_000;
+pub const LATENCY_MAX_NS: u64 = 60_000_000_000;
 
 /// A histogram of nanoseconds with three digits. Equal values in a row, which a batch of
 /// pipelined requests produces, touch it once.

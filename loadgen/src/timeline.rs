@@ -8,16 +8,13 @@
 
 use hdrhistogram::Histogram;
 
-use crate::tally::Done;
+use crate::tally::{Done, LATENCY_MAX_NS};
 
 /// Most intervals of a run: ten minutes of seconds, and what comes after its end.
 pub const INTERVALS_MAX: usize = 602;
 
 /// Length of an interval of a run that fits.
 const INTERVAL_NS: u64 = 1_000_000_000;
-
-/// Longest latency told apart from longer ones, in nanoseconds.
-const LATENCY_MAX_NS: u64 = 60_000_000_000;
 
 /// What was done in one interval.
 #[derive(Clone, Debug)]

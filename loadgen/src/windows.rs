@@ -15,6 +15,8 @@
 
 use hdrhistogram::Histogram;
 
+use crate::tally::LATENCY_MAX_NS;
+
 /// Most windows of a run: a minute of tenths of a second, about 30 KB each.
 pub const WINDOWS_MAX: usize = 600;
 
@@ -22,9 +24,6 @@ pub const WINDOWS_MAX: usize = 600;
 /// it has to do itself takes half as long (perf/notes/load-generator.md), and the rest is a core
 /// that was taken away.
 pub const LATENESS_MAX_NS: u64 = 50_000;
-
-/// Longest latency told apart from longer ones, in nanoseconds.
-const LATENCY_MAX_NS: u64 = 60_000_000_000;
 
 /// Percentiles of a window.
 pub const WINDOW_PERCENTILES: [f64; 3] = [50.0, 99.0, 99.9];
