@@ -1,7 +1,7 @@
 //! A shard and what the tests ask of it, in few words.
 
 use strata_store::{
-    ArithOutcome, Arithmetic, Counters, Deadline, Eviction, Key, KeyHasher, NewItem, Seconds,
+    ArithOutcome, Arithmetic, Counters, Deadline, Eviction, Key, KeyHasher, Loan, NewItem, Seconds,
     SetOutcome, Shard, ShardConfig, Unique,
 };
 
@@ -80,6 +80,14 @@ impl Bench {
             .get(key, Seconds(now), Unique::Wanted)
             .expect("there")
             .cas
+    }
+
+    /// What a key holds, if it is there and few enough pages are lent.
+    pub fn lend(&mut self, key: &str) -> Option<Loan> {
+        let key = self.key(key);
+        let hit = self.shard.get(key, Seconds(0), Unique::Unasked)?;
+        let item = hit.item;
+        self.shard.lend(item)
     }
 
     pub fn arith(&mut self, key: &str, arithmetic: Arithmetic, delta: u64) -> ArithOutcome {

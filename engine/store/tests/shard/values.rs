@@ -1,6 +1,6 @@
 //! Large values and loans.
 
-use strata_store::{Deadline, Eviction, NewItem, Seconds, SetOutcome, TouchOutcome, Unique};
+use strata_store::{Deadline, Eviction, Seconds, SetOutcome, TouchOutcome, Unique};
 
 use super::bench::{Bench, MIB, at};
 
@@ -46,9 +46,7 @@ fn a_value_too_long_for_its_header_stands_beside_the_item_whole() {
             assert_eq!(hit.value.as_slice(), Some(&value[..len]), "{len} bytes");
             assert_eq!(hit.deadline, deadline);
         }
-        let hit = bench.shard.get(key, Seconds(0), Unique::Unasked);
-        let item = hit.expect("there").item;
-        let loan = bench.shard.lend(item).expect("nothing is lent");
+        let loan = bench.lend("long").expect("nothing is lent");
         assert_eq!(bench.shard.loan_bytes(&loan, 3), &value[3..len]);
         bench.shard.give_back(loan);
         assert_eq!(bench.shard.usage().pages_extension, 0);
@@ -67,13 +65,7 @@ fn a_loan_outlives_its_item() {
     let mut bench = Bench::roomy();
     let value: Vec<u8> = (0..100_000u32).map(|i| (i >> 3) as u8).collect();
     bench.set("big", &value, Deadline::Never, 0);
-    let key = bench.key("big");
-    let item = bench
-        .shard
-        .get(key, Seconds(0), Unique::Unasked)
-        .expect("there")
-        .item;
-    let loan = bench.shard.lend(item).expect("few pages are lent");
+    let loan = bench.lend("big").expect("few pages are lent");
     bench.set("big", &[0; 100_000], Deadline::Never, 0);
     bench.shard.flush(Seconds(1), Seconds(1));
     while bench.shard.upkeep(Seconds(2), 100) {}
@@ -103,21 +95,8 @@ fn at_most_half_of_the_pages_are_lent() {
     let mut loans = Vec::new();
     for i in 0..40 {
         let name = format!("big{i}");
-        let key = bench.key(&name);
-        bench.shard.set(
-            key,
-            NewItem {
-                flags: 0,
-                deadline: Deadline::Never,
-                value: &[7; 50_000],
-            },
-            Seconds(0),
-        );
-        let item = bench
-            .shard
-            .get(key, Seconds(0), Unique::Unasked)
-            .map(|hit| hit.item);
-        match item.and_then(|item| bench.shard.lend(item)) {
+        bench.set(&name, &[7; 50_000], Deadline::Never, 0);
+        match bench.lend(&name) {
             Some(loan) => loans.push(loan),
             None => break,
         }
@@ -141,12 +120,6 @@ fn at_most_half_of_the_pages_are_lent() {
 fn giving_a_loan_to_another_shard_panics() {
     let (mut one, mut other) = (Bench::roomy(), Bench::roomy());
     one.set("k", b"v", Deadline::Never, 0);
-    let key = one.key("k");
-    let item = one
-        .shard
-        .get(key, Seconds(0), Unique::Unasked)
-        .expect("there")
-        .item;
-    let loan = one.shard.lend(item).expect("few pages are lent");
+    let loan = one.lend("k").expect("few pages are lent");
     other.shard.give_back(loan);
 }
