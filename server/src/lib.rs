@@ -63,6 +63,9 @@ pub mod memory;
 pub mod mesh;
 pub mod message;
 pub mod observe;
+#[cfg(test)]
+#[path = "../tests/common/packet.rs"]
+mod packet;
 pub mod route;
 pub mod session;
 pub mod shared;

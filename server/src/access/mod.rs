@@ -202,6 +202,7 @@ fn request_need(request: &Request<'_>) -> Need {
 mod tests {
     use super::*;
     use crate::config::Protocol;
+    use crate::packet::{Packet, REQUEST};
     use crate::session::{IntakeLimits, Reader};
 
     /// What a request may be for a reader and a writer of keys that begin with `a:`, and a writer of all.
@@ -287,15 +288,6 @@ mod tests {
             let request = [line.as_bytes(), b"\r\n"].concat();
             assert_eq!(verdicts(&request), expected, "{line}");
         }
-        let packet = |opcode: u8, extras_bytes: u8, key: &str| {
-            let mut packet = vec![0; 24 + usize::from(extras_bytes)];
-            packet[..2].copy_from_slice(&[0x80, opcode]);
-            packet[3] = key.len() as u8;
-            packet[4] = extras_bytes;
-            packet[11] = extras_bytes + key.len() as u8;
-            packet.extend_from_slice(key.as_bytes());
-            packet
-        };
         for (opcode, extras_bytes, key, expected) in [
             (0x00, 0, "a:1", ANYBODY),
             (0x0c, 0, "b", ALL_KEYS),
@@ -312,8 +304,14 @@ mod tests {
             (0x10, 0, "reset", NOBODY),
             (0x10, 0, "sizes", NOBODY),
         ] {
-            let packet = packet(opcode, extras_bytes, key);
-            assert_eq!(verdicts(&packet), expected, "{opcode:#x} {key}");
+            let packet = Packet {
+                magic: REQUEST,
+                opcode,
+                extras: &[0; 20][..extras_bytes],
+                key: key.as_bytes(),
+                ..Packet::default()
+            };
+            assert_eq!(verdicts(&packet.bytes()), expected, "{opcode:#x} {key}");
         }
     }
 }

@@ -467,6 +467,7 @@ const _: () = assert!(size_of::<Intent<'_>>() <= 72);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::packet::{Packet, REQUEST};
 
     const LIMITS: IntakeLimits = IntakeLimits {
         item_max_bytes: 1 << 20,
@@ -566,20 +567,17 @@ mod tests {
     }
 
     fn packet(opcode: u8, extras: &[u8], key: &[u8], value: &[u8]) -> Vec<u8> {
-        let body_bytes = (extras.len() + key.len() + value.len()) as u32;
-        let mut packet = vec![
-            0x80,
+        Packet {
+            magic: REQUEST,
             opcode,
-            0,
-            key.len() as u8,
-            extras.len() as u8,
-            0,
-            0,
-            0,
-        ];
-        packet.extend(body_bytes.to_be_bytes());
-        packet.extend([0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 9]);
-        [&packet, extras, key, value].concat()
+            opaque: 7,
+            cas: 9,
+            extras,
+            key,
+            value,
+            ..Packet::default()
+        }
+        .bytes()
     }
 
     const NOOP: u8 = 0x0a;

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use strata_server::io::sim::{ClientId, Dice, Net};
 
+use crate::packet::{Packet, REQUEST};
 use crate::server::{ITEM_MAX_BYTES, MEMORY_MB};
 
 /// Prefixes that the keys of a client have.
@@ -35,15 +36,17 @@ pub struct Client {
 
 /// A packet of a request, or of a reply without its unique; the opaque is the opcode once more.
 fn packet(magic: u8, opcode: u8, status: u16, extras: &[u8], key: &[u8], value: &[u8]) -> Vec<u8> {
-    let body_bytes = (extras.len() + key.len() + value.len()) as u32;
-    let mut packet = vec![magic, opcode];
-    packet.extend((key.len() as u16).to_be_bytes());
-    packet.extend([extras.len() as u8, 0]);
-    packet.extend(status.to_be_bytes());
-    packet.extend(body_bytes.to_be_bytes());
-    packet.extend(u32::from(opcode).to_be_bytes());
-    packet.extend([0; 8]);
-    [&packet, extras, key, value].concat()
+    Packet {
+        magic,
+        opcode,
+        status,
+        opaque: opcode.into(),
+        cas: 0,
+        extras,
+        key,
+        value,
+    }
+    .bytes()
 }
 
 /// Replies without the uniques in them, which no client can know beforehand.
@@ -254,7 +257,7 @@ impl Client {
     }
 
     fn ask(&mut self, opcode: u8, extras: &[u8], key: &[u8], value: &[u8]) {
-        self.say(&packet(0x80, opcode, 0, extras, key, value));
+        self.say(&packet(REQUEST, opcode, 0, extras, key, value));
     }
 
     fn refused(&mut self, opcode: u8, status: u16, text: &str) {
@@ -355,7 +358,7 @@ impl Client {
                 } else {
                     b""
                 };
-                let mut asked = packet(0x80, opcode, 0, extras, &key, b"");
+                let mut asked = packet(REQUEST, opcode, 0, extras, &key, b"");
                 asked[23] = 1;
                 self.say(&asked);
                 if self.model.contains_key(&key) {

@@ -9,6 +9,8 @@ mod bounds;
 mod client;
 mod figures;
 mod latency;
+#[path = "../common/packet.rs"]
+mod packet;
 mod server;
 mod stopping;
 mod watching;

@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use nix::sys::signal::{Signal, kill};
 
 use crate::client::{Client, hit, set, value};
+use crate::packet::{Packet, REQUEST};
 use crate::server::{Folder, Server, refused, until, variants};
 
 const FAILURE: &[u8] = b"CLIENT_ERROR authentication failure\r\n";
@@ -228,11 +229,13 @@ fn a_user_sees_no_key_outside_its_prefixes() {
         // Packets: GetK of each, and of both the answer names what was asked.
         for (key, status) in [("a:1", 0), ("b:1", 0x20)] {
             let mut client = known(server.client(), "apart");
-            let mut packet = vec![0; 24];
-            packet[..4].copy_from_slice(&[0x80, 0x0c, 0, 3]);
-            packet[11] = 3;
-            packet.extend_from_slice(key.as_bytes());
-            client.send(&packet);
+            let packet = Packet {
+                magic: REQUEST,
+                opcode: 0x0c,
+                key: key.as_bytes(),
+                ..Packet::default()
+            };
+            client.send(&packet.bytes());
             let head = client.take(24);
             assert_eq!((head[0], head[1], head[7]), (0x81, 0x0c, status), "{key}");
         }

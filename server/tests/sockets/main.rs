@@ -12,6 +12,8 @@ mod client;
 mod counters;
 mod idle;
 mod limit;
+#[path = "../common/packet.rs"]
+mod packet;
 mod packets;
 mod secure;
 mod server;

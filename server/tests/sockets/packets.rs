@@ -1,6 +1,7 @@
 //! The binary protocol over real sockets: packets of every size, among clients that speak in lines.
 
 use crate::client::{Client, hit, set, value};
+use crate::packet::{Packet, REQUEST};
 use crate::server::{Server, variants};
 
 const GET_KEY: u8 = 0x0c;
@@ -11,28 +12,29 @@ const SET: u8 = 0x01;
 const SET_QUIET: u8 = 0x11;
 
 fn packet(opcode: u8, cas: u64, extras: &[u8], key: &str, value: &[u8]) -> Vec<u8> {
-    let body_bytes = (extras.len() + key.len() + value.len()) as u32;
-    let mut packet = vec![
-        0x80,
+    Packet {
+        magic: REQUEST,
         opcode,
-        0,
-        key.len() as u8,
-        extras.len() as u8,
-        0,
-        0,
-        0,
-    ];
-    packet.extend(body_bytes.to_be_bytes());
-    packet.extend([b'o', b'p', b'a', opcode]);
-    packet.extend(cas.to_be_bytes());
-    [&packet, extras, key.as_bytes(), value].concat()
+        opaque: opaque(opcode),
+        cas,
+        extras,
+        key: key.as_bytes(),
+        value,
+        ..Packet::default()
+    }
+    .bytes()
+}
+
+/// What a request of this opcode carries to its reply.
+fn opaque(opcode: u8) -> u32 {
+    u32::from_be_bytes([b'o', b'p', b'a', opcode])
 }
 
 /// The next reply, which must be to this opcode: status, unique and body.
 fn reply(client: &mut Client, opcode: u8) -> (u8, u64, Vec<u8>) {
     let header = client.take(24);
     assert_eq!(header[..2], [0x81, opcode]);
-    assert_eq!(header[12..16], [b'o', b'p', b'a', opcode]);
+    assert_eq!(header[12..16], opaque(opcode).to_be_bytes());
     let body_bytes = u32::from_be_bytes(header[8..12].try_into().expect("four bytes"));
     let cas = u64::from_be_bytes(header[16..].try_into().expect("eight bytes"));
     (header[7], cas, client.take(body_bytes as usize))

@@ -5,6 +5,7 @@ use std::io::Write;
 use nix::sys::signal::{Signal, kill};
 
 use crate::client::{Client, hit, set};
+use crate::packet::{Packet, REQUEST};
 use crate::server::{Folder, Server, refused, until, variants};
 
 /// Says who it is.
@@ -69,11 +70,12 @@ fn each_listener_is_listed_and_speaks_its_protocol() {
         }
         // Three TCP listeners, one unix socket, and whoever asks.
         assert_eq!((fds.len(), ports.len()), (5, 3), "{conns:?}");
-        let noop: [u8; 24] = std::array::from_fn(|at| match at {
-            0 => 0x80,
-            1 => 0x0a,
-            _ => 0,
-        });
+        let noop = Packet {
+            magic: REQUEST,
+            opcode: 0x0a,
+            ..Packet::default()
+        };
+        let noop = noop.bytes();
         let speaks = |port: u16| {
             // Some connections stay with the worker that accepts, some do not.
             let each = |request: &[u8], reply: &[u8]| {
@@ -85,7 +87,7 @@ fn each_listener_is_listed_and_speaks_its_protocol() {
                 });
                 spoken.count()
             };
-            let mut answer = noop;
+            let mut answer = noop.clone();
             answer[0] = 0x81;
             (each(b"mn\r\n", b"MN\r\n"), each(&noop, &answer))
         };
