@@ -35,6 +35,7 @@ use serde_json::Value;
 use crate::perf::usage::Usage;
 use crate::process::{Server, favoured, run_bounded, with_parent_death};
 use crate::record_file::{self, Origin};
+use crate::report::reasons;
 use crate::workspace::{Workspace, find_program, run as run_command};
 use attacker::{ATTACKS, Attack, MANY};
 
@@ -492,7 +493,6 @@ impl<'a> Field<'a> {
 /// What the client's report says of its windows.
 fn round(report: &Value) -> Result<Rounds> {
     let of_windows = &report["Strata"]["windows"];
-    let reasons = of_windows["invalid"].as_array().context("no verdict")?;
     let each = of_windows["each"].as_array().context("no windows")?;
     let window = |window: &Value| -> Option<Window> {
         let at = |what: &str, name: &str| window[what][name].as_f64();
@@ -508,11 +508,9 @@ fn round(report: &Value) -> Result<Rounds> {
     Ok(Rounds {
         windows: windows.context("a window without its figures")?,
         stolen_cores: Vec::new(),
-        invalid: reasons
-            .iter()
-            .filter_map(Value::as_str)
+        invalid: reasons(of_windows)?
+            .into_iter()
             .filter(|why| !why.starts_with(LATE))
-            .map(str::to_owned)
             .collect(),
     })
 }

@@ -15,6 +15,7 @@ mod missratio;
 mod perf;
 mod process;
 mod record_file;
+mod report;
 mod setup;
 mod soak;
 mod spread;

@@ -24,8 +24,9 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use serde_json::Value;
 
-use crate::process::favoured;
+use crate::process::favoured_command;
 use crate::record_file::{self, Origin};
+use crate::report::{number, reasons};
 use crate::workspace::{Workspace, find_program, run as run_command};
 use record::{PERCENTILES, Record, Section, Series, Shot, Slowest, Windows};
 use subject::{Running, Subject};
@@ -420,10 +421,8 @@ impl Bench<'_> {
             Pace::Closed => options.seconds,
             Pace::Open { .. } => options.open_seconds,
         };
-        let [first, rest @ ..] = favoured(&core);
-        let mut command = Command::new(first);
+        let mut command = favoured_command(&core);
         command
-            .args(rest)
             .arg(&self.load)
             .args(workload.address_arguments(server.port))
             .args(workload.load_arguments(subject.canned))
@@ -558,13 +557,6 @@ fn assess(report: &Value, used: Usage, pace: Pace) -> Result<Shot> {
     })
 }
 
-/// A number of the client's report.
-fn number(value: &Value, name: &str) -> Result<f64> {
-    value[name]
-        .as_f64()
-        .with_context(|| format!("no {name:?} in the report"))
-}
-
 /// As many of the percentiles as are asked for.
 fn percentiles<const COUNT: usize>(latency: &Value) -> Result<[f64; COUNT]> {
     let mut values = [0.0; COUNT];
@@ -572,16 +564,6 @@ fn percentiles<const COUNT: usize>(latency: &Value) -> Result<[f64; COUNT]> {
         *value = number(latency, name)?;
     }
     Ok(values)
-}
-
-fn reasons(of: &Value) -> Result<Vec<String>> {
-    let reasons = of["invalid"]
-        .as_array()
-        .context("no verdict in the report")?;
-    Ok(reasons
-        .iter()
-        .filter_map(|reason| reason.as_str().map(str::to_owned))
-        .collect())
 }
 
 fn windows_of(report: &Value) -> Result<Windows> {

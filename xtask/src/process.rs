@@ -25,6 +25,14 @@ pub fn favoured(cores: &str) -> [&str; 6] {
     ["nice", "-n", "-20", "taskset", "--cpu-list", cores]
 }
 
+/// The beginning of a command that runs what follows in it as [`favoured`] does.
+pub fn favoured_command(cores: &str) -> Command {
+    let [first, rest @ ..] = favoured(cores);
+    let mut command = Command::new(first);
+    command.args(rest);
+    command
+}
+
 /// A running server.
 pub struct Server {
     child: Child,

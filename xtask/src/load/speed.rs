@@ -21,6 +21,7 @@ use super::{Tool, in_turn, memtier, strata};
 use crate::perf::usage::Usage;
 use crate::process::with_parent_death;
 use crate::record_file::{self, Origin};
+use crate::report::{number, reasons};
 use crate::spread::{Spread, cell};
 use crate::workspace::{Workspace, find_program, run as run_command};
 
@@ -318,20 +319,12 @@ impl Load {
 /// What a result file says.
 fn read(result: &Value, tool: Tool) -> Result<Shot> {
     let totals = &result["ALL STATS"]["Totals"];
-    let number = |value: &Value, name: &str| {
-        value[name]
-            .as_f64()
-            .with_context(|| format!("no {name:?} in the result"))
-    };
     let ops_per_s = number(totals, "Ops/sec")?;
     let p50_ms = number(&totals["Percentile Latencies"], "p50.00")?;
     let hits_per_s = number(&result["ALL STATS"]["Gets"], "Hits/sec")?;
     let mut invalid: Vec<String> = Vec::new();
     if tool == Tool::Strata {
-        let reasons = result["Strata"]["invalid"]
-            .as_array()
-            .context("no verdict in the result")?;
-        invalid.extend(reasons.iter().filter_map(Value::as_str).map(str::to_owned));
+        invalid.extend(reasons(&result["Strata"])?);
     }
     // Both print two decimals.
     if (hits_per_s - ops_per_s).abs() > 0.02 {

@@ -16,7 +16,7 @@ use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
 use super::workload::Workload;
-use crate::process::favoured;
+use crate::process::favoured_command;
 use crate::workspace::find_program;
 
 /// How long a server may take to listen.
@@ -137,9 +137,7 @@ impl Subject {
         }
         let log = File::create(folder.path().join("log"))?;
         // Each of these becomes the next, so the process id is the server's own.
-        let [first, rest @ ..] = favoured(cores);
-        let mut command = Command::new(first);
-        command.args(rest);
+        let mut command = favoured_command(cores);
         if find_program("setpriv").is_some() {
             command.args(["setpriv", "--pdeathsig", "KILL", "--"]);
         }
