@@ -2,8 +2,9 @@
 //! floor, on one machine in one sitting.
 //!
 //! Always true: every run has a freshly started server on its own cores and the client on
-//! another, and both go before whatever else runs there, as far as that is allowed; subjects take
-//! turns within a round and the order rotates from round to round; the server's counters are read
+//! another, and both go before whatever else runs there, as far as that is allowed, in an open loop
+//! the server at once; subjects take turns within a round and the order rotates from round to round;
+//! the server's counters are read
 //! when the client says that measuring begins and ends; a run whose client, hits or replies are in
 //! doubt is recorded with the reason and never as a number; so is one that came to no figures,
 //! because a server or a client failed: the other runs go on, every run ends in a bounded time, and
@@ -24,7 +25,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use serde_json::Value;
 
-use crate::process::favoured_command;
+use crate::process::{favoured_command, may_be_urgent, urgent_command};
 use crate::record_file::{self, Origin};
 use crate::report::{number, reasons};
 use crate::workspace::{Workspace, find_program, run as run_command};
@@ -148,8 +149,14 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
         open_rounds: options.open_rounds,
         open_seconds: options.open_seconds,
         cores: format!(
-            "servers from core {}, client on core {}",
-            options.server_core, options.client_core
+            "servers from core {}, in the open loop {}, client on core {}",
+            options.server_core,
+            if may_be_urgent() {
+                "at a real-time priority"
+            } else {
+                "before others but not at once, which real-time priorities would do"
+            },
+            options.client_core
         ),
         sections: Vec::new(),
         goals: Vec::new(),
@@ -396,7 +403,12 @@ impl Bench<'_> {
             .iter()
             .map(usize::to_string)
             .collect();
-        let mut server = subject.start(workload, &cores.join(","))?;
+        let cores = cores.join(",");
+        let placed = match pace {
+            Pace::Closed => favoured_command(&cores),
+            Pace::Open { .. } => urgent_command(&cores),
+        };
+        let mut server = subject.start(workload, &cores, placed)?;
         let shot = self.shot_at(&server, workload, subject, pace);
         match server.ended()? {
             // What the client says of it is a consequence.

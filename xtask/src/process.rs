@@ -33,6 +33,25 @@ pub fn favoured_command(cores: &str) -> Command {
     command
 }
 
+/// The same as [`favoured_command`], at once: however low its priority, what runs already keeps a core from a favoured
+/// program until its slice is over, which takes milliseconds, but not from this one (perf/notes/tails.md). Only for
+/// programs that sleep now and then, because the kernel keeps a part of each second for others. Where it is
+/// forbidden, as favoured.
+pub fn urgent_command(cores: &str) -> Command {
+    if !may_be_urgent() {
+        return favoured_command(cores);
+    }
+    let mut command = Command::new("chrt");
+    command.args(["--fifo", "1", "taskset", "--cpu-list", cores]);
+    command
+}
+
+/// Whether programs may run at a real-time priority here.
+pub fn may_be_urgent() -> bool {
+    let tried = Command::new("chrt").args(["--fifo", "1", "true"]).output();
+    tried.is_ok_and(|output| output.status.success())
+}
+
 /// A running server.
 pub struct Server {
     child: Child,

@@ -16,7 +16,6 @@ use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
 use super::workload::Workload;
-use crate::process::favoured_command;
 use crate::workspace::find_program;
 
 /// How long a server may take to listen.
@@ -106,8 +105,9 @@ impl Subject {
         })
     }
 
-    /// Starts it for a workload on the given cores, and waits until it accepts a connection.
-    pub fn start(&self, workload: &Workload, cores: &str) -> Result<Running> {
+    /// Starts it for a workload by a command that begins with what puts it on the given cores, and waits until it
+    /// accepts a connection.
+    pub fn start(&self, workload: &Workload, cores: &str, mut command: Command) -> Result<Running> {
         // A server with a port for each shard takes the next ones for them; the last is the admin
         // endpoint's.
         let threads = workload.server.threads;
@@ -137,7 +137,6 @@ impl Subject {
         }
         let log = File::create(folder.path().join("log"))?;
         // Each of these becomes the next, so the process id is the server's own.
-        let mut command = favoured_command(cores);
         if find_program("setpriv").is_some() {
             command.args(["setpriv", "--pdeathsig", "KILL", "--"]);
         }
