@@ -17,6 +17,10 @@ pub const RING_ENTRIES: u32 = 1024;
 /// Completions a worker handles in one tick.
 pub const EVENTS_MAX: usize = 256;
 
+/// So many of those a connection's beginning or end counts for, in the ring: it costs calls of its
+/// own, about as much as so many small requests. A storm of connects leaves ticks short.
+pub const EVENTS_OF_A_CONNECT: usize = 16;
+
 /// One receive buffer. Large enough for a deep pipeline of small requests, small enough to stay
 /// in the second-level cache while it is parsed.
 pub const RECEIVE_BUFFER_BYTES: usize = 16 << 10;
@@ -29,6 +33,17 @@ pub const RECEIVE_BUFFERS: usize = 256;
 /// given twice as many.
 pub const RECEIVE_BUFFERS_FIRST: usize = 32;
 
+/// Receive buffers that one connection may fill in one tick while others send too. One that fills more
+/// receives a buffer a tick from then on (perf/notes/attacks.md).
+pub const BURST_BUFFERS: usize = 4;
+
+/// Receipts that did not fill their buffer after which such a connection is as good as any other.
+pub const BURST_FORGIVEN_AFTER: u8 = 100;
+
+/// Connections that must have sent something for the kernel to be given more receive buffers when it
+/// has run out of them: a few would only fill them all.
+pub const WIDEN_CONNS_MIN: usize = 8;
+
 /// Requests of one session that are planned together: hashed, prefetched, then executed.
 pub const BATCH_MAX: usize = 32;
 
@@ -38,8 +53,9 @@ pub const BATCH_MAX: usize = 32;
 pub const REQUESTS_PER_TICK_DEFAULT: u32 = 512;
 
 /// Requests all sessions of a worker together may make in one tick, as far as
-/// [`REQUESTS_SHARE_MIN`] lets it: a newcomer waits for no more than that. It is shared out evenly.
-pub const REQUESTS_PER_TICK_ALL: usize = 16 << 10;
+/// [`REQUESTS_SHARE_MIN`] lets it: a newcomer waits for no more than that. It is shared out evenly
+/// among those that have sent something.
+pub const REQUESTS_PER_TICK_ALL: usize = 4 << 10;
 
 /// Requests a session may make in one tick however many others have some; memcached's number.
 pub const REQUESTS_SHARE_MIN: usize = 20;
@@ -105,6 +121,13 @@ pub const PIECE_BYTES: usize = 64 << 10;
 /// kernel in one tick, because the kernel copies them meanwhile. A value of the default largest
 /// size goes out in one call, which costs less than several (perf/notes/large-replies.md).
 pub const LENT_PER_TICK_BYTES: usize = 1 << 20;
+
+/// The same while others ask for small values: a mebibyte into sockets that have to grow for it takes
+/// milliseconds (perf/notes/attacks.md).
+pub const LENT_BESIDE_OTHERS_BYTES: usize = 64 << 10;
+
+/// How long others count as asking after their last small reply.
+pub const BESIDE_OTHERS_US: u64 = 2000;
 
 /// Parts of one vectored send: what goes before the value, pieces of the value, and two behind it.
 pub const PARTS_MAX: usize = 64;

@@ -7,6 +7,9 @@
 //!   process's table each time; and the wake-up once a second is one repeating timeout in the
 //!   ring, because a time limit on each wait costs a timer each time
 //!   (perf/notes/uring-registered.md).
+//! - A multishot receive goes on for as long as there are bytes and buffers, so one connection could
+//!   fill all buffers in one enter. Who fills many while others send too is received from a buffer at
+//!   a time (`greedy`), which is what the other back ends do with everybody.
 //! - A request's `user_data` is its kind and the connection's index. An index is free only when
 //!   all requests of its last user are answered, so a late completion can not reach a new
 //!   connection.
@@ -27,8 +30,8 @@ use nix::sys::eventfd::EventFd;
 
 use super::{BufferId, ConnIndex, Event, Io, Wait};
 use crate::config::{
-    EVENTS_MAX, RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS, RECEIVE_BUFFERS_FIRST, RING_ENTRIES,
-    SLEEP_MAX_MS,
+    BURST_BUFFERS, BURST_FORGIVEN_AFTER, EVENTS_MAX, EVENTS_OF_A_CONNECT, RECEIVE_BUFFER_BYTES,
+    RECEIVE_BUFFERS, RECEIVE_BUFFERS_FIRST, RING_ENTRIES, SLEEP_MAX_MS, WIDEN_CONNS_MIN,
 };
 use crate::tls::Guard;
 
@@ -60,6 +63,12 @@ struct Conn {
     ended: bool,
     /// The worker wants it gone.
     closing: bool,
+    /// It fills buffers faster than it should beside others, and has one at a time for so many
+    /// receipts that do not.
+    greedy: u8,
+    /// The last poll that brought something of it, and how many buffers that was.
+    poll: u64,
+    filled: usize,
     /// The buffer in the kernel's hands and how much of it is sent.
     sending: Option<(Vec<u8>, usize)>,
 }
@@ -89,6 +98,11 @@ pub struct UringIo {
     unarmed: Vec<ConnIndex>,
     /// Receives are armed for one buffer each.
     sipping: bool,
+    /// Polls so far, connections that the present one brings something of, and those that fill many
+    /// buffers in it.
+    polls: u64,
+    senders: usize,
+    bursts: Vec<ConnIndex>,
     /// Listeners whose accept failed for want of descriptors or memory, to be armed again when a
     /// connection is closed and once a second: at once it would only fail again.
     deaf: Vec<usize>,
@@ -146,6 +160,9 @@ impl UringIo {
             backlog: Vec::new(),
             unarmed: Vec::new(),
             sipping: false,
+            polls: 0,
+            senders: 0,
+            bursts: Vec::new(),
             deaf: Vec::new(),
             closed: Vec::new(),
             local: Vec::new(),
@@ -227,8 +244,8 @@ impl UringIo {
     fn arm_receive(&mut self, conn: ConnIndex) {
         let state = &mut self.conns[conn as usize];
         state.receiving = true;
-        state.multishot = !self.sipping;
-        let entry = if self.sipping {
+        state.multishot = !self.sipping && state.greedy == 0;
+        let entry = if !state.multishot {
             opcode::Recv::new(
                 Fixed(conn),
                 std::ptr::null_mut(),
@@ -294,7 +311,18 @@ impl UringIo {
         if !cqueue::more(flags) {
             state.receiving = false;
         }
+        if state.poll != self.polls {
+            (state.poll, state.filled) = (self.polls, 0);
+            self.senders += 1;
+        }
         if result > 0 {
+            state.filled += 1;
+            if state.filled == BURST_BUFFERS + 1 {
+                self.bursts.push(conn);
+            }
+            if (result as usize) < RECEIVE_BUFFER_BYTES {
+                state.greedy = state.greedy.saturating_sub(1);
+            }
             let Some(buffer) = cqueue::buffer_select(flags) else {
                 panic!("a receive of {result} bytes named no buffer (flags {flags:#x})");
             };
@@ -317,7 +345,9 @@ impl UringIo {
                 });
             }
         } else if result == -libc::ENOBUFS {
-            self.buffers.widen();
+            if self.senders >= WIDEN_CONNS_MIN {
+                self.buffers.widen();
+            }
         } else if result != -libc::ECANCELED {
             state.ended = true;
             if !state.closing {
@@ -329,6 +359,19 @@ impl UringIo {
             self.maybe_free(conn);
         } else if !state.receiving && !state.paused && !state.ended {
             self.unarmed.push(conn);
+        }
+    }
+
+    /// Has those that filled many buffers in this poll have one at a time, unless nobody else sends.
+    fn tame(&mut self) {
+        while let Some(conn) = self.bursts.pop() {
+            let state = &mut self.conns[conn as usize];
+            if self.senders > 1 && !state.closing && !state.ended {
+                state.greedy = BURST_FORGIVEN_AFTER;
+                if state.receiving && state.multishot {
+                    self.cancel_receive(conn);
+                }
+            }
         }
     }
 
@@ -361,15 +404,25 @@ impl Io for UringIo {
     fn poll(&mut self, events: &mut Vec<Event>) {
         events.append(&mut self.local);
         self.completions.sync();
-        for _ in 0..EVENTS_MAX {
+        self.polls += 1;
+        self.senders = 0;
+        let mut weight = 0;
+        while weight < EVENTS_MAX {
             let Some(entry) = self.completions.next() else {
                 break;
             };
+            weight += 1;
             let index = entry.user_data() as u32;
             match entry.user_data() >> 56 {
-                KIND_RECEIVE => self.received(&entry, index, events),
+                KIND_RECEIVE => {
+                    if entry.result() <= 0 {
+                        weight += EVENTS_OF_A_CONNECT;
+                    }
+                    self.received(&entry, index, events);
+                }
                 KIND_SEND => self.sent(entry.result(), index, events),
                 KIND_ACCEPT => {
+                    weight += EVENTS_OF_A_CONNECT;
                     if entry.result() >= 0 {
                         // SAFETY: the kernel has just made this descriptor for us alone.
                         let fd = unsafe { OwnedFd::from_raw_fd(entry.result()) };
@@ -399,6 +452,7 @@ impl Io for UringIo {
                 _ => {}
             }
         }
+        self.tame();
         for conn in self.closed.drain(..) {
             events.push(Event::Closed { conn });
         }
@@ -692,5 +746,102 @@ impl ProvidedBuffers {
         // aligned to two bytes; the kernel only reads it.
         let tail = unsafe { &*tail };
         tail.store(self.tail, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{ErrorKind, Write};
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    /// A client of a ring; connection `conn`.
+    fn client(io: &mut UringIo, conn: ConnIndex) -> UnixStream {
+        let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");
+        theirs.set_nonblocking(true).expect("it does not block");
+        io.adopt(conn, ours.into(), Guard::Open);
+        theirs
+    }
+
+    /// Writes as much as the socket takes.
+    fn flood(client: &mut UnixStream) {
+        let bytes = vec![b'x'; 4 * RECEIVE_BUFFER_BYTES];
+        loop {
+            match client.write(&bytes) {
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) => panic!("a flood ends: {error}"),
+            }
+        }
+    }
+
+    /// Buffers that one tick brings of each of `conns` connections.
+    fn tick(io: &mut UringIo, conns: usize) -> Vec<usize> {
+        let (mut events, mut filled) = (Vec::new(), vec![0; conns]);
+        io.poll(&mut events);
+        for event in events {
+            match event {
+                Event::Received { conn, buffer, .. } => {
+                    filled[conn as usize] += 1;
+                    io.recycle(buffer);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        io.submit(Wait::No);
+        filled
+    }
+
+    #[test]
+    fn who_fills_many_buffers_beside_others_gets_one_a_tick() {
+        if UringIo::probe().is_err() {
+            eprintln!("skipped: this kernel refuses io_uring");
+            return;
+        }
+        let bell = EventFd::new().expect("an eventfd");
+        let mut io = UringIo::new(8, Arc::new(bell), Vec::new()).expect("a ring");
+        let (mut greedy, mut modest) = (client(&mut io, 0), client(&mut io, 1));
+        // With nobody else it takes what comes.
+        let mut most = 0;
+        for _ in 0..100 {
+            flood(&mut greedy);
+            most = most.max(tick(&mut io, 2)[0]);
+        }
+        assert!(most > BURST_BUFFERS, "{most} buffers at most");
+        let mut seen_modest = 0;
+        for at in 0..200 {
+            flood(&mut greedy);
+            modest.write_all(b"x").expect("there is room");
+            let filled = tick(&mut io, 2);
+            seen_modest += filled[1];
+            // By then it has been seen beside the other, and its receive has ended.
+            assert!(at < 20 || filled[0] <= 1, "{filled:?} in tick {at}");
+        }
+        assert!(seen_modest > 100, "{seen_modest} times");
+        // And when it has sent little for long enough, as before.
+        while tick(&mut io, 2) != [0, 0] {}
+        for _ in 0..2 * usize::from(BURST_FORGIVEN_AFTER) {
+            greedy.write_all(b"x").expect("there is room");
+            tick(&mut io, 2);
+        }
+        assert!(io.conns[0].receiving && io.conns[0].multishot);
+    }
+
+    #[test]
+    fn a_few_that_fill_all_buffers_are_given_no_more() {
+        if UringIo::probe().is_err() {
+            eprintln!("skipped: this kernel refuses io_uring");
+            return;
+        }
+        let bell = EventFd::new().expect("an eventfd");
+        let mut io = UringIo::new(8, Arc::new(bell), Vec::new()).expect("a ring");
+        let mut greedy = client(&mut io, 0);
+        for _ in 0..200 {
+            flood(&mut greedy);
+            let filled = tick(&mut io, 1)[0];
+            assert!(filled <= RECEIVE_BUFFERS_FIRST, "{filled} buffers");
+        }
+        assert_eq!(io.buffers.wanted, RECEIVE_BUFFERS_FIRST);
     }
 }

@@ -290,6 +290,12 @@ impl Replies {
         }
     }
 
+    /// Whether a lent value is among the replies.
+    #[must_use]
+    pub fn lends(&self) -> bool {
+        self.lent > 0
+    }
+
     /// What follows the reply of the lent value at the front and is ready.
     #[must_use]
     pub fn behind_stream(&self) -> &[u8] {

@@ -53,10 +53,10 @@ use strata_store::{Key, KeyHash, KeyHasher, Probe, ScanPlace, Seconds, Shard};
 use crate::access::Admission;
 use crate::clock::Now;
 use crate::config::{
-    BATCH_MAX, CACHEDUMP_BUCKETS, CARRY_MAX_BYTES, CARRY_PAUSE_BYTES, Entry, HOLD_MAX_BYTES,
-    HOLD_MAX_US, INTAKE_MAX_BYTES, LATE_INPUT_MAX_BYTES, LENT_PER_TICK_BYTES, MEMORY_STEP_BYTES,
-    OUT_HIGH_BYTES, QUIET_TICKS, REPLIES_MAX_BYTES, REQUESTS_PER_TICK_ALL, REQUESTS_SHARE_MIN,
-    UPKEEP_ITEMS, VISITORS_PER_TICK,
+    BATCH_MAX, BESIDE_OTHERS_US, CACHEDUMP_BUCKETS, CARRY_MAX_BYTES, CARRY_PAUSE_BYTES, Entry,
+    HOLD_MAX_BYTES, HOLD_MAX_US, INTAKE_MAX_BYTES, LATE_INPUT_MAX_BYTES, LENT_BESIDE_OTHERS_BYTES,
+    LENT_PER_TICK_BYTES, MEMORY_STEP_BYTES, OUT_HIGH_BYTES, QUIET_TICKS, REPLIES_MAX_BYTES,
+    REQUESTS_PER_TICK_ALL, REQUESTS_SHARE_MIN, UPKEEP_ITEMS, VISITORS_PER_TICK,
 };
 use crate::execute::{Keeper, Outcome};
 use crate::hotkeys::HotKeys;
@@ -152,8 +152,11 @@ pub struct Worker {
     queue: Vec<ConnIndex>,
     /// Sessions with a lent value to send for which this tick had no bytes left; first in the next.
     unsent: Vec<ConnIndex>,
-    /// Bytes of lent values that may still be sent in this tick.
+    /// Bytes of lent values that this tick may send, and what is left of them.
+    lent_budget: usize,
     lent_left: usize,
+    /// Until when others count as asking for small values.
+    others_until_ns: u64,
     /// Sessions that have used up their share of this tick.
     yielded: Vec<ConnIndex>,
     /// Sessions that wait for a peer's credit, each at most once, in the order they came: else
@@ -277,7 +280,9 @@ impl Worker {
             free_sessions: Vec::new(),
             queue: Vec::new(),
             unsent: Vec::new(),
+            lent_budget: 0,
             lent_left: 0,
+            others_until_ns: 0,
             yielded: Vec::new(),
             parked: VecDeque::new(),
             held: Vec::new(),
@@ -316,7 +321,8 @@ impl Worker {
         let mut events = std::mem::take(&mut self.events);
         io.poll(&mut events);
         self.tick_begins(now, events.len());
-        let active = events.len() + self.queue.len();
+        let received = |event: &&Event| matches!(event, Event::Received { .. });
+        let active = events.iter().filter(received).count() + self.queue.len();
         self.share = sessions::share(active, self.shared.process.settings.requests_per_tick);
         for event in events.drain(..) {
             self.event(io, now, event);

@@ -176,7 +176,8 @@ impl Worker {
 
     /// Looks at every session that something happened to.
     pub(super) fn serve_sessions(&mut self, io: &mut impl Io, now: &Now) {
-        self.lent_left = LENT_PER_TICK_BYTES;
+        self.lent_budget = self.lent_budget(now);
+        self.lent_left = self.lent_budget;
         let mut queue = std::mem::take(&mut self.queue);
         for conn in queue.drain(..) {
             self.sessions[conn as usize].queued = false;
@@ -191,6 +192,26 @@ impl Worker {
             self.sessions[conn as usize].held_back = false;
             self.look_at(conn);
         }
+    }
+
+    /// How many bytes of lent values this tick may send: all that one call should take while nobody
+    /// asks for anything else, and little while somebody does.
+    #[inline]
+    fn lent_budget(&mut self, now: &Now) -> usize {
+        if self.queue.iter().any(|conn| self.has_small(*conn)) {
+            self.others_until_ns = now.elapsed_ns + BESIDE_OTHERS_US * 1000;
+        }
+        match now.elapsed_ns < self.others_until_ns {
+            true => LENT_BESIDE_OTHERS_BYTES,
+            false => LENT_PER_TICK_BYTES,
+        }
+    }
+
+    /// Whether a session has replies to send and no lent value among them.
+    #[inline]
+    fn has_small(&self, conn: ConnIndex) -> bool {
+        let replies = &self.sessions[conn as usize].replies;
+        !replies.out.is_empty() && !replies.lends()
     }
 
     pub(super) fn serve_session(&mut self, io: &mut impl Io, now: &Now, conn: ConnIndex) {
@@ -222,6 +243,9 @@ impl Worker {
                 }
             }
             self.sessions[conn as usize].carry = carry;
+            if self.has_small(conn) {
+                self.others_until_ns = now.elapsed_ns + BESIDE_OTHERS_US * 1000;
+            }
             self.settle(conn, pause);
             self.count_carry(conn);
             if !self.pump_stream(io, conn) {

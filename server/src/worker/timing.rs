@@ -130,7 +130,7 @@ impl Worker {
             took_ns,
             unix_s: self.timing.began_unix_s,
             events: self.timing.events,
-            lent_bytes: LENT_PER_TICK_BYTES - self.lent_left,
+            lent_bytes: self.lent_budget - self.lent_left,
             work,
         });
     }

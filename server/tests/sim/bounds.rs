@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use strata_server::config::Settings;
+use strata_server::config::{LENT_BESIDE_OTHERS_BYTES, PIECE_BYTES, Settings};
 use strata_server::io::sim::{ClientId, Dice};
 
 use crate::figures::worker_figures;
@@ -191,6 +191,59 @@ fn readers_that_vanish_give_their_loans_back() {
         lent_in_some_run > 40,
         "only {lent_in_some_run} loans were out"
     );
+}
+
+/// The most that one tick sends a reader of large values, beside a client that asks for little or
+/// alone.
+fn most_lent_in_a_tick(seed: u64, beside: bool) -> usize {
+    const VALUE_BYTES: usize = 250_000;
+    let mut server = Server::new(1, MEMORY_MB << 20, 64, seed);
+    let (reader, other) = (server.net.connect(1 << 30), server.net.connect(1 << 20));
+    let value = vec![b'v'; VALUE_BYTES];
+    server
+        .net
+        .write(other, format!("set k 0 0 {VALUE_BYTES}\r\n").as_bytes());
+    server.net.write(other, &value);
+    server.net.write(other, b"\r\n");
+    server.settle();
+    assert_eq!(server.net.read(other, 100), b"STORED\r\n");
+    server.elapsed += Duration::from_secs(1);
+    if beside {
+        server.net.write(other, b"mn\r\n");
+        server.settle();
+    }
+    let gets = 20;
+    server.net.write(reader, &b"get k\r\n".repeat(gets));
+    let (mut most, mut all, mut asked) = (0, 0, 0);
+    let reply_bytes = format!("VALUE k 0 {VALUE_BYTES}\r\n\r\nEND\r\n").len() + VALUE_BYTES;
+    while all < gets * reply_bytes {
+        if beside {
+            server.net.write(other, b"mn\r\n");
+            asked += 1;
+        }
+        server.tick(0);
+        let sent = server.net.read(reader, usize::MAX).len();
+        (most, all) = (most.max(sent), all + sent);
+    }
+    server.settle();
+    let answers = server.net.read(other, usize::MAX).len();
+    assert!(
+        answers >= 4 * asked,
+        "{answers} bytes of answers to {asked}"
+    );
+    most
+}
+
+#[test]
+fn a_reader_of_large_values_leaves_others_short_ticks() {
+    for seed in 0..20 {
+        let alone = most_lent_in_a_tick(seed, false);
+        assert!(alone > 200_000, "{alone} bytes in one tick, seed {seed}");
+        let beside = most_lent_in_a_tick(seed, true);
+        // What a tick lends, and a copied piece that the poll before it has sent.
+        let most = LENT_BESIDE_OTHERS_BYTES + PIECE_BYTES + 1000;
+        assert!(beside < most, "{beside} bytes in one tick, seed {seed}");
+    }
 }
 
 /// Whoever is last counts, at every worker.
