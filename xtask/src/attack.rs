@@ -8,6 +8,9 @@
 //! even help by keeping that core from sleeping, a process that does nothing keeps it awake, with the same priority, before
 //! and during each attack.
 //!
+//! With `--memcached` the same is done to a memcached wherever it has what is attacked: what both feel is the machine's,
+//! whose one core does the attacker's part in the kernel too, and not the server's.
+//!
 //! What is compared is the p99 of the middle one of all windows of a tenth of a second: a machine that takes a core away
 //! for milliseconds now and then spoils a few windows and not the run, before as during. That hides what strikes
 //! fewer than half of the windows, so the window that a tenth of them exceed stands beside it.
@@ -21,7 +24,7 @@ mod attacker;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -33,7 +36,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::perf::usage::Usage;
-use crate::process::{Server, favoured, run_bounded, with_parent_death};
+use crate::process::{Memcached, Server, favoured, run_bounded, with_parent_death};
 use crate::record_file::{self, Origin};
 use crate::report::reasons;
 use crate::workspace::{Workspace, find_program, run as run_command};
@@ -88,6 +91,9 @@ pub struct Options {
     /// Name of the machine, the folder of perf/records [default: from processor, cores and kernel]
     #[arg(long)]
     machine: Option<String>,
+    /// A memcached to attack as well, where it has what is attacked
+    #[arg(long)]
+    memcached: Option<PathBuf>,
     /// Print the table only
     #[arg(long)]
     no_record: bool,
@@ -168,14 +174,43 @@ impl Rounds {
     }
 }
 
+/// What the well-behaved saw of a server.
+#[derive(Clone, Debug, Default, Serialize)]
+struct Both {
+    before: Seen,
+    during: Seen,
+}
+
+impl Both {
+    /// How many times the p99 became, at worst.
+    fn times(&self) -> f64 {
+        let before_ms = self.before.p99_ms - self.before.lag_p99_ms;
+        self.during.p99_ms / before_ms.max(0.001)
+    }
+
+    /// Why it is not to be believed.
+    fn invalid(&self) -> Option<String> {
+        let both = [("before", &self.before), ("during", &self.during)];
+        let reasons: Vec<String> = both
+            .into_iter()
+            .flat_map(|(when, seen)| seen.invalid.iter().map(move |why| format!("{when}: {why}")))
+            .collect();
+        (!reasons.is_empty()).then(|| reasons.join(" "))
+    }
+}
+
 /// What came of one attack.
 #[derive(Debug, Default, Serialize)]
 struct Run {
     attack: &'static str,
     tells: &'static str,
     limit: &'static str,
-    before: Seen,
-    during: Seen,
+    #[serde(flatten)]
+    seen: Both,
+    /// The same of the memcached.
+    memcached: Option<Both>,
+    /// The longest tick of the server during the attack, and what it did.
+    longest_tick: String,
     resident_before_kib: u64,
     resident_during_kib: u64,
     peak_kib: u64,
@@ -194,32 +229,19 @@ struct Record {
     rounds: usize,
     rate: u32,
     cores: String,
+    /// The version of the memcached, if there was one.
+    memcached: Option<String>,
     runs: Vec<Run>,
 }
 
 impl Run {
-    fn invalid(&self) -> Option<String> {
-        let both = [("before", &self.before), ("during", &self.during)];
-        let reasons: Vec<String> = both
-            .into_iter()
-            .flat_map(|(when, seen)| seen.invalid.iter().map(move |why| format!("{when}: {why}")))
-            .collect();
-        (!reasons.is_empty()).then(|| reasons.join(" "))
-    }
-
-    /// How many times the p99 became, at worst.
-    fn times(&self) -> f64 {
-        let before_ms = self.before.p99_ms - self.before.lag_p99_ms;
-        self.during.p99_ms / before_ms.max(0.001)
-    }
-
     fn is_bounded(&self) -> bool {
         self.peak_kib <= self.promised_kib
     }
 
     fn verdict(&self) -> &'static str {
-        let is_quick = self.times() <= P99_TIMES_MAX;
-        match (self.invalid(), is_quick, self.is_bounded()) {
+        let is_quick = self.seen.times() <= P99_TIMES_MAX;
+        match (self.seen.invalid(), is_quick, self.is_bounded()) {
             (Some(_), _, false) => "INVALID, memory exceeded",
             (Some(_), _, true) => "INVALID",
             (None, true, true) => "reached",
@@ -268,20 +290,29 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
             "server and attacker on core {}, client on core {}",
             options.server_core, options.client_core
         ),
+        memcached: field.memcached.as_ref().map(|memcached| {
+            let numbers = memcached.version.map(|number| number.to_string());
+            numbers.join(".")
+        }),
         runs: Vec::new(),
     };
     for attack in &ATTACKS {
         if options.attacks.is_empty() || options.attacks.iter().any(|name| name == attack.name) {
             let run = field.run(attack).with_context(|| attack.name.to_owned())?;
             eprintln!(
-                "{:<18} p99 {:.3} -> {:.3} ms, peak {} of {} MiB: {}; {}",
+                "{:<18} p99 {:.3} -> {:.3} ms ({:.1} times{}), peak {} of {} MiB: {}; {}",
                 run.attack,
-                run.before.p99_ms,
-                run.during.p99_ms,
+                run.seen.before.p99_ms,
+                run.seen.during.p99_ms,
+                run.seen.times(),
+                match &run.memcached {
+                    Some(seen) => format!(", memcached's {:.1}", seen.times()),
+                    None => String::new(),
+                },
                 run.peak_kib >> 10,
                 run.promised_kib >> 10,
                 run.verdict(),
-                run.invalid().unwrap_or_else(|| run.did.clone()),
+                run.seen.invalid().unwrap_or_else(|| run.did.clone()),
             );
             record.runs.push(run);
         }
@@ -320,6 +351,7 @@ struct Field<'a> {
     options: &'a Options,
     strata: PathBuf,
     load: PathBuf,
+    memcached: Option<Memcached>,
     /// Holds the server's certificate, its unix socket and reports.
     folder: tempfile::TempDir,
 }
@@ -344,6 +376,11 @@ impl<'a> Field<'a> {
         let field = Self {
             strata: build("strata-server", "strata")?,
             load: build("strata-load", "strata-load")?,
+            memcached: options
+                .memcached
+                .as_deref()
+                .map(Memcached::at)
+                .transpose()?,
             options,
             folder,
         };
@@ -374,16 +411,18 @@ impl<'a> Field<'a> {
         let socket = self.file("socket");
         let _awake = Attacker::start(self.options, attacker::NOTHING, None, None)?;
         let _ = std::fs::remove_file(&socket);
-        let server = self.start(attack, &socket)?;
-        let said = server.log();
-        let (mut before, mut during) = (Rounds::default(), Rounds::default());
         let mut run = Run {
             attack: attack.name,
             tells: attack.tells,
             limit: attack.limit,
-            promised_kib: (promised_mib(&said)? + PROCESS_SLACK_MIB) << 10,
+            memcached: self.control(attack)?,
             ..Run::default()
         };
+        let server = self.start(attack, &socket)?;
+        let said = server.log();
+        run.promised_kib = (promised_mib(&said)? + PROCESS_SLACK_MIB) << 10;
+        let door = Door::Unix(&socket);
+        let (mut before, mut during) = (Rounds::default(), Rounds::default());
         for round in 0..self.options.rounds {
             before.add(self.measure(attack, &server, round == 0)?);
             let resident_kib = server.resident_kib()?;
@@ -394,19 +433,57 @@ impl<'a> Field<'a> {
                 run.resident_before_kib = resident_kib;
                 run.resident_during_kib = server.resident_kib()?;
             }
+            door.ask("stats latency reset")?;
             during.add(self.measure(attack, &server, false)?);
-            let stats = stats(&socket)?;
+            run.longest_tick = longest_tick(&door.ask("stats latency")?);
+            let stats = door.ask("stats")?;
             run.counters = attack
                 .counters
                 .iter()
                 .filter_map(|name| Some(((*name).to_owned(), stats.get(*name)?.clone())))
                 .collect();
             run.did = attacker.end()?;
-            until_alone(&socket)?;
+            until_alone(&door)?;
         }
         run.peak_kib = server.peak_kib()?;
-        (run.before, run.during) = (before.seen(), during.seen());
+        run.seen = Both {
+            before: before.seen(),
+            during: during.seen(),
+        };
         Ok(run)
+    }
+
+    /// What the well-behaved see of the same attack on the memcached; `None` without one, and where it has not
+    /// what is attacked.
+    fn control(&self, attack: &Attack) -> Result<Option<Both>> {
+        let Some(memcached) = &self.memcached else {
+            return Ok(None);
+        };
+        if attack.tls || attack.server.contains("--") {
+            return Ok(None);
+        }
+        let mut command = favoured(&self.options.server_core.to_string())
+            .map(str::to_owned)
+            .to_vec();
+        command.extend(memcached.command());
+        let mut words: Vec<String> = ["-t", "1", "-m", &MEMORY_MIB.to_string()]
+            .map(str::to_owned)
+            .into();
+        words.extend(attack.server.split_whitespace().map(str::to_owned));
+        let server = Server::start(&command, &words)?;
+        let (mut before, mut during) = (Rounds::default(), Rounds::default());
+        for round in 0..self.options.rounds {
+            before.add(self.measure(attack, &server, round == 0)?);
+            let address = Some(server.address());
+            let attacker = Attacker::start(self.options, attack.name, address, None)?;
+            during.add(self.measure(attack, &server, false)?);
+            attacker.end()?;
+            until_alone(&Door::Tcp(server.address()))?;
+        }
+        Ok(Some(Both {
+            before: before.seen(),
+            during: during.seen(),
+        }))
     }
 
     fn start(&self, attack: &Attack, socket: &Path) -> Result<Server> {
@@ -614,11 +691,34 @@ fn admin_of(said: &str) -> Result<Option<SocketAddr>> {
     }
 }
 
-/// The figures of `stats`, over the unix socket, which has no TLS.
-fn stats(socket: &Path) -> Result<BTreeMap<String, String>> {
-    let mut stream = UnixStream::connect(socket).context("the server's unix socket")?;
-    stream.set_read_timeout(Some(STATS_PATIENCE))?;
-    stream.write_all(b"stats\r\n")?;
+/// Where a server is asked for its figures.
+enum Door<'a> {
+    /// Its unix socket, which has no TLS and is not what is attacked.
+    Unix(&'a Path),
+    /// Its only port.
+    Tcp(SocketAddr),
+}
+
+impl Door<'_> {
+    /// The figures that answer a question.
+    fn ask(&self, question: &str) -> Result<BTreeMap<String, String>> {
+        match self {
+            Self::Unix(path) => {
+                let stream = UnixStream::connect(path).context("the server's unix socket")?;
+                stream.set_read_timeout(Some(STATS_PATIENCE))?;
+                figures(stream, question)
+            }
+            Self::Tcp(address) => {
+                let stream = TcpStream::connect_timeout(address, STATS_PATIENCE)?;
+                stream.set_read_timeout(Some(STATS_PATIENCE))?;
+                figures(stream, question)
+            }
+        }
+    }
+}
+
+fn figures(mut stream: impl Read + Write, question: &str) -> Result<BTreeMap<String, String>> {
+    stream.write_all(format!("{question}\r\n").as_bytes())?;
     let mut figures = BTreeMap::new();
     for line in BufReader::new(stream).lines() {
         let line = line?;
@@ -633,11 +733,25 @@ fn stats(socket: &Path) -> Result<BTreeMap<String, String>> {
     Ok(figures)
 }
 
-/// Waits until the server has forgotten everybody who came over TCP.
-fn until_alone(socket: &Path) -> Result<()> {
+/// What `stats latency` says of the longest tick.
+fn longest_tick(figures: &BTreeMap<String, String>) -> String {
+    let number = |name: &str| figures.get(&format!("long_tick_0:{name}"));
+    let Some(took_us) = number("us") else {
+        return String::new();
+    };
+    let did = ["events", "commands", "read_bytes", "lent_bytes", "evicted"]
+        .iter()
+        .filter_map(|name| Some((name, number(name)?)))
+        .filter(|(_, count)| *count != "0")
+        .map(|(name, count)| format!(", {name} {count}"));
+    format!("{took_us} us{}", did.collect::<String>())
+}
+
+/// Waits until the server has forgotten everybody else.
+fn until_alone(door: &Door<'_>) -> Result<()> {
     let began = Instant::now();
     loop {
-        let stats = stats(socket)?;
+        let stats = door.ask("stats")?;
         // Whoever asks is one.
         if stats
             .get("curr_connections")
@@ -665,27 +779,44 @@ fn markdown(record: &Record) -> Result<String> {
          sends is paid on the server's core. A process of the same priority keeps that core awake in both. The client's own lateness before is taken off \
          the p99 that is doubled. *Stolen* is what the \
          host took of the machine's cores during the attack. Goal: the p99 of the well-behaved at most doubles, and the peak of the server's \
-         resident memory stays within what it promises at its start and {PROCESS_SLACK_MIB} MiB for the process.\n",
-        record.rate, record.seconds, record.seconds, record.rounds, record.cores
+         resident memory stays within what it promises at its start and {PROCESS_SLACK_MIB} MiB for the process.{}\n",
+        record.rate,
+        record.seconds,
+        record.seconds,
+        record.rounds,
+        record.cores,
+        match &record.memcached {
+            Some(version) => format!(
+                " *memcached's* are the times of memcached {version}, attacked in the same way a moment before: what it feels \
+                 too is the machine's."
+            ),
+            None => String::new(),
+        }
     )?;
     writeln!(
         text,
-        "| attack | p50 ms | p99 ms | p99.9 ms | slow p99 ms | p99 times | stolen | peak MiB | allowed MiB | goal |"
+        "| attack | p50 ms | p99 ms | p99.9 ms | slow p99 ms | p99 times | memcached's | stolen | peak MiB | allowed MiB | goal |"
     )?;
-    writeln!(text, "|---|---|---|---|---|---|---|---|---|---|")?;
+    writeln!(text, "|---|---|---|---|---|---|---|---|---|---|---|")?;
     for run in &record.runs {
-        let pair =
-            |of: fn(&Seen) -> f64| format!("{:.3} → {:.3}", of(&run.before), of(&run.during));
+        let pair = |of: fn(&Seen) -> f64| {
+            format!("{:.3} → {:.3}", of(&run.seen.before), of(&run.seen.during))
+        };
+        let control = match &run.memcached {
+            None => "-".to_owned(),
+            Some(seen) if seen.invalid().is_some() => "invalid".to_owned(),
+            Some(seen) => format!("{:.2}", seen.times()),
+        };
         writeln!(
             text,
-            "| {} | {} | {} | {} | {} | {:.2} | {:.2} | {} | {} | {} |",
+            "| {} | {} | {} | {} | {} | {:.2} | {control} | {:.2} | {} | {} | {} |",
             run.attack,
             pair(|seen| seen.p50_ms),
             pair(|seen| seen.p99_ms),
             pair(|seen| seen.p999_ms),
             pair(|seen| seen.slow_p99_ms),
-            run.times(),
-            run.during.stolen_cores,
+            run.seen.times(),
+            run.seen.during.stolen_cores,
             run.peak_kib >> 10,
             run.promised_kib >> 10,
             run.verdict()
@@ -700,12 +831,13 @@ fn markdown(record: &Record) -> Result<String> {
             .collect();
         writeln!(
             text,
-            "- **{}**: {}. Limit: {}. The attacker: {}. `stats`: {}.",
+            "- **{}**: {}. Limit: {}. The attacker: {}. `stats`: {}. Longest tick: {}.",
             run.attack,
             run.tells,
             run.limit,
             run.did,
-            counters.join(", ")
+            counters.join(", "),
+            run.longest_tick
         )?;
         if run.attack == "idle_10000" {
             let grown = run
@@ -722,7 +854,7 @@ fn markdown(record: &Record) -> Result<String> {
                 "  Resident memory grew by {grown} KiB, {each} bytes a connection; goal {IDLE_BYTES_MAX}: {goal}."
             )?;
         }
-        if let Some(why) = run.invalid() {
+        if let Some(why) = run.seen.invalid() {
             writeln!(text, "  INVALID: {why}")?;
         }
     }
@@ -739,8 +871,10 @@ mod tests {
             ..Seen::default()
         };
         Run {
-            before: seen(before_ms),
-            during: seen(during_ms),
+            seen: Both {
+                before: seen(before_ms),
+                during: seen(during_ms),
+            },
             peak_kib,
             promised_kib: 100,
             ..Run::default()
@@ -758,10 +892,10 @@ mod tests {
     #[test]
     fn an_invalid_run_reaches_no_goal() {
         let mut late = run(0.1, 0.1, 1);
-        late.during.invalid.push("A reply was wrong.".into());
+        late.seen.during.invalid.push("A reply was wrong.".into());
         assert_eq!(late.verdict(), "INVALID");
         assert_eq!(
-            late.invalid().as_deref(),
+            late.seen.invalid().as_deref(),
             Some("during: A reply was wrong.")
         );
     }
@@ -769,9 +903,9 @@ mod tests {
     #[test]
     fn what_the_client_was_late_before_makes_no_goal_easier() {
         let mut late = run(0.1, 0.1, 1);
-        late.before.lag_p99_ms = 0.04;
+        late.seen.before.lag_p99_ms = 0.04;
         assert_eq!(late.verdict(), "reached");
-        late.before.lag_p99_ms = 0.06;
+        late.seen.before.lag_p99_ms = 0.06;
         assert_eq!(late.verdict(), "p99 missed");
     }
 
@@ -796,6 +930,14 @@ mod tests {
         assert_eq!((seen.slow_p99_ms, seen.lag_p99_ms), (900.0, 0.01));
         assert_eq!((seen.windows, seen.stolen_cores), (10, 3.0));
         assert_eq!(Rounds::default().seen().invalid, ["There is no window."]);
+    }
+
+    #[test]
+    fn the_longest_tick_is_told_with_what_it_did() {
+        let said = [("us", "2320.8"), ("events", "108"), ("evicted", "0")];
+        let figures = said.map(|(name, value)| (format!("long_tick_0:{name}"), value.to_owned()));
+        assert_eq!(longest_tick(&figures.into()), "2320.8 us, events 108");
+        assert_eq!(longest_tick(&BTreeMap::new()), "");
     }
 
     #[test]
