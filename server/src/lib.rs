@@ -6,7 +6,9 @@
 //!   keys (`strata-store`), its sessions, and one io_uring, and blocks only in that ring. No
 //!   futures, no lock, no allocation a request.
 //! - **Control plane**: one thread with a glommio executor, [`admin`]. It parks when nobody asks,
-//!   and speaks to workers only over bounded channels.
+//!   and speaks to workers only over bounded channels. It, the threads that write lines and the one
+//!   that checks passwords only work while no worker on their core has anything to do
+//!   ([`background`]).
 //!
 //! # The way of a request
 //!
@@ -41,13 +43,14 @@
 //!
 //! # Unsafe code
 //!
-//! [`mailbox`] (slots that two threads use in turn; loom explores every interleaving), [`memory`]
+//! [`background`] (a scheduling policy), [`mailbox`] (slots that two threads use in turn; loom explores every interleaving), [`memory`]
 //! (pages given back to the kernel), and [`io::uring`] (memory and descriptors the kernel holds).
 //! Everything else is safe code.
 
 pub mod access;
 pub mod admin;
 pub mod args;
+pub mod background;
 pub mod boot;
 pub mod clock;
 pub mod config;

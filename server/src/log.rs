@@ -25,6 +25,7 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter}
 use tracing_subscriber::layer::{Context, Filter, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 
+use crate::background::yield_to_workers;
 use crate::config::{
     LOG_BURST, LOG_FLUSH_MAX_MS, LOG_KINDS_MAX, LOG_LINES_MAX, LOG_WINDOW_S, LogFormat,
 };
@@ -288,7 +289,10 @@ impl Log {
             .map_err(|error| format!("no log: {error}"))?;
         thread::Builder::new()
             .name("log".into())
-            .spawn(move || line.write_to(io::stderr()))
+            .spawn(move || {
+                yield_to_workers();
+                line.write_to(io::stderr());
+            })
             .map_err(|error| format!("cannot start a thread: {error}"))?;
         Ok(Self { jobs })
     }

@@ -21,6 +21,7 @@ use tracing::warn;
 
 use super::failures::{self, Failures};
 use super::{Accounts, Admission, Guest, Job, Knock, Rights};
+use crate::background::yield_to_workers;
 use crate::boot::Control;
 use crate::config::{DOOR_CHECKS_MAX, DOOR_CHECKS_PER_PEER_MAX, DOOR_GUESTS_MAX, DOOR_RETRY_MS};
 use crate::worker::Ask;
@@ -218,6 +219,7 @@ pub fn start(accounts: Accounts, jobs: Receiver<Job>, control: Control) -> Resul
 }
 
 fn work(mut doorman: Doorman, jobs: &Receiver<Job>, control: &Control) {
+    yield_to_workers();
     let started = Instant::now();
     let clock = || started.elapsed().as_millis() as u64;
     // When Argon2 may be computed again.

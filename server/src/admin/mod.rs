@@ -34,6 +34,7 @@ use glommio::net::{TcpListener, TcpStream};
 use glommio::timer::{sleep, timeout};
 use glommio::{LocalExecutorBuilder, Placement};
 
+use crate::background::yield_to_workers;
 use crate::boot::{Control, StartError, uring_advice};
 use crate::config::HOT_KEYS_TOLD;
 use crate::io::uring::UringIo;
@@ -81,6 +82,7 @@ pub fn start(address: SocketAddr, control: Control) -> Result<SocketAddr, StartE
         .io_memory(64 << 10)
         .ring_depth(32)
         .spawn(move || async move {
+            yield_to_workers();
             let listener = match TcpListener::bind(address) {
                 Ok(listener) => listener,
                 Err(error) => {

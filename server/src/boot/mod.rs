@@ -25,6 +25,7 @@ use strata_store::{HASH_SEED_WORDS, KeyHasher, Shard, ShardConfig};
 use tracing::{error, info, warn};
 
 use crate::access::{self, Accounts, Job};
+use crate::background::yield_to_workers;
 use crate::clock::Clock;
 use crate::config::{
     ASKS_MAX, DOOR_JOBS_MAX, END_MAX_MS, IoChoice, LogFormat, STDERR_BATCHES_MAX, Settings,
@@ -376,6 +377,7 @@ pub fn run(settings: Settings, listeners: Listeners, files: Files) -> Result<(),
 /// thread of its own: whoever reads that may be slow, and no worker waits for it.
 fn write_watched(shared: Arc<Shared>, batches: Receiver<Vec<u8>>) -> Result<(), StartError> {
     let write = move || {
+        yield_to_workers();
         for batch in &batches {
             let wanted = shared.watch.stderr_kinds();
             let mut text = Vec::new();
