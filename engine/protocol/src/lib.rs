@@ -47,6 +47,7 @@
 //! cache_memlimit megabytes [noreply]               flush_prefix prefix [noreply]
 //! stats [subject]               version               mn                quit
 //! watch [kind]*                 lru_crawler order [scope] [noreply]     slabs|lru|extstore order ... [noreply]
+//! refresh_certs                 debugtime p|r|seconds [noreply]
 //! mg|md|ma key flag*            me key [b word]
 //! ms key bytes flag*                                                    then bytes of data and \r\n
 //! ```
@@ -55,7 +56,8 @@
 //!
 //! Further words are ignored. `noreply` counts only as the last word, and there it also silences an unknown command and most malformed ones;
 //! it does not silence a line with too few words, a storage line whose `bytes` is not a length, a retrieval line, or `stats`.
-//! `shutdown`, `flush_all`, `flush_prefix`, `cache_memlimit`, `verbosity`, `lru_crawler`, `slabs`, `lru` and `extstore` may be preceded by spaces, no other command may.
+//! `shutdown`, `flush_all`, `flush_prefix`, `cache_memlimit`, `verbosity`, `lru_crawler`, `slabs`, `lru`, `extstore`, `refresh_certs` and `debugtime` may be
+//! preceded by spaces, no other command may.
 //! Numbers are strict decimal digits (at most 11 characters for 32 bits, 22 for 64 bits), except the flags and exptime of a storage command,
 //! which follow C's `strtoul` and `strtol`: a sign, leading white space, and truncation to 32 bits.
 //!

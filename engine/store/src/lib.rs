@@ -6,9 +6,10 @@
 //! ```
 //!
 //! Everything is computed from the arguments: time is an argument, so is the seed of the hash, and there is one owner
-//! (`&mut self`). A shard never allocates after [`Shard::new`], never uses more than the memory it was given, and does
-//! no long piece of work in one call: expiry, eviction and growth of the table advance by a few items a call. How much
-//! of its memory it uses can be changed at any time ([`Shard::set_memory_limit`]).
+//! (`&mut self`). No command on an item allocates; after [`Shard::new`] only the first [`Shard::flush_prefix`] does, for
+//! what it remembers, and what lists items or evictions for somebody who asked. Items and table never use more than the
+//! memory they were given, and no call does a long piece of work: expiry, eviction and growth of the table advance by a
+//! few items a call. How much of its memory a shard uses can be changed at any time ([`Shard::set_memory_limit`]).
 //!
 //! What always holds:
 //! - a value is returned only for its own key, only before its deadline, and only if it was written after the last

@@ -211,7 +211,7 @@ pub struct Args {
     /// Write what a get of one key has missed
     #[arg(long, help_heading = OURS)]
     set_on_miss: bool,
-    /// Defaults with a name: ycsb-a to ycsb-d, etc, twitter-1 to twitter-54
+    /// Defaults with a name: ycsb-a to ycsb-d, etc, twitter-1 to twitter-54 (but not 5)
     #[arg(long, value_name = "NAME", help_heading = OURS, conflicts_with = "workload")]
     preset: Option<String>,
     /// Defaults from a file like those of perf/workloads
