@@ -156,11 +156,12 @@ impl Subject {
         };
         let deadline = Instant::now() + PATIENCE;
         loop {
-            if TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok() {
-                if let Some(seconds) = workload.server.scrape_s {
-                    let every = Duration::from_secs_f64(seconds);
-                    running.scraper = Some(Scraper::start(admin_port, every)?);
-                }
+            // The admin endpoint comes after the clients' port.
+            if TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
+                && (workload.server.scrape_s.is_none() || scrape(admin_port).is_ok())
+            {
+                let every = workload.server.scrape_s.map(Duration::from_secs_f64);
+                running.scraper = every.map(|every| Scraper::start(admin_port, every));
                 return Ok(running);
             }
             if let Some(status) = running.ended()? {
@@ -218,10 +219,7 @@ struct Scraper {
 }
 
 impl Scraper {
-    /// # Errors
-    /// The endpoint does not answer: nothing would be measured.
-    fn start(port: u16, every: Duration) -> Result<Self> {
-        scrape(port).context("the admin endpoint")?;
+    fn start(port: u16, every: Duration) -> Self {
         let (end, ended) = channel();
         let thread = std::thread::spawn(move || {
             while ended.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
@@ -229,10 +227,10 @@ impl Scraper {
                 let _ = scrape(port);
             }
         });
-        Ok(Self {
+        Self {
             end: Some(end),
             thread: Some(thread),
-        })
+        }
     }
 }
 
