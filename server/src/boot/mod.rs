@@ -90,7 +90,14 @@ pub(crate) fn uring_advice(error: &std::io::Error) -> String {
         Some(libc::ENOMEM) => {
             "the ring's memory may not be locked; raise the limit (ulimit -l, LimitMEMLOCK=)".into()
         }
-        Some(libc::ENOSYS | libc::EINVAL) => {
+        // Podman's and buildah's profiles answer as a kernel does that has never heard of it.
+        Some(libc::ENOSYS) => {
+            "there is no io_uring: a seccomp profile hides it (a container's default does), or this \
+             kernel was built without it; Linux 6.1 or later has it, and a profile has to allow \
+             io_uring_setup, io_uring_enter and io_uring_register"
+                .into()
+        }
+        Some(libc::EINVAL) => {
             format!("this kernel's io_uring is too old ({error}); Linux 6.1 or later has all of it")
         }
         _ => format!("io_uring cannot be set up: {error}"),
