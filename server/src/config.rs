@@ -33,12 +33,18 @@ pub const RECEIVE_BUFFERS: usize = 256;
 /// given twice as many.
 pub const RECEIVE_BUFFERS_FIRST: usize = 32;
 
-/// Receive buffers that one connection may fill in one tick while others send too. One that fills more
-/// receives a buffer a tick from then on (perf/notes/attacks.md).
-pub const BURST_BUFFERS: usize = 4;
+/// Receipts of at most [`SMALL_RECEIPT_BYTES`] by which a connection earns that its receive goes on by
+/// itself while others ask for little at a time. Until then it has one buffer a tick beside them: one
+/// that sends without pause would fill all there are in one, and they wait meanwhile
+/// (perf/notes/attacks.md).
+pub const MULTISHOT_EARNED_BY: u8 = 100;
 
-/// Receipts that did not fill their buffer after which such a connection is as good as any other.
-pub const BURST_FORGIVEN_AFTER: u8 = 100;
+/// See [`MULTISHOT_EARNED_BY`].
+pub const SMALL_RECEIPT_BYTES: usize = 2 << 10;
+
+/// Receive buffers that such a connection may fill in one tick beside them; with more it has to earn
+/// it again.
+pub const BURST_BUFFERS: usize = 4;
 
 /// Connections that must have sent something for the kernel to be given more receive buffers when it
 /// has run out of them: a few would only fill them all.
@@ -55,7 +61,15 @@ pub const REQUESTS_PER_TICK_DEFAULT: u32 = 512;
 /// Requests all sessions of a worker together may make in one tick, as far as
 /// [`REQUESTS_SHARE_MIN`] lets it: a newcomer waits for no more than that. It is shared out evenly
 /// among those that have sent something.
-pub const REQUESTS_PER_TICK_ALL: usize = 4 << 10;
+pub const REQUESTS_PER_TICK_ALL: usize = 16 << 10;
+
+/// The same while somebody asks for little at a time, who would wait for the pipelines of the others
+/// (perf/notes/attacks.md).
+pub const REQUESTS_BESIDE_OTHERS: usize = 512;
+
+/// Who twice in a row has sent at most this asks for little at a time. Less than what is left of a
+/// pipeline that was answered in shares of [`REQUESTS_SHARE_MIN`], else such shares would go on for ever.
+pub const LITTLE_BYTES: usize = 128;
 
 /// Requests a session may make in one tick however many others have some; memcached's number.
 pub const REQUESTS_SHARE_MIN: usize = 20;
@@ -126,8 +140,8 @@ pub const LENT_PER_TICK_BYTES: usize = 1 << 20;
 /// milliseconds (perf/notes/attacks.md).
 pub const LENT_BESIDE_OTHERS_BYTES: usize = 64 << 10;
 
-/// How long others count as asking after their last small reply.
-pub const BESIDE_OTHERS_US: u64 = 2000;
+/// How long others count as asking after their last small request or reply.
+pub const BESIDE_OTHERS_US: u64 = 10_000;
 
 /// Parts of one vectored send: what goes before the value, pieces of the value, and two behind it.
 pub const PARTS_MAX: usize = 64;

@@ -137,6 +137,12 @@ pub trait Io {
     /// Receives again after [`Io::pause`].
     fn resume(&mut self, conn: ConnIndex);
 
+    /// Whether somebody asks for little at a time, who should not wait for what others send without
+    /// pause. A back end that takes a buffer of each connection in a poll has nothing to do.
+    fn go_gently(&mut self, on: bool) {
+        let _ = on;
+    }
+
     /// With `on`, no connection receives more than one buffer until the worker has seen it and
     /// could [`Io::pause`]. A back end that never does needs nothing.
     fn sip(&mut self, on: bool) {

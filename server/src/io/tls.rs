@@ -489,6 +489,10 @@ impl<I: Io> Io for TlsIo<I> {
         self.below.resume(conn);
     }
 
+    fn go_gently(&mut self, on: bool) {
+        self.below.go_gently(on);
+    }
+
     fn sip(&mut self, on: bool) {
         self.below.sip(on);
     }

@@ -1,6 +1,6 @@
 //! The data plane's back end: one io_uring, driven by the worker that owns it.
 //!
-//! - One multishot receive a connection, into a ring of provided buffers; one multishot accept a
+//! - One receive a connection, multishot or not, into a ring of provided buffers; one multishot accept a
 //!   listener; one send a connection at a time.
 //! - DEFER_TASKRUN with SINGLE_ISSUER: completions are made in this thread, when it asks.
 //! - The ring's own descriptor and the connections are registered, which saves a look-up in the
@@ -8,8 +8,8 @@
 //!   ring, because a time limit on each wait costs a timer each time
 //!   (perf/notes/uring-registered.md).
 //! - A multishot receive goes on for as long as there are bytes and buffers, so one connection could
-//!   fill all buffers in one enter. Who fills many while others send too is received from a buffer at
-//!   a time (`greedy`), which is what the other back ends do with everybody.
+//!   fill all buffers in one enter. While somebody asks for little at a time, only who does so too has
+//!   one; the others are received from a buffer at a time, as the other back ends do with everybody.
 //! - A request's `user_data` is its kind and the connection's index. An index is free only when
 //!   all requests of its last user are answered, so a late completion can not reach a new
 //!   connection.
@@ -30,8 +30,9 @@ use nix::sys::eventfd::EventFd;
 
 use super::{BufferId, ConnIndex, Event, Io, Wait};
 use crate::config::{
-    BURST_BUFFERS, BURST_FORGIVEN_AFTER, EVENTS_MAX, EVENTS_OF_A_CONNECT, RECEIVE_BUFFER_BYTES,
-    RECEIVE_BUFFERS, RECEIVE_BUFFERS_FIRST, RING_ENTRIES, SLEEP_MAX_MS, WIDEN_CONNS_MIN,
+    BURST_BUFFERS, EVENTS_MAX, EVENTS_OF_A_CONNECT, MULTISHOT_EARNED_BY, RECEIVE_BUFFER_BYTES,
+    RECEIVE_BUFFERS, RECEIVE_BUFFERS_FIRST, RING_ENTRIES, SLEEP_MAX_MS, SMALL_RECEIPT_BYTES,
+    WIDEN_CONNS_MIN,
 };
 use crate::tls::Guard;
 
@@ -63,9 +64,8 @@ struct Conn {
     ended: bool,
     /// The worker wants it gone.
     closing: bool,
-    /// It fills buffers faster than it should beside others, and has one at a time for so many
-    /// receipts that do not.
-    greedy: u8,
+    /// Small receipts by which it has not yet earned that its receive goes on by itself.
+    to_earn: u8,
     /// The last poll that brought something of it, and how many buffers that was.
     poll: u64,
     filled: usize,
@@ -98,6 +98,8 @@ pub struct UringIo {
     unarmed: Vec<ConnIndex>,
     /// Receives are armed for one buffer each.
     sipping: bool,
+    /// Somebody asks for little at a time.
+    gentle: bool,
     /// Polls so far, connections that the present one brings something of, and those that fill many
     /// buffers in it.
     polls: u64,
@@ -160,6 +162,7 @@ impl UringIo {
             backlog: Vec::new(),
             unarmed: Vec::new(),
             sipping: false,
+            gentle: false,
             polls: 0,
             senders: 0,
             bursts: Vec::new(),
@@ -244,7 +247,8 @@ impl UringIo {
     fn arm_receive(&mut self, conn: ConnIndex) {
         let state = &mut self.conns[conn as usize];
         state.receiving = true;
-        state.multishot = !self.sipping && state.greedy == 0;
+        let a_buffer_at_a_time = self.sipping || self.gentle && state.to_earn > 0;
+        state.multishot = !a_buffer_at_a_time;
         let entry = if !state.multishot {
             opcode::Recv::new(
                 Fixed(conn),
@@ -320,8 +324,8 @@ impl UringIo {
             if state.filled == BURST_BUFFERS + 1 {
                 self.bursts.push(conn);
             }
-            if (result as usize) < RECEIVE_BUFFER_BYTES {
-                state.greedy = state.greedy.saturating_sub(1);
+            if result as usize <= SMALL_RECEIPT_BYTES {
+                state.to_earn = state.to_earn.saturating_sub(1);
             }
             let Some(buffer) = cqueue::buffer_select(flags) else {
                 panic!("a receive of {result} bytes named no buffer (flags {flags:#x})");
@@ -362,12 +366,12 @@ impl UringIo {
         }
     }
 
-    /// Has those that filled many buffers in this poll have one at a time, unless nobody else sends.
+    /// Has those that filled many buffers in this poll beside others earn again what let them.
     fn tame(&mut self) {
         while let Some(conn) = self.bursts.pop() {
             let state = &mut self.conns[conn as usize];
-            if self.senders > 1 && !state.closing && !state.ended {
-                state.greedy = BURST_FORGIVEN_AFTER;
+            if self.gentle && !state.closing && !state.ended {
+                state.to_earn = MULTISHOT_EARNED_BY;
                 if state.receiving && state.multishot {
                     self.cancel_receive(conn);
                 }
@@ -476,6 +480,7 @@ impl Io for UringIo {
         let raw = fd.as_raw_fd();
         *state = Conn {
             fd: Some(fd),
+            to_earn: MULTISHOT_EARNED_BY,
             ..Conn::default()
         };
         self.register(conn, raw);
@@ -535,6 +540,10 @@ impl Io for UringIo {
                 self.arm_receive(conn);
             }
         }
+    }
+
+    fn go_gently(&mut self, on: bool) {
+        self.gentle = on;
     }
 
     fn sip(&mut self, on: bool) {
@@ -809,6 +818,7 @@ mod tests {
             most = most.max(tick(&mut io, 2)[0]);
         }
         assert!(most > BURST_BUFFERS, "{most} buffers at most");
+        io.go_gently(true);
         let mut seen_modest = 0;
         for at in 0..200 {
             flood(&mut greedy);
@@ -819,13 +829,20 @@ mod tests {
             assert!(at < 20 || filled[0] <= 1, "{filled:?} in tick {at}");
         }
         assert!(seen_modest > 100, "{seen_modest} times");
-        // And when it has sent little for long enough, as before.
-        while tick(&mut io, 2) != [0, 0] {}
-        for _ in 0..2 * usize::from(BURST_FORGIVEN_AFTER) {
-            greedy.write_all(b"x").expect("there is room");
-            tick(&mut io, 2);
+        // Who has just come has one buffer a tick as well.
+        let mut newcomer = client(&mut io, 2);
+        for _ in 0..100 {
+            flood(&mut newcomer);
+            assert!(tick(&mut io, 3)[2] <= 1);
         }
-        assert!(io.conns[0].receiving && io.conns[0].multishot);
+        // And when it has sent little for long enough, as before.
+        while tick(&mut io, 3) != [0, 0, 0] {}
+        for _ in 0..2 * usize::from(MULTISHOT_EARNED_BY) {
+            newcomer.write_all(b"x").expect("there is room");
+            tick(&mut io, 3);
+        }
+        assert!(io.conns[2].receiving && io.conns[2].multishot);
+        assert!(!io.conns[0].multishot);
     }
 
     #[test]

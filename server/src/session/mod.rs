@@ -122,6 +122,8 @@ pub struct Session {
     pub let_out: bool,
     /// It has waited for a credit of a peer and has its share of them in this tick.
     pub let_on: bool,
+    /// What it sent last was little.
+    pub little: bool,
     /// Ticks since the server began to stop in which nothing of it has arrived.
     pub quiet_ticks: u8,
     /// Bytes that have arrived since then.

@@ -55,8 +55,9 @@ use crate::clock::Now;
 use crate::config::{
     BATCH_MAX, BESIDE_OTHERS_US, CACHEDUMP_BUCKETS, CARRY_MAX_BYTES, CARRY_PAUSE_BYTES, Entry,
     HOLD_MAX_BYTES, HOLD_MAX_US, INTAKE_MAX_BYTES, LATE_INPUT_MAX_BYTES, LENT_BESIDE_OTHERS_BYTES,
-    LENT_PER_TICK_BYTES, MEMORY_STEP_BYTES, OUT_HIGH_BYTES, QUIET_TICKS, REPLIES_MAX_BYTES,
-    REQUESTS_PER_TICK_ALL, REQUESTS_SHARE_MIN, UPKEEP_ITEMS, VISITORS_PER_TICK,
+    LENT_PER_TICK_BYTES, LITTLE_BYTES, MEMORY_STEP_BYTES, OUT_HIGH_BYTES, QUIET_TICKS,
+    REPLIES_MAX_BYTES, REQUESTS_BESIDE_OTHERS, REQUESTS_PER_TICK_ALL, REQUESTS_SHARE_MIN,
+    UPKEEP_ITEMS, VISITORS_PER_TICK,
 };
 use crate::execute::{Keeper, Outcome};
 use crate::hotkeys::HotKeys;
@@ -157,6 +158,8 @@ pub struct Worker {
     lent_left: usize,
     /// Until when others count as asking for small values.
     others_until_ns: u64,
+    /// Until when somebody counts as asking for little at a time.
+    little_until_ns: u64,
     /// Sessions that have used up their share of this tick.
     yielded: Vec<ConnIndex>,
     /// Sessions that wait for a peer's credit, each at most once, in the order they came: else
@@ -283,6 +286,7 @@ impl Worker {
             lent_budget: 0,
             lent_left: 0,
             others_until_ns: 0,
+            little_until_ns: 0,
             yielded: Vec::new(),
             parked: VecDeque::new(),
             held: Vec::new(),
@@ -323,7 +327,10 @@ impl Worker {
         self.tick_begins(now, events.len());
         let received = |event: &&Event| matches!(event, Event::Received { .. });
         let active = events.iter().filter(received).count() + self.queue.len();
-        self.share = sessions::share(active, self.shared.process.settings.requests_per_tick);
+        let most = self.shared.process.settings.requests_per_tick;
+        let beside_little = now.elapsed_ns < self.little_until_ns;
+        self.share = sessions::share(active, beside_little, most);
+        io.go_gently(beside_little);
         for event in events.drain(..) {
             self.event(io, now, event);
         }

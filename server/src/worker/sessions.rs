@@ -111,6 +111,11 @@ impl Worker {
             session.late_bytes += bytes.len();
         }
         session.active_s = now.seconds.0;
+        let little = bytes.len() <= LITTLE_BYTES;
+        if little && session.little {
+            self.little_until_ns = now.elapsed_ns + BESIDE_OTHERS_US * 1000;
+        }
+        session.little = little;
         if !session.carry.is_empty() || session.replies.room() == 0 {
             self.carry(conn, bytes);
             self.input_waits(now, conn, bytes.len());
@@ -442,9 +447,14 @@ impl Worker {
     }
 }
 
-/// How many requests each of `active` sessions may make in a tick.
-pub(super) fn share(active: usize, most: u32) -> usize {
-    (REQUESTS_PER_TICK_ALL / active.max(1))
+/// How many requests each of `active` sessions may make in a tick, beside somebody who asks for
+/// little at a time or not.
+pub(super) fn share(active: usize, beside_little: bool, most: u32) -> usize {
+    let all = match beside_little {
+        true => REQUESTS_BESIDE_OTHERS,
+        false => REQUESTS_PER_TICK_ALL,
+    };
+    (all / active.max(1))
         .max(REQUESTS_SHARE_MIN)
         .min(most as usize)
 }

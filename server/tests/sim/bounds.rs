@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use strata_server::config::{LENT_BESIDE_OTHERS_BYTES, PIECE_BYTES, Settings};
+use strata_server::config::{
+    LENT_BESIDE_OTHERS_BYTES, PIECE_BYTES, REQUESTS_PER_TICK_DEFAULT, Settings,
+};
 use strata_server::io::sim::{ClientId, Dice};
 
 use crate::figures::worker_figures;
@@ -244,6 +246,52 @@ fn a_reader_of_large_values_leaves_others_short_ticks() {
         let most = LENT_BESIDE_OTHERS_BYTES + PIECE_BYTES + 1000;
         assert!(beside < most, "{beside} bytes in one tick, seed {seed}");
     }
+}
+
+/// How often ten deep pipelines gave way, beside a client that asks for little at a time or alone.
+fn times_pipelines_gave_way(seed: u64, beside: bool) -> usize {
+    let settings = Settings {
+        requests_per_tick: REQUESTS_PER_TICK_DEFAULT,
+        ..Server::settings(1, MEMORY_MB << 20, seed)
+    };
+    let mut server = Server::with(settings, 64, seed);
+    let other = server.net.connect(1 << 20);
+    let pipelines: Vec<ClientId> = (0..10).map(|_| server.net.connect(1 << 20)).collect();
+    server.settle();
+    let asked = if beside { 2 } else { 0 };
+    for _ in 0..asked {
+        server.net.write(other, b"mn\r\n");
+        server.settle();
+    }
+    for client in &pipelines {
+        server.net.write(*client, &b"mn\r\n".repeat(2000));
+    }
+    server.settle();
+    for client in &pipelines {
+        let answers = server.net.read(*client, usize::MAX);
+        assert_eq!(answers.len(), b"MN\r\n".len() * 2000);
+    }
+    assert_eq!(server.net.read(other, 100).len(), b"MN\r\n".len() * asked);
+    server.net.write(other, b"stats\r\n");
+    server.settle();
+    let answer = String::from_utf8(server.net.read(other, usize::MAX)).expect("text");
+    let yields = answer
+        .lines()
+        .find_map(|line| line.strip_prefix("STAT conn_yields "));
+    yields
+        .and_then(|yields| yields.parse().ok())
+        .expect(&answer)
+}
+
+#[test]
+fn deep_pipelines_give_way_to_who_asks_for_little() {
+    let times = |beside| -> usize {
+        (0..20)
+            .map(|seed| times_pipelines_gave_way(seed, beside))
+            .sum()
+    };
+    let (alone, beside) = (times(false), times(true));
+    assert!(beside > 2 * alone, "{alone} and {beside} times");
 }
 
 /// Whoever is last counts, at every worker.
