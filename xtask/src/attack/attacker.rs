@@ -9,6 +9,7 @@
 //!
 //! Always true: an attacker never waits for the server without a bound, and ends soon after it is told to.
 
+use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -36,6 +37,8 @@ pub const MANY: usize = 10_000;
 const CROWD: usize = 1_000;
 /// Connections of the attack on a server that takes 2000: nearly all that the well-behaved leave.
 const CROWDED: usize = 1_940;
+/// Connections that are kept beside those.
+const BEYOND: usize = 200;
 /// Values that clients ask for and do not read, or send slowly.
 const LARGE_BYTES: usize = (1 << 20) - 200;
 /// Keys of large values.
@@ -526,8 +529,13 @@ fn connection_limit(scene: &Scene) -> Result<String> {
     let crowd = scene.crowd(CROWDED)?;
     scene.ready();
     std::thread::sleep(5 * SLOW_STEP);
+    // Each is kept until so many have come after it, so that some of them are beyond the limit.
+    let mut kept = VecDeque::new();
     let made = scene.at_rate(CONNECTS_PER_S, |_| {
-        drop(scene.connect());
+        kept.push_back(scene.connect());
+        if kept.len() > BEYOND {
+            kept.pop_front();
+        }
         Ok(())
     })?;
     drop(crowd);
