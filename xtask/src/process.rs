@@ -7,6 +7,7 @@ use std::fs::File;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -46,10 +47,13 @@ pub fn urgent_command(cores: &str) -> Command {
     command
 }
 
-/// Whether programs may run at a real-time priority here.
+/// Whether programs may run at a real-time priority here; tried once.
 pub fn may_be_urgent() -> bool {
-    let tried = Command::new("chrt").args(["--fifo", "1", "true"]).output();
-    tried.is_ok_and(|output| output.status.success())
+    static ALLOWED: LazyLock<bool> = LazyLock::new(|| {
+        let tried = Command::new("chrt").args(["--fifo", "1", "true"]).output();
+        tried.is_ok_and(|output| output.status.success())
+    });
+    *ALLOWED
 }
 
 /// A running server.
