@@ -67,7 +67,7 @@ fn main() -> ExitCode {
     // What only root may do comes before `-u`, and what needs a thread after `-d`.
     let started = core_files
         .and_then(|()| boot::raise_file_limit(&settings))
-        .and_then(|()| boot::listen(&mut settings))
+        .and_then(|()| boot::bind(&mut settings))
         .and_then(|listeners| Ok((listeners, boot::read_files(&settings)?)))
         .map_err(|error| (EX_OSERR, error))
         .and_then(|(listeners, files)| {

@@ -18,6 +18,10 @@ use std::ops::Range;
 
 use memmap2::{Advice, MmapMut, MmapOptions};
 
+/// What the kernel is asked to back in one call. For as long as a call lasts no other thread of the
+/// process can map memory, and so neither start nor take memory of its own.
+const TOUCH_MAX_BYTES: usize = 32 << 20;
+
 /// Memory for one shard.
 pub struct Memory {
     map: MmapMut,
@@ -66,15 +70,17 @@ impl Memory {
     }
 
     fn touch(&mut self, range: Range<usize>) {
-        let (start, len) = (range.start, range.len());
-        if self
-            .map
-            .advise_range(Advice::PopulateWrite, start, len)
-            .is_err()
-        {
-            // Kernels before 5.14 do not know the advice.
-            for page in self.map[range].chunks_mut(4096) {
-                page[0] = 0;
+        for start in range.clone().step_by(TOUCH_MAX_BYTES) {
+            let len = TOUCH_MAX_BYTES.min(range.end - start);
+            if self
+                .map
+                .advise_range(Advice::PopulateWrite, start, len)
+                .is_err()
+            {
+                // Kernels before 5.14 do not know the advice.
+                for page in self.map[start..start + len].chunks_mut(4096) {
+                    page[0] = 0;
+                }
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Start and stop: what the host must grant, the listeners, one thread a worker, signals.
 //!
 //! Whatever the host refuses ends the start with a [`StartError`]: one sentence that says what to
-//! do. Nothing is served before every worker has its memory and its ring. `host` asks the host,
+//! do. Nothing is served, and every connection refused, before every worker has its memory. `host` asks the host,
 //! `listeners` binds, `announce` says what came of it, `service` speaks with a service manager.
 
 mod announce;
@@ -16,7 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use core_affinity::CoreId;
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded, select};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::mman::{MlockAllFlags, mlockall};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
@@ -50,7 +50,7 @@ use crate::worker::{Ask, Parts, Worker};
 pub use host::{
     allow_core_files, become_user, detach, raise_file_limit, raise_lock_limit, write_pid_file,
 };
-pub use listeners::{Listeners, listen};
+pub use listeners::{Listeners, bind};
 
 use announce::{announce, room_bytes};
 use listeners::{Bound, write_port_file};
@@ -125,6 +125,9 @@ fn choose_io(choice: IoChoice) -> Result<IoChoice, StartError> {
     }
 }
 
+/// How often, while memory is being taken, a service manager is told that the start goes on; and
+/// after how long the operator is told what it waits for.
+const STARTING_TELL: Duration = Duration::from_secs(1);
 /// How often it is looked whether all connections are gone.
 const DRAIN_LOOK: Duration = Duration::from_millis(2);
 
@@ -206,8 +209,6 @@ struct Start {
     core: Option<CoreId>,
     bell: Arc<Bell>,
     eventfd: Arc<EventFd>,
-    listeners: Vec<Bound>,
-    open_listeners: usize,
     peers: Peers,
     asks: crossbeam_channel::Receiver<Ask>,
     users: Arc<Users>,
@@ -216,8 +217,17 @@ struct Start {
     seed: u64,
     io: IoChoice,
     clock: Clock,
-    /// Told that the worker is ready, or why it cannot start.
+    /// Told that the worker has its memory, then that it serves; or why it cannot.
     ready: Sender<Result<(), String>>,
+    /// What it is to accept on, once all have their memory.
+    accepts_on: Receiver<AcceptsOn>,
+}
+
+/// The listening sockets of one worker.
+struct AcceptsOn {
+    listeners: Vec<Bound>,
+    /// How many of them, in front, take connections for all workers.
+    open_listeners: usize,
 }
 
 /// Serves until a signal or a client ends it.
@@ -256,7 +266,7 @@ pub fn run(settings: Settings, listeners: Listeners, files: Files) -> Result<(),
     let process = Process {
         settings: settings.clone(),
         bound: listeners.bound.clone(),
-        shards_bound: listeners.shards_bound,
+        shards_bound: listeners.shards_bound.clone(),
     };
     let mut shared = Shared::new(process, notices_sender.clone());
     let (lines, batches) = bounded(STDERR_BATCHES_MAX);
@@ -289,13 +299,10 @@ pub fn run(settings: Settings, listeners: Listeners, files: Files) -> Result<(),
     let (ready_sender, ready) = bounded(count);
     let mut handles = Vec::new();
     let mut threads = Vec::new();
-    let mut sockets = listeners.sockets;
-    let mut own_sockets = listeners.shards.into_iter();
+    let mut to_accept_on = Vec::new();
     for (index, peers) in mesh(&wakers).into_iter().enumerate() {
-        // The first worker accepts for all and deals connections out in turn.
-        let mut listeners = std::mem::take(&mut sockets);
-        let open_listeners = listeners.len();
-        listeners.extend(own_sockets.next().unwrap_or_default());
+        let (sender, accepts_on) = bounded(1);
+        to_accept_on.push(sender);
         let (asks_sender, asks) = bounded(ASKS_MAX);
         let waker = wakers[index].clone();
         let start = Start {
@@ -303,8 +310,6 @@ pub fn run(settings: Settings, listeners: Listeners, files: Files) -> Result<(),
             core: pinned.then(|| cores[index]),
             bell: Arc::clone(&waker.bell),
             eventfd: Arc::clone(&eventfds[index]),
-            listeners,
-            open_listeners,
             peers,
             asks,
             users: Arc::clone(&files.users),
@@ -314,6 +319,7 @@ pub fn run(settings: Settings, listeners: Listeners, files: Files) -> Result<(),
             io: settings.io,
             clock,
             ready: ready_sender.clone(),
+            accepts_on,
         };
         handles.push(Handle {
             asks: asks_sender,
@@ -327,12 +333,38 @@ pub fn run(settings: Settings, listeners: Listeners, files: Files) -> Result<(),
     }
     drop(ready_sender);
 
-    for _ in 0..count {
-        match ready.recv() {
-            Ok(Ok(())) => {}
-            Ok(Err(sentence)) => return Err(StartError(sentence)),
-            Err(_) => return Err(StartError("a worker ended while it was starting".into())),
-        }
+    let manager = Manager::here();
+    let starting = Starting {
+        count,
+        ready,
+        notices: &notices,
+        manager: &manager,
+        memory_bytes: settings.memory_bytes,
+    };
+    let told_to_end = || {
+        info!("told to end before anything was served");
+        remove_unix_path(&settings);
+        Ok(())
+    };
+    if !starting.all_are_ready()? {
+        return told_to_end();
+    }
+    listeners.open(&settings)?;
+    let handed_over = listeners.handed_over;
+    let mut sockets = listeners.sockets;
+    for (sender, own) in to_accept_on.iter().zip(listeners.shards) {
+        // The first worker accepts for all and deals connections out in turn.
+        let mut listeners = std::mem::take(&mut sockets);
+        let open_listeners = listeners.len();
+        listeners.extend(own);
+        // A worker that has ended meanwhile is missed right below.
+        let _ = sender.send(AcceptsOn {
+            listeners,
+            open_listeners,
+        });
+    }
+    if !starting.all_are_ready()? {
+        return told_to_end();
     }
     let control = Control {
         workers: Arc::new(handles),
@@ -347,16 +379,10 @@ pub fn run(settings: Settings, listeners: Listeners, files: Files) -> Result<(),
         None => None,
     };
     let used: Vec<CoreId> = cores.into_iter().take(count).collect();
-    let serving = announce(
-        &shared,
-        listeners.handed_over,
-        admin,
-        pinned.then_some(&used[..]),
-    );
+    let serving = announce(&shared, handed_over, admin, pinned.then_some(&used[..]));
     // Whoever waits for the start may look at what it said.
     log.flush();
     write_port_file(&shared.process.bound)?;
-    let manager = Manager::here();
     manager.ready(&serving);
     Manager::watch(control.clone())?;
 
@@ -374,10 +400,57 @@ pub fn run(settings: Settings, listeners: Listeners, files: Files) -> Result<(),
         }
     }
     signals.close();
+    remove_unix_path(&settings);
+    Ok(())
+}
+
+fn remove_unix_path(settings: &Settings) {
     if let Some(path) = &settings.unix_path {
         let _ = std::fs::remove_file(path);
     }
-    Ok(())
+}
+
+/// Workers on their way to serving, and who wants to know.
+struct Starting<'a> {
+    count: usize,
+    ready: Receiver<Result<(), String>>,
+    notices: &'a Receiver<Notice>,
+    manager: &'a Manager,
+    memory_bytes: usize,
+}
+
+impl Starting<'_> {
+    /// Waits until every worker has said that it is ready. False when the server is told to end
+    /// before. Whoever has to wait is told for what.
+    fn all_are_ready(&self) -> Result<bool, StartError> {
+        let mut told = false;
+        let mut missing = self.count;
+        while missing > 0 {
+            select! {
+                recv(self.ready) -> said => match said {
+                    Ok(Ok(())) => missing -= 1,
+                    Ok(Err(sentence)) => return Err(StartError(sentence)),
+                    Err(_) => return Err(StartError("a worker ended while it was starting".into())),
+                },
+                // The files that a reload reads have just been read.
+                recv(self.notices) -> notice => if notice != Ok(Notice::Reload) {
+                    return Ok(false);
+                },
+                default(STARTING_TELL) => {
+                    let status = format!(
+                        "taking {} MiB of memory from the kernel before anybody is served",
+                        self.memory_bytes >> 20
+                    );
+                    self.manager.starting(&status, 4 * STARTING_TELL);
+                    if !told {
+                        info!("{status}");
+                        told = true;
+                    }
+                }
+            }
+        }
+        Ok(true)
+    }
 }
 
 /// Writes what `-v` asks for to standard error, in memcached's lines or those lines in objects, on a
@@ -541,8 +614,6 @@ fn work(start: Start) {
         index,
         bell,
         eventfd,
-        listeners,
-        open_listeners,
         peers,
         asks,
         users,
@@ -552,6 +623,7 @@ fn work(start: Start) {
         io,
         clock,
         ready,
+        accepts_on,
         ..
     } = start;
     let settings = &shared.process.settings;
@@ -579,6 +651,15 @@ fn work(start: Start) {
             let _ = ready.send(Err(format!("-m is too small: {error}")));
             return;
         }
+    };
+    let _ = ready.send(Ok(()));
+    // None come when the start has failed elsewhere.
+    let Ok(AcceptsOn {
+        listeners,
+        open_listeners,
+    }) = accepts_on.recv()
+    else {
+        return;
     };
     let listener_fds = listeners
         .iter()
@@ -676,5 +757,49 @@ fn drive<I: Io>(mut worker: Worker, mut io: I, bell: &Bell, clock: Clock, stall:
             bell.rise();
         }
         now = clock.now();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a start of one worker comes to that hears all of `notices` before the worker speaks.
+    fn outcome(notices: &[Notice], said: Result<(), String>) -> Result<bool, StartError> {
+        let (ready_sender, ready) = bounded(1);
+        let (notices_sender, heard) = bounded(4);
+        for notice in notices {
+            notices_sender.send(*notice).expect("room");
+        }
+        let speaker = thread::spawn(move || {
+            while !notices_sender.is_empty() {
+                thread::yield_now();
+            }
+            let _ = ready_sender.send(said);
+            notices_sender
+        });
+        let starting = Starting {
+            count: 1,
+            ready,
+            notices: &heard,
+            manager: &Manager::here(),
+            memory_bytes: 64 << 20,
+        };
+        let outcome = starting.all_are_ready();
+        speaker.join().expect("ended");
+        outcome
+    }
+
+    #[test]
+    fn a_signal_ends_a_start_and_a_reload_does_not() {
+        assert!(outcome(&[Notice::Reload], Ok(())).expect("started"));
+        assert!(!outcome(&[Notice::Signal], Ok(())).expect("ended"));
+        assert!(!outcome(&[Notice::Reload, Notice::Stop], Ok(())).expect("ended"));
+    }
+
+    #[test]
+    fn a_worker_that_cannot_start_says_why() {
+        let StartError(sentence) = outcome(&[], Err("no memory".into())).expect_err("refused");
+        assert_eq!(sentence, "no memory");
     }
 }

@@ -47,6 +47,12 @@ impl Manager {
         }
     }
 
+    /// The server is not ready yet, but is at work and will say so again within `most`.
+    pub fn starting(&self, status: &str, most: Duration) {
+        let us = most.as_micros();
+        self.tell(&format!("EXTEND_TIMEOUT_USEC={us}\nSTATUS={status}"));
+    }
+
     /// The server takes connections.
     pub fn ready(&self, status: &str) {
         self.tell(&format!("READY=1\nSTATUS={status}"));
