@@ -3,9 +3,8 @@
 //!
 //! Always true: every run has a freshly started server on its own cores and the client on
 //! another, and both go before whatever else runs there, as far as that is allowed, in an open loop
-//! the server at once; subjects take turns within a round and the order rotates from round to round;
-//! the server's counters are read
-//! when the client says that measuring begins and ends; a run whose client, hits or replies are in
+//! the server at once; what is compared takes turns within a round, and each comes as often before
+//! another as behind it; the server's counters are read when the client says that measuring begins and ends; a run whose client, hits or replies are in
 //! doubt is recorded with the reason and never as a number; so is one that came to no figures,
 //! because a server or a client failed: the other runs go on, every run ends in a bounded time, and
 //! the command fails when all is written.
@@ -30,21 +29,12 @@ use crate::record_file::{self, Origin};
 use crate::report::{number, reasons};
 use crate::workspace::{Workspace, find_program, run as run_command};
 use record::{PERCENTILES, Record, Section, Series, Shot, Slowest, Windows};
-use subject::{Running, Subject};
+use subject::{OURS, Running, STRATA, Subject};
 use usage::Usage;
 use workload::Workload;
 
 /// Workloads measured when none is named.
 const USUAL: [&str; 3] = ["get_depth_1", "get_depth_16", "get_depth_64"];
-
-/// Subjects that need no `--peer`.
-const OURS: [&str; 5] = [
-    "strata",
-    "memcached",
-    "null-ring",
-    "null-epoll",
-    "null-glommio",
-];
 
 /// An open-loop client that has something to do for a larger share of its time measures itself.
 const CLIENT_BUSY_MAX: f64 = 0.95;
@@ -229,10 +219,7 @@ fn subjects(
     let mut subjects = Vec::new();
     if wanted("strata") {
         let path = build(workspace, "strata-server", "strata")?;
-        subjects.push(Subject::like_memcached(
-            subject::STRATA,
-            &path.to_string_lossy(),
-        )?);
+        subjects.push(Subject::like_memcached(STRATA, &path.to_string_lossy())?);
     }
     if wanted("memcached") {
         let path = match &options.memcached {
@@ -283,23 +270,22 @@ enum Pace {
 /// Somebody under something.
 type Entry = (Subject, Workload);
 
-/// Who takes part in a workload, and under what: Strata once more where there is room for all, or where everything is
-/// switched off.
+/// Who takes part in a workload, and under what: Strata under each of its variants too.
 fn entries(workload: &Workload, subjects: &[Subject]) -> Result<Vec<Entry>> {
     let mut entries: Vec<Entry> = Vec::new();
     for subject in subjects {
-        let invited = !OURS.contains(&subject.name.as_str()) || workload.invites(&subject.name);
+        let invited = subject.is_peer() || workload.invites(&subject.name);
         let able = (!subject.canned || workload.suits_a_canned_answer())
             && (!workload.server.tls || subject.takes_tls);
         if !invited || !able {
             continue;
         }
         entries.push((subject.clone(), workload.clone()));
-        if subject.name == subject::STRATA {
-            for (name, same) in workload.of_strata_alone() {
+        if subject.name == STRATA {
+            for variant in &workload.variants {
                 let mut subject = subject.clone();
-                subject.name = name.into();
-                entries.push((subject, same));
+                subject.name = variant.subject();
+                entries.push((subject, workload.varied(variant)));
             }
         }
     }
@@ -325,6 +311,7 @@ impl Bench<'_> {
             section.series.push(Series {
                 subject: subject.name.clone(),
                 version: subject.version.clone(),
+                peer: subject.is_peer(),
                 peak: Vec::new(),
                 latency: Vec::new(),
             });
@@ -377,8 +364,7 @@ impl Bench<'_> {
             Pace::Open { .. } => self.options.open_rounds,
         };
         for round in 0..rounds {
-            for turn in 0..entries.len() {
-                let index = (turn + round) % entries.len();
+            for index in order(entries.len(), round) {
                 let (subject, workload) = &entries[index];
                 let shot = self.shot(workload, subject, pace);
                 let mut shot = shot.unwrap_or_else(|error| {
@@ -459,6 +445,17 @@ impl Bench<'_> {
         };
         assess(&report, used, pace)
     }
+}
+
+/// Who comes after whom in a round. Each has each place as often, and each other as often before as behind it, so that
+/// neither a slow change of the machine nor what the last one left behind is for or against anybody.
+fn order(count: usize, round: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..count).collect();
+    order.rotate_left(round / 2 % count);
+    if round % 2 == 1 {
+        order.reverse();
+    }
+    order
 }
 
 /// Length of the windows of an open loop: as short as its rate allows.
@@ -737,6 +734,24 @@ mod tests {
             assert!(reason.contains("no valid closed-loop run"), "{reason}");
         }
         assert_eq!(section.lost(), 6);
+    }
+
+    #[test]
+    fn each_comes_as_often_before_another_as_behind_it_and_has_each_place_as_often() {
+        for count in 1..6 {
+            let orders: Vec<Vec<usize>> = (0..2 * count).map(|round| order(count, round)).collect();
+            for one in 0..count {
+                for place in 0..count {
+                    let times = orders.iter().filter(|order| order[place] == one).count();
+                    assert_eq!(times, 2, "{orders:?}");
+                }
+                for other in (0..count).filter(|&other| other != one) {
+                    let at = |order: &[usize], who| order.iter().position(|&each| each == who);
+                    let before = |order: &&Vec<usize>| at(order, one) < at(order, other);
+                    assert_eq!(orders.iter().filter(before).count(), count, "{orders:?}");
+                }
+            }
+        }
     }
 
     #[test]

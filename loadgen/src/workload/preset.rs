@@ -275,8 +275,8 @@ struct File {
         reason = "read so that a misspelt field beside it is refused"
     )]
     latency: Option<toml::Table>,
-    /// These are the affair of whoever compares servers: who takes part, the same with room, the same
-    /// with what watches it off, and what is aimed at.
+    /// These are the affair of whoever compares servers: who takes part, the same with something different,
+    /// and what is aimed at.
     #[serde(default)]
     #[expect(
         dead_code,
@@ -287,12 +287,7 @@ struct File {
         dead_code,
         reason = "read so that a misspelt field beside it is refused"
     )]
-    roomy: Option<toml::Table>,
-    #[expect(
-        dead_code,
-        reason = "read so that a misspelt field beside it is refused"
-    )]
-    bare: Option<toml::Table>,
+    variants: Option<Vec<toml::Table>>,
     #[expect(
         dead_code,
         reason = "read so that a misspelt field beside it is refused"

@@ -2,8 +2,9 @@
 //!
 //! Always true: a run that is invalid contributes no number to a median, only its reasons; each
 //! median stands beside its extremes and the number of rounds behind it; ratios are taken within a
-//! round, where both sides met the same machine.
+//! round, where both sides met the same machine, and say how sure they are.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use serde::Serialize;
@@ -11,7 +12,7 @@ use serde::Serialize;
 use super::subject::STRATA;
 use super::workload::Workload;
 use crate::record_file::Origin;
-use crate::spread::{Spread, cell};
+use crate::spread::{Estimate, Spread, cell};
 
 /// One run of one subject.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -132,6 +133,8 @@ pub struct Series {
     pub subject: String,
     /// What it says it is.
     pub version: String,
+    /// Whether it was given as a peer.
+    pub peer: bool,
     /// Closed loop: how much it does, and for how much CPU.
     pub peak: Vec<Shot>,
     /// Open loop: latency at the same offered rate for all.
@@ -173,12 +176,6 @@ pub struct Record {
     pub goals: Vec<Goal>,
 }
 
-/// Strata where nothing is evicted and nothing expires.
-pub const ROOMY: &str = "strata, roomy";
-
-/// Strata with everything switched off that can be.
-pub const BARE: &str = "strata, bare";
-
 /// Something aimed at, and what was reached.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Goal {
@@ -188,61 +185,52 @@ pub struct Goal {
     pub ratio: String,
     /// The most it may be.
     pub at_most: f64,
-    /// What it is; absent when there is no valid run of either side.
-    pub reached: Option<f64>,
+    /// What it is; absent when there is no round in which the runs of both sides are valid.
+    pub reached: Option<Estimate>,
 }
 
 /// The goals of these workloads, as far as both sides were measured.
 pub fn goals(workloads: &[Workload], sections: &[Section]) -> Vec<Goal> {
     let mut all = Vec::new();
-    let series = |workload: &str, subject: &str| {
-        let section = sections.iter().find(|one| one.workload == workload)?;
-        section.series.iter().find(|one| one.subject == subject)
-    };
     for workload in workloads {
         let name = workload.name.as_str();
-        let Some(strata) = series(name, STRATA) else {
+        let Some(section) = sections.iter().find(|one| one.workload == name) else {
             continue;
         };
-        let mut add = |ratio: &str, at_most: f64, reached: Option<Spread>| {
+        let Some(strata) = section.of(STRATA) else {
+            continue;
+        };
+        let mut add = |what: &str, subject: &str, at_most: f64, reached: Option<Estimate>| {
             all.push(Goal {
                 workload: name.into(),
-                ratio: ratio.into(),
+                ratio: format!("{what} ÷ {subject}"),
                 at_most,
-                reached: reached.map(|spread| spread.median),
+                reached,
             });
         };
-        let goals = &workload.goals;
-        for (subject, at_most) in [
-            ("memcached", goals.cpu_to_memcached),
-            ("null-ring", goals.cpu_to_floor),
-            (BARE, goals.cpu_to_bare),
-        ] {
-            if let (Some(at_most), Some(other)) = (at_most, series(name, subject)) {
+        let named = |goals: &BTreeMap<String, f64>| -> Vec<(String, f64)> {
+            let named = goals.iter();
+            named
+                .map(|(name, at_most)| (workload.subject_of(name), *at_most))
+                .collect()
+        };
+        let mut cpu_to = named(&workload.goals.cpu_to);
+        if let Some(at_most) = workload.goals.cpu_to_peers {
+            let peers = section.series.iter().filter(|one| one.peer);
+            cpu_to.extend(peers.map(|peer| (peer.subject.clone(), at_most)));
+        }
+        for (subject, at_most) in cpu_to {
+            if let Some(other) = section.of(&subject) {
                 let reached = ratio(&strata.peak, &other.peak, Shot::cpu_us);
-                add(&format!("CPU ÷ {subject}"), at_most, reached);
+                add("CPU", &subject, at_most, reached);
             }
         }
-        if let Some(base) = &goals.cpu_to
-            && let Some(other) = series(&base.workload, STRATA)
-        {
-            let reached = ratio(&strata.peak, &other.peak, Shot::cpu_us);
-            let what = format!("CPU ÷ that of {}", base.workload);
-            add(&what, base.at_most, reached);
-        }
-        for (subject, at_most) in [
-            ("memcached", goals.p999_to_memcached),
-            (ROOMY, goals.p999_to_roomy),
-        ] {
-            if let (Some(at_most), Some(other)) = (at_most, series(name, subject))
+        for (subject, at_most) in named(&workload.goals.p999_to) {
+            if let Some(other) = section.of(&subject)
                 && !strata.latency.is_empty()
             {
                 let reached = windows_ratio(&strata.latency, &other.latency);
-                add(
-                    &format!("p99.9 of the middle window ÷ {subject}"),
-                    at_most,
-                    reached,
-                );
+                add("p99.9 of the middle window", &subject, at_most, reached);
             }
         }
     }
@@ -258,6 +246,11 @@ impl Section {
             note: None,
             series: Vec::new(),
         }
+    }
+
+    /// The runs of a subject.
+    fn of(&self, subject: &str) -> Option<&Series> {
+        self.series.iter().find(|one| one.subject == subject)
     }
 
     /// Adds a sentence that is to be known of how it was measured.
@@ -299,13 +292,13 @@ fn valid<'a>(shots: &'a [Shot], value: impl Fn(&Shot) -> f64 + 'a) -> Option<Spr
 }
 
 /// Ratio of two series round by round.
-fn ratio(ours: &[Shot], theirs: &[Shot], value: impl Fn(&Shot) -> f64) -> Option<Spread> {
+fn ratio(ours: &[Shot], theirs: &[Shot], value: impl Fn(&Shot) -> f64) -> Option<Estimate> {
     let counted = |shot: &Shot| shot.invalid.is_empty().then(|| value(shot));
     ratio_of(ours, theirs, counted)
 }
 
 /// Ratio of the p99.9 of middle windows round by round.
-fn windows_ratio(ours: &[Shot], theirs: &[Shot]) -> Option<Spread> {
+fn windows_ratio(ours: &[Shot], theirs: &[Shot]) -> Option<Estimate> {
     let p999_ms = |shot: &Shot| windows_valid(shot).map(|windows| windows.middle_ms[2]);
     ratio_of(ours, theirs, p999_ms)
 }
@@ -315,18 +308,22 @@ fn ratio_of(
     ours: &[Shot],
     theirs: &[Shot],
     value: impl Fn(&Shot) -> Option<f64>,
-) -> Option<Spread> {
+) -> Option<Estimate> {
     let ratios = ours.iter().filter_map(|one| {
         let other = theirs.iter().find(|other| other.round == one.round)?;
         Some(value(one)? / value(other)?)
     });
-    Spread::of(ratios)
+    Estimate::of(ratios)
 }
 
 /// The windows of a run, if they count.
 fn windows_valid(shot: &Shot) -> Option<&Windows> {
     let windows = shot.windows.as_ref()?;
     windows.invalid.is_empty().then_some(windows)
+}
+
+fn middle(estimate: Option<Estimate>) -> String {
+    estimate.map_or("".into(), |estimate| format!("{:.3}", estimate.median))
 }
 
 fn short(spread: Option<Spread>, digits: usize) -> String {
@@ -376,8 +373,7 @@ fn write_record(record: &Record, out: &mut String) -> std::fmt::Result {
 }
 
 fn peak_table(section: &Section, out: &mut String) -> std::fmt::Result {
-    let find = |name: &str| section.series.iter().find(|series| series.subject == name);
-    let (memcached, floor) = (find("memcached"), find("null-ring"));
+    let (memcached, floor) = (section.of("memcached"), section.of("null-ring"));
     writeln!(
         out,
         "Closed loop. Where the server is below 100 % busy the client was the limit, and CPU is the figure to look at.\n"
@@ -390,7 +386,7 @@ fn peak_table(section: &Section, out: &mut String) -> std::fmt::Result {
     for series in &section.series {
         let shots = &series.peak;
         let against = |other: Option<&Series>| match other {
-            Some(other) => short(ratio(shots, &other.peak, Shot::cpu_us), 3),
+            Some(other) => middle(ratio(shots, &other.peak, Shot::cpu_us)),
             None => String::new(),
         };
         let hits = shots
@@ -414,31 +410,84 @@ fn peak_table(section: &Section, out: &mut String) -> std::fmt::Result {
             short(Spread::of(hits), 4),
         )?;
     }
-    if let (Some(strata), Some(bare)) = (find(STRATA), find(BARE)) {
-        let switched_on = cell(ratio(&strata.peak, &bare.peak, Shot::cpu_us), 3);
-        writeln!(out, "\nCPU of {STRATA} ÷ {BARE}: {switched_on}.")?;
+    let Some(strata) = section.of(STRATA) else {
+        return Ok(());
+    };
+    let others = section.series.iter().filter(|one| one.subject != STRATA);
+    for (index, other) in others.enumerate() {
+        if index == 0 {
+            writeln!(
+                out,
+                "\nCPU of {STRATA} in the same rounds: the middle ratio, the limits it lies between, and how surely.\n"
+            )?;
+        }
+        let ratio = ratio(&strata.peak, &other.peak, Shot::cpu_us);
+        let words = ratio.map_or("invalid".into(), |ratio| {
+            format!(
+                "{:.3} ({}, {})",
+                ratio.median,
+                limits(ratio),
+                certainty(ratio)
+            )
+        });
+        writeln!(out, "- ÷ {}: {words}", other.subject)?;
     }
     Ok(())
+}
+
+fn limits(of: Estimate) -> String {
+    format!("{:.3}..{:.3}", of.low, of.high)
+}
+
+fn certainty(of: Estimate) -> String {
+    let plural = if of.rounds == 1 { "" } else { "s" };
+    format!(
+        "{:.0} % by {} round{plural}",
+        of.confidence * 100.0,
+        of.rounds
+    )
 }
 
 fn goal_table(goals: &[Goal], out: &mut String) -> std::fmt::Result {
     if goals.is_empty() {
         return Ok(());
     }
-    writeln!(out, "\n## Goals\n")?;
-    writeln!(out, "| workload | ratio | at most | reached | |")?;
-    writeln!(out, "|---|---|---|---|---|")?;
+    writeln!(
+        out,
+        "\n## Goals\n\nThe middle of the rounds' ratios says yes or NO. It is *not decided* where the limits have the goal \
+         between them, or there are too few rounds for limits that hold at 95 %: another run may well say the other.\n"
+    )?;
+    writeln!(
+        out,
+        "| workload | ratio | at most | reached | between | surely | |"
+    )?;
+    writeln!(out, "|---|---|---|---|---|---|---|")?;
     for goal in goals {
-        let (reached, verdict) = match goal.reached {
-            None => ("invalid".into(), ""),
-            Some(value) if value <= goal.at_most => (format!("{value:.3}"), "yes"),
-            Some(value) => (format!("{value:.3}"), "NO"),
-        };
-        writeln!(
+        write!(
             out,
-            "| {} | {} | {} | {reached} | {verdict} |",
+            "| {} | {} | {} | ",
             goal.workload, goal.ratio, goal.at_most
         )?;
+        match goal.reached {
+            None => writeln!(out, "invalid | | | |")?,
+            Some(reached) => writeln!(
+                out,
+                "{:.3} | {} | {} | {}{} |",
+                reached.median,
+                limits(reached),
+                certainty(reached),
+                if reached.median <= goal.at_most {
+                    "yes"
+                } else {
+                    "NO"
+                },
+                if reached.decides(goal.at_most) {
+                    ""
+                } else {
+                    ", not decided"
+                },
+            )?,
+        }
     }
     Ok(())
 }
@@ -499,7 +548,7 @@ fn window_table(section: &Section, out: &mut String) -> std::fmt::Result {
             Spread::of(series.latency.iter().filter_map(windows_valid).map(value))
         };
         let against = |subject: &str| {
-            let other = section.series.iter().find(|one| one.subject == subject)?;
+            let other = section.of(subject)?;
             windows_ratio(&series.latency, &other.latency)
         };
         let all = series
@@ -520,8 +569,8 @@ fn window_table(section: &Section, out: &mut String) -> std::fmt::Result {
             cell(of(&|windows| windows.middle_ms[0]), 3),
             cell(of(&|windows| windows.middle_ms[1]), 3),
             cell(of(&|windows| windows.middle_ms[2]), 3),
-            short(against("memcached"), 3),
-            short(against("null-ring"), 3),
+            middle(against("memcached")),
+            middle(against("null-ring")),
             short(of(&|windows| windows.slow_ms[2]), 3),
             short(of(&|windows| windows.lateness_ms[2]), 3),
         )?;
@@ -636,40 +685,48 @@ mod tests {
     fn a_ratio_pairs_runs_of_the_same_round() {
         let ours = [shot(0, 1.0, &[]), shot(1, 4.0, &[]), shot(2, 9.0, &[])];
         let theirs = [shot(2, 3.0, &[]), shot(0, 2.0, &[]), shot(1, 1.0, &["x"])];
-        let spread = ratio(&ours, &theirs, Shot::cpu_us).expect("two pairs");
-        assert_eq!((spread.least, spread.most, spread.count), (0.5, 3.0, 2));
+        let ratio = ratio(&ours, &theirs, Shot::cpu_us).expect("two pairs");
+        assert_eq!((ratio.low, ratio.high, ratio.rounds), (0.5, 3.0, 2));
     }
 
     #[test]
-    fn a_goal_that_is_missed_says_so_and_one_without_a_valid_run_has_no_number() {
-        let goal = |reached| Goal {
+    fn a_goal_says_yes_or_no_and_whether_its_rounds_decide_it() {
+        let goal = |ratios: &[f64]| Goal {
             workload: "w".into(),
             ratio: "r".into(),
             at_most: 1.5,
-            reached,
+            reached: Estimate::of(ratios.iter().copied()),
         };
-        let goals = [goal(Some(1.5)), goal(Some(1.501)), goal(None)];
+        let goals = [
+            goal(&[1.0, 1.1, 1.2, 1.3, 1.4, 1.5]),
+            goal(&[1.0, 1.1, 1.2, 1.3, 1.4, 1.6]),
+            goal(&[1.0, 1.6, 1.6, 1.6, 1.6, 1.6]),
+            goal(&[1.6; 6]),
+            goal(&[1.5, 1.5, 1.5]),
+            goal(&[]),
+        ];
         let mut text = String::new();
         goal_table(&goals, &mut text).expect("text");
         let ends: Vec<&str> = text
             .lines()
             .filter_map(|line| line.strip_prefix("| w | r | 1.5 | "))
             .collect();
-        assert_eq!(
-            ends,
-            ["1.500 | yes |", "1.501 | NO |", "invalid |  |"],
-            "{text}"
-        );
+        let expected = [
+            "1.250 | 1.000..1.500 | 97 % by 6 rounds | yes |",
+            "1.250 | 1.000..1.600 | 97 % by 6 rounds | yes, not decided |",
+            "1.600 | 1.000..1.600 | 97 % by 6 rounds | NO, not decided |",
+            "1.600 | 1.600..1.600 | 97 % by 6 rounds | NO |",
+            "1.500 | 1.500..1.500 | 75 % by 3 rounds | yes, not decided |",
+            "invalid | | | |",
+        ];
+        assert_eq!(ends, expected, "{text}");
     }
 
-    #[test]
-    fn goals_compare_what_the_workload_names() {
-        let workload = workload(
-            "[goals]\ncpu_to_memcached = 0.6\np999_to_roomy = 1.5\ncpu_to = { workload = \"base\", at_most = 1.3 }\n",
-        );
-        let series = |subject: &str, cpu: f64, p999: f64| Series {
+    fn series(subject: &str, cpu: f64, p999: f64) -> Series {
+        Series {
             subject: subject.into(),
             version: String::new(),
+            peer: subject == "guest",
             peak: vec![shot(0, cpu, &[])],
             latency: vec![Shot {
                 // The lag of the whole run does not decide on its windows.
@@ -680,35 +737,57 @@ mod tests {
                 }),
                 ..Shot::default()
             }],
-        };
-        let section = |name: &str, series| Section {
-            workload: name.into(),
+        }
+    }
+
+    #[test]
+    fn goals_compare_what_the_workload_names() {
+        let workload = workload(
+            "[[variants]]\nname = \"one worker\"\n[goals]\ncpu_to_peers = 1.0\n\
+             [goals.cpu_to]\nmemcached = 0.6\n\"one worker\" = 1.3\nnull-ring = 2.0\n\
+             [goals.p999_to]\n\"one worker\" = 1.5\n",
+        );
+        let section = Section {
+            workload: "w".into(),
             about: String::new(),
             note: None,
-            series,
+            series: vec![
+                series("strata", 1.0, 3.0),
+                series("memcached", 2.0, 9.0),
+                series("strata, one worker", 0.8, 2.0),
+                series("guest", 4.0, 1.0),
+            ],
         };
-        let sections = [
-            section(
-                "w",
-                vec![
-                    series("strata", 1.0, 3.0),
-                    series("memcached", 2.0, 9.0),
-                    series(ROOMY, 7.0, 2.0),
-                ],
-            ),
-            section("base", vec![series("strata", 0.8, 1.0)]),
-        ];
-        let found: Vec<(String, f64, Option<f64>)> = goals(&[workload], &sections)
+        let found: Vec<(String, f64, f64)> = goals(&[workload], &[section])
             .into_iter()
-            .map(|goal| (goal.ratio, goal.at_most, goal.reached))
+            .map(|goal| {
+                let reached = goal.reached.expect("a round of both").median;
+                (goal.ratio, goal.at_most, reached)
+            })
             .collect();
         let expected = [
             ("CPU ÷ memcached", 0.6, 0.5),
-            ("CPU ÷ that of base", 1.3, 1.25),
-            ("p99.9 of the middle window ÷ strata, roomy", 1.5, 1.5),
+            ("CPU ÷ strata, one worker", 1.3, 1.25),
+            ("CPU ÷ guest", 1.0, 0.25),
+            ("p99.9 of the middle window ÷ strata, one worker", 1.5, 1.5),
         ];
-        let expected = expected.map(|(what, most, is)| (what.to_owned(), most, Some(is)));
-        assert_eq!(found, expected);
+        assert_eq!(
+            found,
+            expected.map(|(what, most, is)| (what.to_owned(), most, is))
+        );
+    }
+
+    #[test]
+    fn what_strata_is_compared_with_stands_with_its_limits() {
+        let section = Section {
+            series: vec![series("strata", 1.0, 3.0), series("memcached", 2.0, 9.0)],
+            ..Section::new(&workload(""))
+        };
+        let mut text = String::new();
+        peak_table(&section, &mut text).expect("text");
+        let line = "- ÷ memcached: 0.500 (0.500..0.500, 0 % by 1 round)\n";
+        assert!(text.contains(line), "{text}");
+        assert!(!text.contains("÷ strata"), "{text}");
     }
 
     #[test]
@@ -718,6 +797,7 @@ mod tests {
         section.series.push(Series {
             subject: "s".into(),
             version: "v".into(),
+            peer: false,
             peak: vec![Shot::lost(&error)],
             latency: vec![Shot::lost(&error)],
         });
@@ -747,6 +827,7 @@ mod tests {
                 series: vec![Series {
                     subject: "s".into(),
                     version: "v".into(),
+                    peer: false,
                     peak: vec![shot(0, 77.25, &["It is off."])],
                     latency: Vec::new(),
                 }],

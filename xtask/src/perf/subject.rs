@@ -25,6 +25,15 @@ const GLANCE: Duration = Duration::from_millis(5);
 /// What our own server is called in tables.
 pub const STRATA: &str = "strata";
 
+/// Subjects that need no `--peer`.
+pub const OURS: [&str; 5] = [
+    STRATA,
+    "memcached",
+    "null-ring",
+    "null-epoll",
+    "null-glommio",
+];
+
 /// How often neighbouring ports are looked for.
 const PORT_TRIES: usize = 50;
 
@@ -78,6 +87,11 @@ impl Subject {
             takes_arguments: false,
             takes_tls: false,
         }
+    }
+
+    /// Whether it was given as a peer.
+    pub fn is_peer(&self) -> bool {
+        !OURS.contains(&self.name.as_str()) && !self.name.starts_with(STRATA)
     }
 
     /// A peer given as `name=command with {port}`.

@@ -3,12 +3,13 @@
 //! Always true: a file with a field nobody knows is refused, so that a misspelt one is not a
 //! default in disguise.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
-use super::record;
+use super::subject::{OURS, STRATA};
 
 /// One workload, named by its file.
 #[derive(Clone, Debug, Deserialize)]
@@ -29,10 +30,9 @@ pub struct Workload {
     /// Who takes part, where not everybody does; peers that are given always do.
     #[serde(default)]
     pub subjects: Vec<String>,
-    /// The same without what makes it hard, which Strata is measured under as well.
-    pub roomy: Option<Roomy>,
-    /// The same with everything switched off that can be, which Strata is measured under as well.
-    pub bare: Option<Bare>,
+    /// The same with something different, which Strata is measured under as well, in the same rounds.
+    #[serde(default)]
+    pub variants: Vec<Variant>,
     /// What is aimed at.
     #[serde(default)]
     pub goals: Goals,
@@ -54,6 +54,15 @@ pub struct Server {
     pub tls: bool,
     /// How often the admin endpoint is asked for all metrics, in seconds.
     pub scrape_s: Option<f64>,
+}
+
+impl Server {
+    /// Whether Strata gets an admin endpoint.
+    fn has_admin(&self) -> bool {
+        self.strata_arguments
+            .iter()
+            .any(|word| word.contains("{admin}"))
+    }
 }
 
 impl Default for Server {
@@ -121,51 +130,43 @@ pub enum Shards {
     Other,
 }
 
-/// What is different where nothing is evicted and nothing expires.
-#[derive(Clone, Debug, Default, Deserialize)]
+/// Strata again within the same rounds, with something different. What is absent stays as it is.
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Roomy {
-    /// `-m`, if it is another.
+pub struct Variant {
+    /// What people call it.
+    pub name: String,
+    /// Worker threads.
+    pub threads: Option<usize>,
+    /// `-m`.
     pub memory_mb: Option<u32>,
+    /// Instead of the arguments that Strata alone understands. Without `{admin}` among them nothing is scraped.
+    pub strata_arguments: Option<Vec<String>>,
+    /// Whose keys a worker is asked for.
+    pub shards: Option<Shards>,
     /// Whether items live for ever.
     #[serde(default)]
     pub for_ever: bool,
 }
 
-/// What is different where everything is switched off that can be.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Bare {
-    /// Instead of those that Strata alone understands.
-    pub strata_arguments: Vec<String>,
+impl Variant {
+    /// Its name among the subjects.
+    pub fn subject(&self) -> String {
+        format!("{STRATA}, {}", self.name)
+    }
 }
 
-/// What is aimed at, as the most a ratio may be.
+/// What is aimed at, as the most that a ratio of Strata's to somebody else's may be. The others are subjects or
+/// variants, by their names.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct Goals {
-    /// Strata's CPU an operation to memcached's.
-    pub cpu_to_memcached: Option<f64>,
-    /// To that of the null responder on a ring.
-    pub cpu_to_floor: Option<f64>,
-    /// To Strata's own under another workload.
-    pub cpu_to: Option<CpuTo>,
-    /// To Strata's own with everything switched off ([`Workload::bare`]).
-    pub cpu_to_bare: Option<f64>,
-    /// Strata's p99.9 in the open loop to memcached's.
-    pub p999_to_memcached: Option<f64>,
-    /// To Strata's own with room ([`Workload::roomy`]).
-    pub p999_to_roomy: Option<f64>,
-}
-
-/// Another workload, and the ratio to it.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CpuTo {
-    /// The other workload.
-    pub workload: String,
-    /// The most that is aimed at.
-    pub at_most: f64,
+    /// CPU an operation.
+    pub cpu_to: BTreeMap<String, f64>,
+    /// CPU an operation, to that of each peer that is given.
+    pub cpu_to_peers: Option<f64>,
+    /// The p99.9 in the open loop.
+    pub p999_to: BTreeMap<String, f64>,
 }
 
 fn uniform() -> String {
@@ -197,13 +198,12 @@ impl Workload {
             "{}: at most {KEYS_MAX} keys have 16 bytes",
             workload.name
         );
-        let asks = |word: &String| word.contains("{admin}");
-        let has_admin = workload.server.strata_arguments.iter().any(asks);
         ensure!(
-            has_admin || workload.server.scrape_s.is_none(),
+            workload.server.has_admin() || workload.server.scrape_s.is_none(),
             "{}: no {{admin}} to scrape",
             workload.name
         );
+        workload.check_names()?;
         Ok(workload)
     }
 
@@ -223,33 +223,57 @@ impl Workload {
         paths.iter().map(|path| Self::read(path)).collect()
     }
 
-    /// The same where nothing is evicted and nothing expires, if there is such a thing.
-    pub fn with_room(&self) -> Option<Self> {
-        let roomy = self.roomy.as_ref()?;
-        let mut same = self.clone();
-        if let Some(memory_mb) = roomy.memory_mb {
-            same.server.memory_mb = memory_mb;
+    /// That each name stands for one thing.
+    fn check_names(&self) -> Result<()> {
+        let mut names: Vec<&str> = OURS.to_vec();
+        for variant in &self.variants {
+            ensure!(
+                !names.contains(&variant.name.as_str()),
+                "{}: two things are called {:?}",
+                self.name,
+                variant.name
+            );
+            names.push(&variant.name);
         }
-        if roomy.for_ever {
+        for name in self.goals.cpu_to.keys().chain(self.goals.p999_to.keys()) {
+            ensure!(
+                name != STRATA && names.contains(&name.as_str()),
+                "{}: a goal compares with {name:?}, which is neither a subject nor a variant",
+                self.name
+            );
+        }
+        Ok(())
+    }
+
+    /// The same for Strata alone with what is different in a variant.
+    pub fn varied(&self, variant: &Variant) -> Self {
+        let mut same = self.clone();
+        let server = &mut same.server;
+        if let Some(threads) = variant.threads {
+            server.threads = threads;
+        }
+        if let Some(memory_mb) = variant.memory_mb {
+            server.memory_mb = memory_mb;
+        }
+        if let Some(arguments) = &variant.strata_arguments {
+            server.strata_arguments = arguments.clone();
+            if !server.has_admin() {
+                server.scrape_s = None;
+            }
+        }
+        if variant.shards.is_some() {
+            same.load.shards = variant.shards;
+        }
+        if variant.for_ever {
             same.load.exptime = None;
         }
-        Some(same)
+        same
     }
 
-    /// The same with everything switched off, if there is such a thing.
-    pub fn switched_off(&self) -> Option<Self> {
-        let bare = self.bare.as_ref()?;
-        let mut same = self.clone();
-        same.server.strata_arguments = bare.strata_arguments.clone();
-        same.server.scrape_s = None;
-        Some(same)
-    }
-
-    /// The workloads that Strata alone is measured under as well, by the names it then has in tables.
-    pub fn of_strata_alone(&self) -> impl Iterator<Item = (&'static str, Self)> {
-        let with_room = self.with_room().map(|same| (record::ROOMY, same));
-        let switched_off = self.switched_off().map(|same| (record::BARE, same));
-        with_room.into_iter().chain(switched_off)
+    /// The subject that a goal calls by this name.
+    pub fn subject_of(&self, name: &str) -> String {
+        let variant = self.variants.iter().find(|one| one.name == name);
+        variant.map_or_else(|| name.to_owned(), Variant::subject)
     }
 
     /// Requests in flight on each client of the generator, which has a connection to each of the
@@ -355,8 +379,7 @@ mod tests {
 
     #[test]
     fn every_workload_of_the_project_can_be_read() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../perf/workloads");
-        let workloads = Workload::read_all(&folder).expect("readable");
+        let workloads = projects();
         assert!(workloads.len() >= 14, "{}", workloads.len());
         for workload in workloads {
             assert!(!workload.about.is_empty(), "{}", workload.name);
@@ -389,49 +412,88 @@ mod tests {
         assert_eq!(workload.depth(), 2 * workload.load.depth);
     }
 
+    fn projects() -> Vec<Workload> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../perf/workloads");
+        Workload::read_all(&folder).expect("readable")
+    }
+
+    /// All variants of this name, with what they vary.
+    fn variants(name: &str) -> Vec<(Workload, Workload)> {
+        let mut found = Vec::new();
+        for workload in projects() {
+            let variant = workload.variants.iter().find(|one| one.name == name);
+            if let Some(variant) = variant {
+                found.push((workload.varied(variant), workload.clone()));
+            }
+        }
+        found
+    }
+
     #[test]
     fn with_room_nothing_is_evicted_and_nothing_expires() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../perf/workloads");
-        for workload in Workload::read_all(&folder).expect("readable") {
-            let Some(roomy) = workload.with_room() else {
-                assert_eq!(workload.goals.p999_to_roomy, None, "{}", workload.name);
-                continue;
-            };
-            assert_eq!(roomy.load.exptime, None, "{}", workload.name);
+        let found = variants("roomy");
+        assert!(found.len() >= 2, "{}", found.len());
+        for (roomy, _) in found {
+            assert_eq!(roomy.load.exptime, None, "{}", roomy.name);
             let bytes = roomy.load.keys * (roomy.load.value_bytes as u64 + 100);
             let memory = u64::from(roomy.server.memory_mb) << 20;
-            assert!(bytes < memory, "{}", workload.name);
+            assert!(bytes < memory, "{}", roomy.name);
         }
     }
 
     #[test]
     fn switched_off_nothing_watches_and_all_else_is_the_same() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../perf/workloads");
-        let mut found = 0;
-        for workload in Workload::read_all(&folder).expect("readable") {
-            let Some(bare) = workload.switched_off() else {
-                assert_eq!(workload.goals.cpu_to_bare, None, "{}", workload.name);
-                continue;
-            };
+        let found = variants("bare");
+        assert!(found.len() >= 4, "{}", found.len());
+        for (bare, workload) in found {
             let words = bare.server.strata_arguments.join(" ");
             assert!(words.contains("--no-latency") && words.contains("--no-hot-keys"));
             assert!(!words.contains("--admin") && bare.server.scrape_s.is_none());
             assert!(workload.server.scrape_s.is_some(), "{}", workload.name);
             assert_eq!(bare.load_arguments(false), workload.load_arguments(false));
-            found += 1;
         }
-        assert!(found >= 4, "{found}");
     }
 
     #[test]
-    fn nothing_is_scraped_without_an_admin_endpoint() {
+    fn one_worker_is_asked_for_the_same_as_two() {
+        let found = variants("one worker");
+        assert!(found.len() >= 2, "{}", found.len());
+        for (one, two) in found {
+            assert_eq!((one.server.threads, two.server.threads), (1, 2));
+            assert_eq!(one.load_arguments(false), two.load_arguments(false));
+        }
+    }
+
+    /// What reading a file with these words refuses.
+    fn refusal(more: &str) -> String {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("odd.toml");
         let load =
             "[load]\nconnections = 1\ndepth = 1\nkeys = 1\nvalue_bytes = 1\nratio = \"0:1\"\n";
-        let text = format!("about = \"x\"\n[server]\nscrape_s = 1.0\n{load}");
-        std::fs::write(&path, text).expect("written");
-        let error = format!("{:#}", Workload::read(&path).expect_err("refused"));
+        std::fs::write(&path, format!("about = \"x\"\n{load}{more}")).expect("written");
+        format!("{:#}", Workload::read(&path).expect_err("refused"))
+    }
+
+    #[test]
+    fn a_goal_that_compares_with_nobody_is_refused() {
+        let variant = "[[variants]]\nname = \"roomy\"\n";
+        for name in ["romy", "strata"] {
+            let error = refusal(&format!("{variant}[goals.cpu_to]\n{name} = 1.0\n"));
+            assert!(error.contains(name) && error.contains("neither"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_variant_with_a_taken_name_or_a_misspelt_field_is_refused() {
+        let error = refusal("[[variants]]\nname = \"memcached\"\n");
+        assert!(error.contains("two things"), "{error}");
+        let error = refusal("[[variants]]\nname = \"x\"\nthread = 1\n");
+        assert!(error.contains("thread"), "{error}");
+    }
+
+    #[test]
+    fn nothing_is_scraped_without_an_admin_endpoint() {
+        let error = refusal("[server]\nscrape_s = 1.0\n");
         assert!(error.contains("{admin}"), "{error}");
     }
 
