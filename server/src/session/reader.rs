@@ -122,6 +122,13 @@ impl Reader {
         }
     }
 
+    /// Whether the next byte belongs to a line: where none is left, nothing has to be asked to know
+    /// that no intent is.
+    #[inline(always)]
+    pub fn in_lines(&self) -> bool {
+        self.in_lines
+    }
+
     /// The key of a retrieval at the front of `input`, if that is the next intent, and how many
     /// bytes it takes. None says nothing: then [`Reader::next`] knows more.
     #[inline(always)]
