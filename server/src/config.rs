@@ -44,7 +44,7 @@ pub const SMALL_RECEIPT_BYTES: usize = 2 << 10;
 
 /// Receive buffers that such a connection may fill in one tick beside them; with more it has to earn
 /// it again.
-pub const BURST_BUFFERS: usize = 4;
+pub const BURST_BUFFERS: u32 = 4;
 
 /// Connections that must have sent something for the kernel to be given more receive buffers when it
 /// has run out of them: a few would only fill them all.

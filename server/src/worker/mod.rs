@@ -457,7 +457,7 @@ impl Worker {
                 self.count_replies(conn);
                 if failed {
                     self.end(io, conn);
-                } else {
+                } else if !self.sessions[conn as usize].rests() {
                     self.look_at(conn);
                 }
             }

@@ -224,12 +224,15 @@ impl Worker {
         if !session.open || session.closing {
             return;
         }
-        self.furnish(conn);
-        if !self.pump_stream(io, conn) {
-            self.end(io, conn);
-            return;
+        if session.replies.lends() {
+            self.furnish(conn);
+            if !self.pump_stream(io, conn) {
+                self.end(io, conn);
+                return;
+            }
         }
         if !matches!(self.sessions[conn as usize].role, Role::Client) {
+            self.furnish(conn);
             self.pump_dump(now, conn);
         }
         let session = &mut self.sessions[conn as usize];
@@ -253,7 +256,7 @@ impl Worker {
             }
             self.settle(conn, pause);
             self.count_carry(conn);
-            if !self.pump_stream(io, conn) {
+            if self.sessions[conn as usize].replies.lends() && !self.pump_stream(io, conn) {
                 self.end(io, conn);
                 return;
             }
