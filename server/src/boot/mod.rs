@@ -207,6 +207,8 @@ pub fn read_files(settings: &Settings) -> Result<Files, StartError> {
 struct Start {
     index: usize,
     core: Option<CoreId>,
+    /// There are more workers than cores, so that some take turns on one.
+    crowded: bool,
     bell: Arc<Bell>,
     eventfd: Arc<EventFd>,
     peers: Peers,
@@ -308,6 +310,7 @@ pub fn run(settings: Settings, listeners: Listeners, files: Files) -> Result<(),
         let start = Start {
             index,
             core: pinned.then(|| cores[index]),
+            crowded: count > cores.len().max(1),
             bell: Arc::clone(&waker.bell),
             eventfd: Arc::clone(&eventfds[index]),
             peers,
@@ -612,6 +615,7 @@ fn work(start: Start) {
     }
     let Start {
         index,
+        crowded,
         bell,
         eventfd,
         peers,
@@ -685,12 +689,16 @@ fn work(start: Start) {
         let _ = ready.send(Err(format!("worker {index} cannot start: {error}")));
     };
     let stall = settings.stall.filter(|stall| stall.worker == index);
-    let stall = stall.map(|stall| Duration::from_millis(stall.ms));
+    let pace = Pace {
+        clock,
+        stall: stall.map(|stall| Duration::from_millis(stall.ms)),
+        crowded,
+    };
     match io {
         IoChoice::Epoll => match EpollIo::new(eventfd, listeners) {
             Ok(io) => {
                 let _ = ready.send(Ok(()));
-                drive_with_tls(worker, io, &shared, &bell, clock, stall);
+                drive_with_tls(worker, io, &shared, &bell, pace);
             }
             Err(error) => failed(error.to_string()),
         },
@@ -698,7 +706,7 @@ fn work(start: Start) {
             match UringIo::new(settings.conns_max, eventfd, listeners) {
                 Ok(io) => {
                     let _ = ready.send(Ok(()));
-                    drive_with_tls(worker, io, &shared, &bell, clock, stall);
+                    drive_with_tls(worker, io, &shared, &bell, pace);
                 }
                 Err(error) => failed(uring_advice(&error)),
             }
@@ -706,20 +714,23 @@ fn work(start: Start) {
     }
 }
 
-/// As [`drive`], with TLS over the back end where there is any.
-fn drive_with_tls<I: Io>(
-    worker: Worker,
-    io: I,
-    shared: &Shared,
-    bell: &Bell,
+/// What paces a worker's ticks.
+#[derive(Clone, Copy)]
+struct Pace {
     clock: Clock,
+    /// How long it stands still each second.
     stall: Option<Duration>,
-) {
+    /// See [`Start::crowded`].
+    crowded: bool,
+}
+
+/// As [`drive`], with TLS over the back end where there is any.
+fn drive_with_tls<I: Io>(worker: Worker, io: I, shared: &Shared, bell: &Bell, pace: Pace) {
     match &shared.tls {
-        None => drive(worker, io, bell, clock, stall),
+        None => drive(worker, io, bell, pace),
         Some(tls) => {
             let io = TlsIo::new(io, Arc::clone(tls));
-            drive(worker, io, bell, clock, stall);
+            drive(worker, io, bell, pace);
         }
     }
 }
@@ -730,7 +741,15 @@ fn drive_with_tls<I: Io>(
 /// the reading each tick makes anyway, and covers its hand-over to the kernel; only before a sleep
 /// the clock is read once more, so that the sleep does not count, unless nobody counts. With `stall`,
 /// the first tick of each second stands still, as if its processor had been taken away.
-fn drive<I: Io>(mut worker: Worker, mut io: I, bell: &Bell, clock: Clock, stall: Option<Duration>) {
+///
+/// Where workers take turns on a core, whoever has nothing to do lets the others have theirs before it
+/// sleeps: what they then have sent it costs nobody a wake-up (perf/notes/remote-gets.md).
+fn drive<I: Io>(mut worker: Worker, mut io: I, bell: &Bell, pace: Pace) {
+    let Pace {
+        clock,
+        stall,
+        crowded,
+    } = pace;
     let mut now = clock.now();
     let mut stalled = now.seconds;
     while !worker.ended() {
@@ -747,6 +766,14 @@ fn drive<I: Io>(mut worker: Worker, mut io: I, bell: &Bell, clock: Clock, stall:
         }
         if worker.is_timed() {
             worker.ticked(clock.now().elapsed_ns);
+        }
+        if crowded {
+            io.submit(Wait::No);
+            thread::yield_now();
+            if worker.has_mail() {
+                now = clock.now();
+                continue;
+            }
         }
         bell.doze();
         if worker.has_mail() {
