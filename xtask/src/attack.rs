@@ -1,67 +1,62 @@
 //! `cargo xtask attack`: what well-behaved clients and the server's memory feel of clients that are not.
 //!
-//! Each attack has a freshly started server of one worker. An open loop of 50 connections measures it, and again while
-//! the attack is under way, in some rounds of both; the peak of the server's memory is read at the end. The attacker is a
-//! process of its own on the *server's* core, with the kernel's idle priority: it takes what the server leaves and
-//! nothing of the client's core, so that the client measures the server and not itself. The kernel's part of what
-//! the attacker sends is paid on the server's core, as that of a network card would be. So that an attacker does not
-//! even help by keeping that core from sleeping, a process that does nothing keeps it awake, with the same priority, before
-//! and during each attack.
+//! Each attack has a freshly started server of one worker. An open loop of 50 connections measures it, then again while
+//! the attack is under way, and so on in turn ([`seen`] says what is made of it); the peak of the server's memory is
+//! read at the end. The attacker is a process of its own on the *server's* core, with the kernel's idle priority: it
+//! takes what the server leaves and nothing of the client's core, so that the client measures the server and not
+//! itself. The kernel's part of what the attacker sends is paid on the server's core, as that of a network card would
+//! be. So that an attacker does not even help by keeping that core from sleeping, a process that does nothing keeps it
+//! awake, with the same priority, before and during each attack.
+//!
+//! The server has a real-time priority where that is allowed: what else wakes on its core, and be it our own look
+//! whether the client has ended, would be taken for what the attack does (perf/notes/attacks.md).
 //!
 //! With `--memcached` the same is done to a memcached wherever it has what is attacked: what both feel is the machine's,
 //! whose one core does the attacker's part in the kernel too, and not the server's.
 //!
-//! What is compared is the p99 of the middle one of all windows of a tenth of a second: a machine that takes a core away
-//! for milliseconds now and then spoils a few windows and not the run, before as during. That hides what strikes
-//! fewer than half of the windows, so the window that a tenth of them exceed stands beside it.
-//!
-//! Always true: no window is left out; a client counts from when a request was due, so its own lateness can only make
-//! what it saw during the attack longer, and what it was late before is taken off; a run whose client was not
-//! answered rightly is marked with the reason and meets no goal.
+//! Always true: a client counts from when a request was due, so its own lateness can only make longer what it sees;
+//! a server is attacked only while somebody well-behaved is measured, and the next measurement begins when it has
+//! forgotten the attackers.
 
 mod attacker;
+mod door;
+mod record;
+mod seen;
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::os::unix::net::UnixStream;
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use serde::Serialize;
-use serde_json::Value;
 
 use crate::perf::usage::Usage;
-use crate::process::{Memcached, Server, favoured, run_bounded, with_parent_death};
+use crate::process::{
+    Memcached, Server, favoured, run_bounded, run_quietly, urgent, with_parent_death,
+};
 use crate::record_file::{self, Origin};
-use crate::report::reasons;
 use crate::workspace::{Workspace, find_program, run as run_command};
 use attacker::{ATTACKS, Attack, MANY};
+use door::{Door, Figures, LongTick, admin_of, promised_mib};
+use record::{Record, Run, markdown};
+use seen::{Block, Both};
 
-/// The p99 of the well-behaved may become so many times what it was.
-const P99_TIMES_MAX: f64 = 2.0;
 /// How long a window is, in seconds.
 const WINDOW_S: f64 = 0.1;
-/// How the client says that it was late in too many windows, which decides nothing here.
-const LATE: &str = "The generator was in time in only";
 /// What a process of ours has besides the memory it promises at its start.
 const PROCESS_SLACK_MIB: u64 = 24;
-/// Idle connections may cost so much each.
-const IDLE_BYTES_MAX: u64 = 1024;
 /// Memory of the server, in MiB.
 const MEMORY_MIB: u64 = 64;
 /// Keys of the well-behaved.
 const KEYS: u64 = 10_000;
 /// Unmeasured seconds before each measurement.
-const WARMUP_S: f64 = 0.5;
+const WARMUP_S: f64 = 0.2;
 /// How much longer than it measures a client may take.
 const CLIENT_PATIENCE: Duration = Duration::from_secs(30);
-/// How long the server may take to answer for its counters.
-const STATS_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a program that only sets something may take.
+const TOOL_PATIENCE: Duration = Duration::from_secs(10);
 /// Descriptors that the attacks with very many connections need, on either side.
 const FILES_MIN: u64 = MANY as u64 + 1000;
 
@@ -71,10 +66,10 @@ pub struct Options {
     /// Attacks by name [default: all]
     attacks: Vec<String>,
     /// Measured seconds before and during each attack, in each round
-    #[arg(long, default_value_t = 1.5)]
+    #[arg(long, default_value_t = 0.8)]
     seconds: f64,
     /// Rounds of both
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 6)]
     rounds: usize,
     /// Requests a second of the well-behaved
     #[arg(long, default_value_t = 10_000)]
@@ -103,153 +98,6 @@ pub struct Options {
     /// And at this admin endpoint
     #[arg(long, hide = true)]
     on_admin: Option<SocketAddr>,
-}
-
-/// What a well-behaved client saw in one window of its time, in milliseconds.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Window {
-    p50_ms: f64,
-    p99_ms: f64,
-    p999_ms: f64,
-    /// How late it was itself.
-    lag_p99_ms: f64,
-}
-
-/// What it saw in one or several rounds.
-#[derive(Clone, Debug, Default)]
-struct Rounds {
-    windows: Vec<Window>,
-    /// Cores that the host took away meanwhile, for each round.
-    stolen_cores: Vec<f64>,
-    /// Why it is not to be believed.
-    invalid: Vec<String>,
-}
-
-/// The same in a few figures, of the middle window unless they say otherwise.
-#[derive(Clone, Debug, Default, Serialize)]
-struct Seen {
-    p50_ms: f64,
-    p99_ms: f64,
-    p999_ms: f64,
-    /// The p99 that a tenth of the windows exceed.
-    slow_p99_ms: f64,
-    /// How late it was itself.
-    lag_p99_ms: f64,
-    windows: usize,
-    stolen_cores: f64,
-    invalid: Vec<String>,
-}
-
-impl Rounds {
-    fn add(&mut self, mut round: Self) {
-        self.windows.append(&mut round.windows);
-        self.stolen_cores.append(&mut round.stolen_cores);
-        self.invalid.append(&mut round.invalid);
-    }
-
-    /// What so great a part of the windows does not exceed.
-    fn at(&self, part: f64, of: fn(&Window) -> f64) -> f64 {
-        let mut all: Vec<f64> = self.windows.iter().map(of).collect();
-        all.sort_by(f64::total_cmp);
-        let rank = (all.len() as f64 * part) as usize;
-        all.get(rank).or(all.last()).copied().unwrap_or_default()
-    }
-
-    fn seen(mut self) -> Seen {
-        if self.windows.is_empty() {
-            self.invalid.push("There is no window.".into());
-        }
-        self.invalid.dedup();
-        let rounds = self.stolen_cores.len().max(1) as f64;
-        Seen {
-            p50_ms: self.at(0.5, |window| window.p50_ms),
-            p99_ms: self.at(0.5, |window| window.p99_ms),
-            p999_ms: self.at(0.5, |window| window.p999_ms),
-            slow_p99_ms: self.at(0.9, |window| window.p99_ms),
-            lag_p99_ms: self.at(0.5, |window| window.lag_p99_ms),
-            windows: self.windows.len(),
-            stolen_cores: self.stolen_cores.iter().sum::<f64>() / rounds,
-            invalid: self.invalid,
-        }
-    }
-}
-
-/// What the well-behaved saw of a server.
-#[derive(Clone, Debug, Default, Serialize)]
-struct Both {
-    before: Seen,
-    during: Seen,
-}
-
-impl Both {
-    /// How many times the p99 became, at worst.
-    fn times(&self) -> f64 {
-        let before_ms = self.before.p99_ms - self.before.lag_p99_ms;
-        self.during.p99_ms / before_ms.max(0.001)
-    }
-
-    /// Why it is not to be believed.
-    fn invalid(&self) -> Option<String> {
-        let both = [("before", &self.before), ("during", &self.during)];
-        let reasons: Vec<String> = both
-            .into_iter()
-            .flat_map(|(when, seen)| seen.invalid.iter().map(move |why| format!("{when}: {why}")))
-            .collect();
-        (!reasons.is_empty()).then(|| reasons.join(" "))
-    }
-}
-
-/// What came of one attack.
-#[derive(Debug, Default, Serialize)]
-struct Run {
-    attack: &'static str,
-    tells: &'static str,
-    limit: &'static str,
-    #[serde(flatten)]
-    seen: Both,
-    /// The same of the memcached.
-    memcached: Option<Both>,
-    /// The longest tick of the server during the attack, and what it did.
-    longest_tick: String,
-    resident_before_kib: u64,
-    resident_during_kib: u64,
-    peak_kib: u64,
-    promised_kib: u64,
-    /// Figures of `stats` at the end of the attack.
-    counters: BTreeMap<String, String>,
-    /// What the attacker says.
-    did: String,
-}
-
-#[derive(Serialize)]
-struct Record {
-    #[serde(flatten)]
-    origin: Origin,
-    seconds: f64,
-    rounds: usize,
-    rate: u32,
-    cores: String,
-    /// The version of the memcached, if there was one.
-    memcached: Option<String>,
-    runs: Vec<Run>,
-}
-
-impl Run {
-    fn is_bounded(&self) -> bool {
-        self.peak_kib <= self.promised_kib
-    }
-
-    fn verdict(&self) -> &'static str {
-        let is_quick = self.seen.times() <= P99_TIMES_MAX;
-        match (self.seen.invalid(), is_quick, self.is_bounded()) {
-            (Some(_), _, false) => "INVALID, memory exceeded",
-            (Some(_), _, true) => "INVALID",
-            (None, true, true) => "reached",
-            (None, false, true) => "p99 missed",
-            (None, true, false) => "memory missed",
-            (None, false, false) => "both missed",
-        }
-    }
 }
 
 /// Attacks, prints, and writes the record; or is the attacker.
@@ -299,21 +147,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     for attack in &ATTACKS {
         if options.attacks.is_empty() || options.attacks.iter().any(|name| name == attack.name) {
             let run = field.run(attack).with_context(|| attack.name.to_owned())?;
-            eprintln!(
-                "{:<18} p99 {:.3} -> {:.3} ms ({:.1} times{}), peak {} of {} MiB: {}; {}",
-                run.attack,
-                run.seen.before.p99_ms,
-                run.seen.during.p99_ms,
-                run.seen.times(),
-                match &run.memcached {
-                    Some(seen) => format!(", memcached's {:.1}", seen.times()),
-                    None => String::new(),
-                },
-                run.peak_kib >> 10,
-                run.promised_kib >> 10,
-                run.verdict(),
-                run.seen.invalid().unwrap_or_else(|| run.did.clone()),
-            );
+            eprintln!("{}", run.line());
             record.runs.push(run);
         }
     }
@@ -342,7 +176,7 @@ fn raise_file_limit() -> Result<()> {
     command.arg(format!("--pid={}", std::process::id()));
     run_bounded(
         command.arg(format!("--nofile={most}:{most}")),
-        STATS_PATIENCE,
+        TOOL_PATIENCE,
     )
 }
 
@@ -422,11 +256,12 @@ impl<'a> Field<'a> {
         let said = server.log();
         run.promised_kib = (promised_mib(&said)? + PROCESS_SLACK_MIB) << 10;
         let door = Door::Unix(&socket);
-        let (mut before, mut during) = (Rounds::default(), Rounds::default());
+        let (address, admin) = (Some(server.address()), admin_of(&said)?);
+        let mut rounds = Vec::new();
+        let mut longest = LongTick::default();
         for round in 0..self.options.rounds {
-            before.add(self.measure(attack, &server, round == 0)?);
+            let before = self.measure(attack, &server, round == 0)?;
             let resident_kib = server.resident_kib()?;
-            let (address, admin) = (Some(server.address()), admin_of(&said)?);
             let attacker = Attacker::start(self.options, attack.name, address, admin)?;
             // Later rounds find what the first one took.
             if round == 0 {
@@ -434,22 +269,16 @@ impl<'a> Field<'a> {
                 run.resident_during_kib = server.resident_kib()?;
             }
             door.ask("stats latency reset")?;
-            during.add(self.measure(attack, &server, false)?);
-            run.longest_tick = longest_tick(&door.ask("stats latency")?);
-            let stats = door.ask("stats")?;
-            run.counters = attack
-                .counters
-                .iter()
-                .filter_map(|name| Some(((*name).to_owned(), stats.get(*name)?.clone())))
-                .collect();
+            rounds.push((before, self.measure(attack, &server, false)?));
+            let tick = LongTick::of(&door.ask("stats latency")?);
+            longest = tick.filter(|tick| tick.us > longest.us).unwrap_or(longest);
+            run.counters = counters(attack, &door)?;
             run.did = attacker.end()?;
-            until_alone(&door)?;
+            door.until_alone()?;
         }
+        run.longest_tick = longest.did;
         run.peak_kib = server.peak_kib()?;
-        run.seen = Both {
-            before: before.seen(),
-            during: during.seen(),
-        };
+        run.seen = Both::of(&rounds);
         Ok(run)
     }
 
@@ -462,34 +291,31 @@ impl<'a> Field<'a> {
         if attack.tls || attack.server.contains("--") {
             return Ok(None);
         }
-        let mut command = favoured(&self.options.server_core.to_string())
-            .map(str::to_owned)
-            .to_vec();
+        let core = self.options.server_core.to_string();
+        let mut command = urgent(&core).map(str::to_owned).to_vec();
         command.extend(memcached.command());
         let mut words: Vec<String> = ["-t", "1", "-m", &MEMORY_MIB.to_string()]
             .map(str::to_owned)
             .into();
         words.extend(attack.server.split_whitespace().map(str::to_owned));
         let server = Server::start(&command, &words)?;
-        let (mut before, mut during) = (Rounds::default(), Rounds::default());
+        let door = Door::Tcp(server.address());
+        let mut rounds = Vec::new();
         for round in 0..self.options.rounds {
-            before.add(self.measure(attack, &server, round == 0)?);
+            let before = self.measure(attack, &server, round == 0)?;
             let address = Some(server.address());
             let attacker = Attacker::start(self.options, attack.name, address, None)?;
-            during.add(self.measure(attack, &server, false)?);
+            rounds.push((before, self.measure(attack, &server, false)?));
             attacker.end()?;
-            until_alone(&Door::Tcp(server.address()))?;
+            door.until_alone()?;
         }
-        Ok(Some(Both {
-            before: before.seen(),
-            during: during.seen(),
-        }))
+        Ok(Some(Both::of(&rounds)))
     }
 
     fn start(&self, attack: &Attack, socket: &Path) -> Result<Server> {
         let core = self.options.server_core.to_string();
         let strata = self.strata.display().to_string();
-        let mut command = favoured(&core).map(str::to_owned).to_vec();
+        let mut command = urgent(&core).map(str::to_owned).to_vec();
         command.push(strata);
         let memory = MEMORY_MIB.to_string();
         let mut words: Vec<String> = ["-t", "1", "-m", &memory, "-s"].map(str::to_owned).into();
@@ -507,7 +333,7 @@ impl<'a> Field<'a> {
     }
 
     /// What a well-behaved client sees.
-    fn measure(&self, attack: &Attack, server: &Server, fill: bool) -> Result<Rounds> {
+    fn measure(&self, attack: &Attack, server: &Server, fill: bool) -> Result<Block> {
         let options = self.options;
         let report = self.file("report.json");
         let _ = std::fs::remove_file(&report);
@@ -549,47 +375,32 @@ impl<'a> Field<'a> {
         if attack.tls {
             command.args(["--tls", "--tls-skip-verify"]);
         }
-        let limit = CLIENT_PATIENCE + Duration::from_secs_f64(options.seconds);
+        let measured = Duration::from_secs_f64(WARMUP_S + options.seconds);
         let (began, usage) = (Instant::now(), Usage::of(std::process::id())?);
         // An invalid run ends with a failure too, and its report says why.
-        let ended = run_bounded(&mut command, limit);
+        let ended = run_quietly(&mut command, measured, measured + CLIENT_PATIENCE);
         let used = Usage::of(std::process::id())?.since(usage);
-        let stolen_cores = used.machine_stolen_s / began.elapsed().as_secs_f64();
-        let mut round = match std::fs::read_to_string(&report) {
-            Ok(text) => round(&serde_json::from_str(&text)?)?,
-            Err(_) => Rounds {
+        let mut block = match std::fs::read_to_string(&report) {
+            Ok(text) => Block::read(&serde_json::from_str(&text)?)?,
+            Err(_) => Block {
                 invalid: vec![format!("The client made no report: {ended:?}.")],
-                ..Rounds::default()
+                ..Block::default()
             },
         };
-        round.stolen_cores.push(stolen_cores);
-        Ok(round)
+        block.stolen_cores = used.machine_stolen_s / began.elapsed().as_secs_f64();
+        Ok(block)
     }
 }
 
-/// What the client's report says of its windows.
-fn round(report: &Value) -> Result<Rounds> {
-    let of_windows = &report["Strata"]["windows"];
-    let each = of_windows["each"].as_array().context("no windows")?;
-    let window = |window: &Value| -> Option<Window> {
-        let at = |what: &str, name: &str| window[what][name].as_f64();
-        let latency = "latency, due to done (msec)";
-        Some(Window {
-            p50_ms: at(latency, "p50.00")?,
-            p99_ms: at(latency, "p99.00")?,
-            p999_ms: at(latency, "p99.90")?,
-            lag_p99_ms: at("lateness (msec)", "p99.00")?,
-        })
+/// The figures that show the attack's limit, of `stats` or of the only worker.
+fn counters(attack: &Attack, door: &Door<'_>) -> Result<Figures> {
+    let (stats, workers) = (door.ask("stats")?, door.ask("stats workers")?);
+    let figure = |name: &&str| {
+        let of_worker = || workers.get(&format!("0:{name}"));
+        let value = stats.get(*name).or_else(of_worker)?;
+        Some(((*name).to_owned(), value.clone()))
     };
-    let windows: Option<Vec<Window>> = each.iter().map(window).collect();
-    Ok(Rounds {
-        windows: windows.context("a window without its figures")?,
-        stolen_cores: Vec::new(),
-        invalid: reasons(of_windows)?
-            .into_iter()
-            .filter(|why| !why.starts_with(LATE))
-            .collect(),
-    })
+    Ok(attack.counters.iter().filter_map(figure).collect())
 }
 
 /// The attacker's process.
@@ -662,315 +473,5 @@ impl Drop for Attacker {
         // It may have ended already; then there is nothing to kill and `wait` only collects it.
         let _ = self.child.kill();
         let _ = self.child.wait();
-    }
-}
-
-/// The memory a server says at its start that it may use: that for items and that for buffers.
-fn promised_mib(said: &str) -> Result<u64> {
-    let line = said
-        .lines()
-        .find(|line| line.contains("for buffers"))
-        .context("the server does not say how much memory it may use")?;
-    let number = |end: &str| -> Option<u64> {
-        let (front, _) = line.split_once(end)?;
-        front.rsplit(' ').next()?.parse().ok()
-    };
-    let items = number(" MiB for items").context("no memory for items")?;
-    let buffers = number(" MiB for buffers").context("no memory for buffers")?;
-    Ok(items + buffers)
-}
-
-/// Where a server says that its admin endpoint is.
-fn admin_of(said: &str) -> Result<Option<SocketAddr>> {
-    let place = said
-        .lines()
-        .find_map(|line| line.split_once("admin endpoint on http://"));
-    match place {
-        Some((_, address)) => Ok(Some(address.trim().parse().context(address.to_owned())?)),
-        None => Ok(None),
-    }
-}
-
-/// Where a server is asked for its figures.
-enum Door<'a> {
-    /// Its unix socket, which has no TLS and is not what is attacked.
-    Unix(&'a Path),
-    /// Its only port.
-    Tcp(SocketAddr),
-}
-
-impl Door<'_> {
-    /// The figures that answer a question.
-    fn ask(&self, question: &str) -> Result<BTreeMap<String, String>> {
-        match self {
-            Self::Unix(path) => {
-                let stream = UnixStream::connect(path).context("the server's unix socket")?;
-                stream.set_read_timeout(Some(STATS_PATIENCE))?;
-                figures(stream, question)
-            }
-            Self::Tcp(address) => {
-                let stream = TcpStream::connect_timeout(address, STATS_PATIENCE)?;
-                stream.set_read_timeout(Some(STATS_PATIENCE))?;
-                figures(stream, question)
-            }
-        }
-    }
-}
-
-fn figures(mut stream: impl Read + Write, question: &str) -> Result<BTreeMap<String, String>> {
-    stream.write_all(format!("{question}\r\n").as_bytes())?;
-    let mut figures = BTreeMap::new();
-    for line in BufReader::new(stream).lines() {
-        let line = line?;
-        match line
-            .strip_prefix("STAT ")
-            .and_then(|rest| rest.split_once(' '))
-        {
-            Some((name, value)) => figures.insert(name.to_owned(), value.to_owned()),
-            None => break,
-        };
-    }
-    Ok(figures)
-}
-
-/// What `stats latency` says of the longest tick.
-fn longest_tick(figures: &BTreeMap<String, String>) -> String {
-    let number = |name: &str| figures.get(&format!("long_tick_0:{name}"));
-    let Some(took_us) = number("us") else {
-        return String::new();
-    };
-    let did = ["events", "commands", "read_bytes", "lent_bytes", "evicted"]
-        .iter()
-        .filter_map(|name| Some((name, number(name)?)))
-        .filter(|(_, count)| *count != "0")
-        .map(|(name, count)| format!(", {name} {count}"));
-    format!("{took_us} us{}", did.collect::<String>())
-}
-
-/// Waits until the server has forgotten everybody else.
-fn until_alone(door: &Door<'_>) -> Result<()> {
-    let began = Instant::now();
-    loop {
-        let stats = door.ask("stats")?;
-        // Whoever asks is one.
-        if stats
-            .get("curr_connections")
-            .is_some_and(|open| open == "1")
-        {
-            return Ok(());
-        }
-        ensure!(
-            began.elapsed() < STATS_PATIENCE,
-            "the attacker's connections are still open"
-        );
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
-fn markdown(record: &Record) -> Result<String> {
-    let mut text = record.origin.heading();
-    writeln!(
-        text,
-        "A well-behaved open loop of {} requests a second over 50 connections (a tenth of them sets, 32-byte values), {} s \
-         before and {} s during each attack, in {} rounds of both; {}, `-t 1 -m {MEMORY_MIB}`. Figures are of the middle \
-         one of all windows of a tenth of a second, which hides what strikes fewer than half of them, the machine's \
-         gaps among it; *slow p99* is what a tenth of the windows exceed. The attacker has the kernel's idle priority: it \
-         takes what the server leaves of its core and nothing of the client's, while the kernel's part of what it \
-         sends is paid on the server's core. A process of the same priority keeps that core awake in both. The client's own lateness before is taken off \
-         the p99 that is doubled. *Stolen* is what the \
-         host took of the machine's cores during the attack. Goal: the p99 of the well-behaved at most doubles, and the peak of the server's \
-         resident memory stays within what it promises at its start and {PROCESS_SLACK_MIB} MiB for the process.{}\n",
-        record.rate,
-        record.seconds,
-        record.seconds,
-        record.rounds,
-        record.cores,
-        match &record.memcached {
-            Some(version) => format!(
-                " *memcached's* are the times of memcached {version}, attacked in the same way a moment before: what it feels \
-                 too is the machine's."
-            ),
-            None => String::new(),
-        }
-    )?;
-    writeln!(
-        text,
-        "| attack | p50 ms | p99 ms | p99.9 ms | slow p99 ms | p99 times | memcached's | stolen | peak MiB | allowed MiB | goal |"
-    )?;
-    writeln!(text, "|---|---|---|---|---|---|---|---|---|---|---|")?;
-    for run in &record.runs {
-        let pair = |of: fn(&Seen) -> f64| {
-            format!("{:.3} → {:.3}", of(&run.seen.before), of(&run.seen.during))
-        };
-        let control = match &run.memcached {
-            None => "-".to_owned(),
-            Some(seen) if seen.invalid().is_some() => "invalid".to_owned(),
-            Some(seen) => format!("{:.2}", seen.times()),
-        };
-        writeln!(
-            text,
-            "| {} | {} | {} | {} | {} | {:.2} | {control} | {:.2} | {} | {} | {} |",
-            run.attack,
-            pair(|seen| seen.p50_ms),
-            pair(|seen| seen.p99_ms),
-            pair(|seen| seen.p999_ms),
-            pair(|seen| seen.slow_p99_ms),
-            run.seen.times(),
-            run.seen.during.stolen_cores,
-            run.peak_kib >> 10,
-            run.promised_kib >> 10,
-            run.verdict()
-        )?;
-    }
-    writeln!(text)?;
-    for run in &record.runs {
-        let counters: Vec<String> = run
-            .counters
-            .iter()
-            .map(|(name, value)| format!("{name} {value}"))
-            .collect();
-        writeln!(
-            text,
-            "- **{}**: {}. Limit: {}. The attacker: {}. `stats`: {}. Longest tick: {}.",
-            run.attack,
-            run.tells,
-            run.limit,
-            run.did,
-            counters.join(", "),
-            run.longest_tick
-        )?;
-        if run.attack == "idle_10000" {
-            let grown = run
-                .resident_during_kib
-                .saturating_sub(run.resident_before_kib);
-            let each = (grown << 10) / MANY as u64;
-            let goal = if each <= IDLE_BYTES_MAX {
-                "reached"
-            } else {
-                "missed"
-            };
-            writeln!(
-                text,
-                "  Resident memory grew by {grown} KiB, {each} bytes a connection; goal {IDLE_BYTES_MAX}: {goal}."
-            )?;
-        }
-        if let Some(why) = run.seen.invalid() {
-            writeln!(text, "  INVALID: {why}")?;
-        }
-    }
-    Ok(text)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn run(before_ms: f64, during_ms: f64, peak_kib: u64) -> Run {
-        let seen = |p99_ms| Seen {
-            p99_ms,
-            ..Seen::default()
-        };
-        Run {
-            seen: Both {
-                before: seen(before_ms),
-                during: seen(during_ms),
-            },
-            peak_kib,
-            promised_kib: 100,
-            ..Run::default()
-        }
-    }
-
-    #[test]
-    fn a_goal_is_reached_by_both_figures_or_not() {
-        assert_eq!(run(0.1, 0.19, 100).verdict(), "reached");
-        assert_eq!(run(0.1, 0.21, 100).verdict(), "p99 missed");
-        assert_eq!(run(0.1, 0.1, 101).verdict(), "memory missed");
-        assert_eq!(run(0.1, 0.3, 101).verdict(), "both missed");
-    }
-
-    #[test]
-    fn an_invalid_run_reaches_no_goal() {
-        let mut late = run(0.1, 0.1, 1);
-        late.seen.during.invalid.push("A reply was wrong.".into());
-        assert_eq!(late.verdict(), "INVALID");
-        assert_eq!(
-            late.seen.invalid().as_deref(),
-            Some("during: A reply was wrong.")
-        );
-    }
-
-    #[test]
-    fn what_the_client_was_late_before_makes_no_goal_easier() {
-        let mut late = run(0.1, 0.1, 1);
-        late.seen.before.lag_p99_ms = 0.04;
-        assert_eq!(late.verdict(), "reached");
-        late.seen.before.lag_p99_ms = 0.06;
-        assert_eq!(late.verdict(), "p99 missed");
-    }
-
-    #[test]
-    fn figures_are_those_of_the_middle_window_over_all_rounds() {
-        let window = |p99_ms| Window {
-            p50_ms: p99_ms / 2.0,
-            p99_ms,
-            p999_ms: 2.0 * p99_ms,
-            lag_p99_ms: 0.01,
-        };
-        let mut all = Rounds::default();
-        for round in [[1.0, 9.0, 2.0, 4.0, 3.0], [5.0, 6.0, 900.0, 7.0, 8.0]] {
-            all.add(Rounds {
-                windows: round.map(window).to_vec(),
-                stolen_cores: vec![round[0]],
-                invalid: Vec::new(),
-            });
-        }
-        let seen = all.seen();
-        assert_eq!((seen.p50_ms, seen.p99_ms, seen.p999_ms), (3.0, 6.0, 12.0));
-        assert_eq!((seen.slow_p99_ms, seen.lag_p99_ms), (900.0, 0.01));
-        assert_eq!((seen.windows, seen.stolen_cores), (10, 3.0));
-        assert_eq!(Rounds::default().seen().invalid, ["There is no window."]);
-    }
-
-    #[test]
-    fn the_longest_tick_is_told_with_what_it_did() {
-        let said = [("us", "2320.8"), ("events", "108"), ("evicted", "0")];
-        let figures = said.map(|(name, value)| (format!("long_tick_0:{name}"), value.to_owned()));
-        assert_eq!(longest_tick(&figures.into()), "2320.8 us, events 108");
-        assert_eq!(longest_tick(&BTreeMap::new()), "");
-    }
-
-    #[test]
-    fn what_a_server_says_at_its_start_is_read() {
-        let said = "strata: 64 MiB for items and table with 0 MiB on huge pages, and up to 131 MiB for buffers\n\
-                    strata: admin endpoint on http://127.0.0.1:4321\n";
-        assert_eq!(promised_mib(said).expect("a promise"), 195);
-        let admin = admin_of(said).expect("an address");
-        assert_eq!(admin, Some(SocketAddr::from(([127, 0, 0, 1], 4321))));
-        assert_eq!(admin_of("nothing").expect("none"), None);
-    }
-
-    #[test]
-    fn a_report_is_read() {
-        let curve = serde_json::json!({ "p50.00": 0.1, "p99.00": 0.2, "p99.90": 0.3 });
-        let window = serde_json::json!({
-            "counts": false,
-            "latency, due to done (msec)": curve,
-            "lateness (msec)": { "p99.00": 0.05 },
-        });
-        let late = format!("{LATE} 1 of 9 windows.");
-        let report = serde_json::json!({ "Strata": { "windows": {
-            "invalid": [late, "A reply was wrong."],
-            "each": [window],
-        }}});
-        let round = round(&report).expect("figures");
-        let expected = Window {
-            p50_ms: 0.1,
-            p99_ms: 0.2,
-            p999_ms: 0.3,
-            lag_p99_ms: 0.05,
-        };
-        assert_eq!(round.windows, [expected]);
-        assert_eq!(round.invalid, ["A reply was wrong."]);
     }
 }

@@ -26,24 +26,31 @@ pub fn favoured(cores: &str) -> [&str; 6] {
     ["nice", "-n", "-20", "taskset", "--cpu-list", cores]
 }
 
-/// The beginning of a command that runs what follows in it as [`favoured`] does.
-pub fn favoured_command(cores: &str) -> Command {
-    let [first, rest @ ..] = favoured(cores);
-    let mut command = Command::new(first);
-    command.args(rest);
-    command
-}
-
-/// The same as [`favoured_command`], at once: however low its priority, what runs already keeps a core from a favoured
+/// The same as [`favoured`], at once: however low its priority, what runs already keeps a core from a favoured
 /// program until its slice is over, which takes milliseconds, but not from this one (perf/notes/tails.md). Only for
 /// programs that sleep now and then, because the kernel keeps a part of each second for others. Where it is
 /// forbidden, as favoured.
-pub fn urgent_command(cores: &str) -> Command {
-    if !may_be_urgent() {
-        return favoured_command(cores);
+pub fn urgent(cores: &str) -> [&str; 6] {
+    if may_be_urgent() {
+        ["chrt", "--fifo", "1", "taskset", "--cpu-list", cores]
+    } else {
+        favoured(cores)
     }
-    let mut command = Command::new("chrt");
-    command.args(["--fifo", "1", "taskset", "--cpu-list", cores]);
+}
+
+/// The beginning of a command that runs what follows in it as [`favoured`] does.
+pub fn favoured_command(cores: &str) -> Command {
+    begun_with(favoured(cores))
+}
+
+/// The beginning of a command that runs what follows in it as [`urgent`] does.
+pub fn urgent_command(cores: &str) -> Command {
+    begun_with(urgent(cores))
+}
+
+fn begun_with([first, rest @ ..]: [&str; 6]) -> Command {
+    let mut command = Command::new(first);
+    command.args(rest);
     command
 }
 
@@ -173,9 +180,16 @@ impl Drop for Server {
 /// # Errors
 /// It cannot be started, fails, or takes longer.
 pub fn run_bounded(command: &mut Command, limit: Duration) -> Result<()> {
+    run_quietly(command, Duration::ZERO, limit)
+}
+
+/// As [`run_bounded`], without a look at it before `quiet` has passed: who looks every moment wakes on the core of
+/// one of those that are measured.
+pub fn run_quietly(command: &mut Command, quiet: Duration, limit: Duration) -> Result<()> {
     let mut child = command
         .spawn()
         .with_context(|| format!("cannot start {}", command.get_program().display()))?;
+    std::thread::sleep(quiet);
     let status = wait(&mut child, limit);
     if !matches!(status, Ok(Some(_))) {
         let _ = child.kill();

@@ -9,7 +9,7 @@ use serde::Serialize;
 const SURELY: f64 = 0.95;
 
 /// Middle, least and most of some numbers.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Spread {
     /// The middle one, or the mean of the two in the middle.
     pub median: f64,
