@@ -18,7 +18,8 @@ pub const RING_ENTRIES: u32 = 1024;
 pub const EVENTS_MAX: usize = 256;
 
 /// So many of those a connection's beginning or end counts for, in the ring: it costs calls of its
-/// own, about as much as so many small requests. A storm of connects leaves ticks short.
+/// own, about as much as so many small requests. A storm of connects leaves ticks short. A receive
+/// that ends while its connection stays counts as one.
 pub const EVENTS_OF_A_CONNECT: usize = 16;
 
 /// One receive buffer. Large enough for a deep pipeline of small requests, small enough to stay

@@ -246,7 +246,8 @@ impl Observer {
         let outcome = keeper.execute(now, op, key, value, quiet && !mute, &mut said);
         let said = &said.first[..said.len];
         if let (true, Some(what)) = (self.count_prefixes, counted(op, &before)) {
-            self.prefixes.count(self.delimiter, key.bytes, what);
+            let counted = self.prefixes.count(self.delimiter, key.bytes, what);
+            keeper.counters.prefixes_uncounted += u64::from(!counted);
         }
         if let Some(mutation) = mutation(now, op, value, said, &before) {
             if mutation.looks_again {

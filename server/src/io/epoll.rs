@@ -17,7 +17,7 @@ use nix::sys::eventfd::EventFd;
 use nix::sys::socket::{MsgFlags, recv, send};
 use socket2::SockRef;
 
-use super::{BufferId, ConnIndex, Event, Io, Wait};
+use super::{BufferId, ConnIndex, Event, HeldBack, Io, Wait};
 use crate::config::{EVENTS_MAX, RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS, SLEEP_MAX_MS};
 use crate::tls::Guard;
 
@@ -70,6 +70,8 @@ pub struct EpollIo {
     free: Vec<BufferId>,
     /// What the last wait returned and was not looked at yet.
     ready: VecDeque<(u64, EpollFlags)>,
+    /// What nobody was told of yet.
+    held_back: HeldBack,
     /// Events made at once, such as a send that went out whole.
     local: Vec<Event>,
     scratch: Vec<EpollEvent>,
@@ -101,6 +103,7 @@ impl EpollIo {
             buffers: vec![0; RECEIVE_BUFFERS * RECEIVE_BUFFER_BYTES],
             free: (0..RECEIVE_BUFFERS as BufferId).rev().collect(),
             ready: VecDeque::with_capacity(EVENTS_MAX),
+            held_back: HeldBack::default(),
             local: Vec::new(),
             scratch: vec![EpollEvent::empty(); EVENTS_MAX],
         })
@@ -357,6 +360,10 @@ impl Io for EpollIo {
         self.deaf.clear();
     }
 
+    fn held_back(&mut self) -> HeldBack {
+        std::mem::take(&mut self.held_back)
+    }
+
     fn submit(&mut self, wait: Wait) {
         if !self.deaf.is_empty() && self.deaf_since.elapsed() >= DEAF_MAX {
             self.listen_again();
@@ -372,11 +379,12 @@ impl Io for EpollIo {
             _ => EpollTimeout::ZERO,
         };
         match self.epoll.wait(&mut self.scratch, timeout) {
-            Ok(count) => self.ready.extend(
-                self.scratch[..count]
-                    .iter()
-                    .map(|event| (event.data(), event.events())),
-            ),
+            Ok(count) => {
+                self.held_back.full_polls += u32::from(count == EVENTS_MAX);
+                let events = self.scratch[..count].iter();
+                self.ready
+                    .extend(events.map(|event| (event.data(), event.events())));
+            }
             Err(Errno::EINTR) => {}
             Err(error) => panic!("epoll_wait failed: {error}"),
         }

@@ -103,6 +103,17 @@ pub enum Wait {
     Long,
 }
 
+/// How often a back end held something back since it was last asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HeldBack {
+    /// Polls that brought as much as one may.
+    pub full_polls: u32,
+    /// Receives that found no buffer.
+    pub buffers_short: u32,
+    /// Connections that may no longer fill many buffers in one poll.
+    pub tamed: u32,
+}
+
 /// A back end; see the module's page.
 pub trait Io {
     /// Moves what happened since the last call to the end of `events`, a bounded number.
@@ -141,6 +152,11 @@ pub trait Io {
     /// pause. A back end that takes a buffer of each connection in a poll has nothing to do.
     fn go_gently(&mut self, on: bool) {
         let _ = on;
+    }
+
+    /// What it held back since the last call.
+    fn held_back(&mut self) -> HeldBack {
+        HeldBack::default()
     }
 
     /// With `on`, no connection receives more than one buffer until the worker has seen it and

@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 
 use rustls::{HandshakeKind, ServerConnection};
 
-use super::{BufferId, ConnIndex, Event, Io, Wait};
+use super::{BufferId, ConnIndex, Event, HeldBack, Io, Wait};
 use crate::config::{
     HANDSHAKE_INPUT_MAX_BYTES, HANDSHAKE_MAX_S, HANDSHAKE_STEPS_PER_TICK, RECEIVE_BUFFERS,
     RECORDS_KEEP_BYTES, RECORDS_SPARE_MAX,
@@ -491,6 +491,10 @@ impl<I: Io> Io for TlsIo<I> {
 
     fn go_gently(&mut self, on: bool) {
         self.below.go_gently(on);
+    }
+
+    fn held_back(&mut self) -> HeldBack {
+        self.below.held_back()
     }
 
     fn sip(&mut self, on: bool) {

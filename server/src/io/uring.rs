@@ -28,7 +28,7 @@ use io_uring::types::{BufRingEntry, Fd, Fixed, SubmitArgs, TimeoutFlags, Timespe
 use io_uring::{CompletionQueue, IoUring, SubmissionQueue, Submitter, cqueue, opcode, squeue};
 use nix::sys::eventfd::EventFd;
 
-use super::{BufferId, ConnIndex, Event, Io, Wait};
+use super::{BufferId, ConnIndex, Event, HeldBack, Io, Wait};
 use crate::config::{
     BURST_BUFFERS, EVENTS_MAX, EVENTS_OF_A_CONNECT, MULTISHOT_EARNED_BY, RECEIVE_BUFFER_BYTES,
     RECEIVE_BUFFERS, RECEIVE_BUFFERS_FIRST, RING_ENTRIES, SLEEP_MAX_MS, SMALL_RECEIPT_BYTES,
@@ -108,6 +108,8 @@ pub struct UringIo {
     polls: u64,
     senders: usize,
     bursts: Vec<ConnIndex>,
+    /// What nobody was told of yet.
+    held_back: HeldBack,
     /// Listeners whose accept failed for want of descriptors or memory, to be armed again when a
     /// connection is closed and once a second: at once it would only fail again.
     deaf: Vec<usize>,
@@ -169,6 +171,7 @@ impl UringIo {
             polls: 0,
             senders: 0,
             bursts: Vec::new(),
+            held_back: HeldBack::default(),
             deaf: Vec::new(),
             closed: Vec::new(),
             local: Vec::new(),
@@ -312,6 +315,18 @@ impl UringIo {
         }
     }
 
+    /// Whether a receive's completion costs what a connection's end does. One that found no buffer, or
+    /// was cancelled so that the connection is received from otherwise, is only armed anew.
+    fn is_an_end(&self, entry: &cqueue::Entry, conn: ConnIndex) -> bool {
+        match entry.result() {
+            1.. => false,
+            result if result == -libc::ENOBUFS || result == -libc::ECANCELED => {
+                self.conns[conn as usize].closing
+            }
+            _ => true,
+        }
+    }
+
     fn received(&mut self, entry: &cqueue::Entry, conn: ConnIndex, events: &mut Vec<Event>) {
         let (result, flags) = (entry.result(), entry.flags());
         let state = &mut self.conns[conn as usize];
@@ -352,6 +367,7 @@ impl UringIo {
                 });
             }
         } else if result == -libc::ENOBUFS {
+            self.held_back.buffers_short += 1;
             if self.senders >= WIDEN_CONNS_MIN {
                 self.buffers.widen();
             }
@@ -374,6 +390,7 @@ impl UringIo {
         while let Some(conn) = self.bursts.pop() {
             let state = &mut self.conns[conn as usize];
             if self.gentle && !state.closing && !state.ended {
+                self.held_back.tamed += 1;
                 state.to_earn = MULTISHOT_EARNED_BY;
                 if state.receiving && state.multishot {
                     self.cancel_receive(conn);
@@ -422,7 +439,7 @@ impl Io for UringIo {
             let index = entry.user_data() as u32;
             match entry.user_data() >> 56 {
                 KIND_RECEIVE => {
-                    if entry.result() <= 0 {
+                    if self.is_an_end(&entry, index) {
                         weight += EVENTS_OF_A_CONNECT;
                     }
                     self.received(&entry, index, events);
@@ -459,6 +476,7 @@ impl Io for UringIo {
                 _ => {}
             }
         }
+        self.held_back.full_polls += u32::from(weight >= EVENTS_MAX);
         self.tame();
         for conn in self.closed.drain(..) {
             events.push(Event::Closed { conn });
@@ -547,6 +565,10 @@ impl Io for UringIo {
 
     fn go_gently(&mut self, on: bool) {
         self.gentle = on;
+    }
+
+    fn held_back(&mut self) -> HeldBack {
+        std::mem::take(&mut self.held_back)
     }
 
     fn sip(&mut self, on: bool) {
@@ -764,9 +786,24 @@ impl ProvidedBuffers {
 #[cfg(test)]
 mod tests {
     use std::io::{ErrorKind, Write};
+    use std::net::{TcpListener, TcpStream};
     use std::os::unix::net::UnixStream;
 
     use super::*;
+
+    /// A ring, if this host has such a thing.
+    fn ring(listeners: Vec<OwnedFd>) -> Option<UringIo> {
+        if let Err(error) = UringIo::probe() {
+            // Past the test's captured output, which nobody sees who has no failure.
+            let _ = writeln!(
+                io::stderr(),
+                "io_uring is not tested: this host refuses it ({error})"
+            );
+            return None;
+        }
+        let bell = EventFd::new().expect("an eventfd");
+        Some(UringIo::new(64, Arc::new(bell), listeners).expect("a ring"))
+    }
 
     /// A client of a ring; connection `conn`.
     fn client(io: &mut UringIo, conn: ConnIndex) -> UnixStream {
@@ -807,12 +844,9 @@ mod tests {
 
     #[test]
     fn who_fills_many_buffers_beside_others_gets_one_a_tick() {
-        if UringIo::probe().is_err() {
-            eprintln!("skipped: this kernel refuses io_uring");
+        let Some(mut io) = ring(Vec::new()) else {
             return;
-        }
-        let bell = EventFd::new().expect("an eventfd");
-        let mut io = UringIo::new(8, Arc::new(bell), Vec::new()).expect("a ring");
+        };
         let (mut greedy, mut modest) = (client(&mut io, 0), client(&mut io, 1));
         // With nobody else it takes what comes.
         let mut most = 0;
@@ -832,6 +866,7 @@ mod tests {
             assert!(at < 20 || filled[0] <= 1, "{filled:?} in tick {at}");
         }
         assert!(seen_modest > 100, "{seen_modest} times");
+        assert_eq!(io.held_back().tamed, 1);
         // Who has just come has one buffer a tick as well.
         let mut newcomer = client(&mut io, 2);
         for _ in 0..100 {
@@ -850,18 +885,62 @@ mod tests {
 
     #[test]
     fn a_few_that_fill_all_buffers_are_given_no_more() {
-        if UringIo::probe().is_err() {
-            eprintln!("skipped: this kernel refuses io_uring");
+        let Some(mut io) = ring(Vec::new()) else {
             return;
-        }
-        let bell = EventFd::new().expect("an eventfd");
-        let mut io = UringIo::new(8, Arc::new(bell), Vec::new()).expect("a ring");
-        let mut greedy = client(&mut io, 0);
+        };
+        // Together their sockets hold more than all buffers.
+        let mut greedy: Vec<UnixStream> = (0..WIDEN_CONNS_MIN - 1)
+            .map(|conn| client(&mut io, conn as ConnIndex))
+            .collect();
         for _ in 0..200 {
-            flood(&mut greedy);
-            let filled = tick(&mut io, 1)[0];
+            greedy.iter_mut().for_each(flood);
+            let filled: usize = tick(&mut io, greedy.len()).iter().sum();
             assert!(filled <= RECEIVE_BUFFERS_FIRST, "{filled} buffers");
         }
         assert_eq!(io.buffers.wanted, RECEIVE_BUFFERS_FIRST);
+        assert!(io.held_back().buffers_short > 0);
+        assert_eq!(io.held_back(), HeldBack::default());
+    }
+
+    #[test]
+    fn a_receive_without_a_buffer_leaves_a_poll_as_long_as_it_was() {
+        const SENDERS: usize = 20;
+        let Some(mut io) = ring(Vec::new()) else {
+            return;
+        };
+        let mut clients: Vec<UnixStream> = (0..SENDERS)
+            .map(|conn| client(&mut io, conn as ConnIndex))
+            .collect();
+        clients.iter_mut().for_each(flood);
+        tick(&mut io, SENDERS);
+        // Less than all of them have buffers, and what they have is far from what a poll may bring.
+        let filled = tick(&mut io, SENDERS);
+        assert!(filled.iter().sum::<usize>() <= RECEIVE_BUFFERS_FIRST);
+        let held_back = io.held_back();
+        assert!(held_back.buffers_short as usize > EVENTS_MAX / EVENTS_OF_A_CONNECT);
+        assert_eq!(held_back.full_polls, 0, "{held_back:?}");
+    }
+
+    #[test]
+    fn a_storm_of_connects_leaves_polls_short() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+        let address = listener.local_addr().expect("an address");
+        let Some(mut io) = ring(vec![listener.into()]) else {
+            return;
+        };
+        let clients: Vec<TcpStream> = (0..50)
+            .map(|_| TcpStream::connect(address).expect("there is room"))
+            .collect();
+        let (mut accepted, mut full_polls) = (0, 0);
+        while accepted < clients.len() {
+            let mut events = Vec::new();
+            io.poll(&mut events);
+            let most = EVENTS_MAX / EVENTS_OF_A_CONNECT;
+            assert!(events.len() <= most, "{} at once", events.len());
+            accepted += events.len();
+            full_polls += io.held_back().full_polls;
+            io.submit(Wait::Long);
+        }
+        assert!(full_polls > 0);
     }
 }

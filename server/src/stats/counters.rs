@@ -107,6 +107,26 @@ counters! {
     late_replies,
     /// Times a session had to wait because another worker had no room.
     parked,
+    /// Times a connection made no further request because its replies had reached a bound.
+    replies_full,
+    /// Times a connection was not received from because too much of its input waited.
+    input_full,
+    /// Times a lent value waited for a later tick.
+    lent_waits,
+    /// Times it began to receive in small sips.
+    sips,
+    /// Dumps that were ended because their client did not read.
+    dumps_cut,
+    /// Commands whose prefix found no room among those that are counted.
+    prefixes_uncounted,
+    /// Ticks that were kept short for those who ask for little at a time.
+    gentle_ticks,
+    /// Times more had happened than one tick takes.
+    full_polls,
+    /// Times a receive found all receive buffers in use.
+    buffers_short,
+    /// Connections that lost a receive that goes on by itself because it filled many buffers.
+    receives_tamed,
     /// Ticks.
     ticks,
     /// Other workers woken.

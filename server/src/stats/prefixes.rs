@@ -32,15 +32,16 @@ pub struct Prefixes {
 }
 
 impl Prefixes {
-    /// Counts a command on a key.
-    pub fn count(&mut self, delimiter: u8, key: &[u8], what: Counted) {
+    /// Counts a command on a key. False when there is no room for its prefix.
+    #[must_use]
+    pub fn count(&mut self, delimiter: u8, key: &[u8], what: Counted) -> bool {
         let Some(end) = key.iter().position(|byte| *byte == delimiter) else {
-            return;
+            return true;
         };
         let prefix = &key[..end];
         if !self.counts.contains_key(prefix) {
             if self.counts.len() >= PREFIXES_MAX {
-                return;
+                return false;
             }
             self.counts.insert(prefix.into(), [0; 4]);
         }
@@ -52,6 +53,7 @@ impl Prefixes {
                 Counted::Delete => *deletes += 1,
             }
         }
+        true
     }
 
     /// Forgets everything.
@@ -94,7 +96,7 @@ mod tests {
             (":x", Counted::Delete),
             ("plain", Counted::Set),
         ] {
-            prefixes.count(b':', key.as_bytes(), what);
+            assert!(prefixes.count(b':', key.as_bytes(), what), "{key}");
         }
         let mut text = Vec::new();
         prefixes.part(&mut text);
@@ -105,9 +107,12 @@ mod tests {
             String::from_utf8_lossy(&out),
             "PREFIX  get 0 hit 0 set 0 del 2\r\nPREFIX a get 4 hit 2 set 2 del 0\r\nEND\r\n"
         );
-        for at in 0..2 * PREFIXES_MAX {
-            prefixes.count(b':', format!("p{at}:x").as_bytes(), Counted::Set);
-        }
+        let further = 0..2 * PREFIXES_MAX;
+        let counted =
+            further.filter(|at| prefixes.count(b':', format!("p{at}:x").as_bytes(), Counted::Set));
+        // "" and "a" are there already.
+        assert_eq!(counted.count(), PREFIXES_MAX - 2);
         assert_eq!(prefixes.counts.len(), PREFIXES_MAX);
+        assert!(prefixes.count(b':', b"a:1", Counted::Set));
     }
 }

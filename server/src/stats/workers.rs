@@ -78,6 +78,66 @@ impl WorkerFigures {
                 true,
                 counters.intake_cuts,
             ),
+            (
+                "replies_full",
+                "Times a connection made no further request because its replies had reached a bound.",
+                true,
+                counters.replies_full,
+            ),
+            (
+                "input_full",
+                "Times a connection was not received from because too much of its input waited.",
+                true,
+                counters.input_full,
+            ),
+            (
+                "lent_waits",
+                "Times a large value waited for a later tick.",
+                true,
+                counters.lent_waits,
+            ),
+            (
+                "sips",
+                "Times it began to receive in small sips.",
+                true,
+                counters.sips,
+            ),
+            (
+                "dumps_cut",
+                "Dumps that were ended because their client did not read.",
+                true,
+                counters.dumps_cut,
+            ),
+            (
+                "prefixes_uncounted",
+                "Commands whose prefix found no room among those that are counted.",
+                true,
+                counters.prefixes_uncounted,
+            ),
+            (
+                "gentle_ticks",
+                "Ticks that were kept short for those who ask for little at a time.",
+                true,
+                counters.gentle_ticks,
+            ),
+            (
+                "full_polls",
+                "Times more had happened than one tick takes.",
+                true,
+                counters.full_polls,
+            ),
+            (
+                "buffers_short",
+                "Times a receive found all receive buffers in use.",
+                true,
+                counters.buffers_short,
+            ),
+            (
+                "receives_tamed",
+                "Connections that had filled many buffers in one tick beside others, and have one a tick since then.",
+                true,
+                counters.receives_tamed,
+            ),
         ];
         if let Some(longest_us) = self.longest_tick_us {
             let help = "Longest tick since the last reset, in microseconds.";

@@ -97,6 +97,7 @@ impl Worker {
         {
             session.role = Role::Client;
             session.draining = true;
+            self.keeper.counters.dumps_cut += 1;
             return;
         }
         let scarce = self.reply_bytes >= REPLIES_MAX_BYTES && session.sending;

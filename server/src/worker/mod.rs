@@ -61,7 +61,7 @@ use crate::config::{
 };
 use crate::execute::{Keeper, Outcome};
 use crate::hotkeys::HotKeys;
-use crate::io::{ConnIndex, Event, Io, Wait};
+use crate::io::{ConnIndex, Event, HeldBack, Io, Wait};
 use crate::memory::Memory;
 use crate::mesh::Peers;
 use crate::message::{Extra, Homecoming, Op, Ticket, Visit};
@@ -156,9 +156,11 @@ pub struct Worker {
     /// Bytes of lent values that this tick may send, and what is left of them.
     lent_budget: usize,
     lent_left: usize,
-    /// Until when others count as asking for small values.
+    /// Until when others count as asking for small values, by the replies they get: that bounds what
+    /// is lent. Who asks for one large value after the other sends little too, and is alone.
     others_until_ns: u64,
-    /// Until when somebody counts as asking for little at a time.
+    /// Until when somebody counts as asking for little at a time, by what they send: that bounds what
+    /// is received and made. A deep pipeline of small gets has small replies too, and is not meant.
     little_until_ns: u64,
     /// Sessions that have used up their share of this tick.
     yielded: Vec<ConnIndex>,
@@ -331,6 +333,7 @@ impl Worker {
         let beside_little = now.elapsed_ns < self.little_until_ns;
         self.share = sessions::share(active, beside_little, most);
         io.go_gently(beside_little);
+        self.count_limits(io.held_back(), beside_little);
         for event in events.drain(..) {
             self.event(io, now, event);
         }
@@ -357,6 +360,16 @@ impl Worker {
             || more_idle
             || more_farewells
             || !self.queue.is_empty()
+    }
+
+    /// Counts what bounds this tick and the back end's part of it.
+    #[inline]
+    fn count_limits(&mut self, held_back: HeldBack, gentle: bool) {
+        let counters = &mut self.keeper.counters;
+        counters.gentle_ticks += u64::from(gentle);
+        counters.full_polls += u64::from(held_back.full_polls);
+        counters.buffers_short += u64::from(held_back.buffers_short);
+        counters.receives_tamed += u64::from(held_back.tamed);
     }
 
     /// How long the worker may sleep when a tick has left it nothing to do.

@@ -160,7 +160,7 @@ impl Worker {
                     session.draining = true;
                 }
             }
-            Pause::Full => {}
+            Pause::Full => self.keeper.counters.replies_full += 1,
             Pause::NoCredit => {
                 self.keeper.counters.parked += 1;
                 session.held_back = true;
@@ -290,6 +290,7 @@ impl Worker {
         let waiting = session.carry.len();
         if waiting >= CARRY_PAUSE_BYTES && !session.paused {
             session.paused = true;
+            self.keeper.counters.input_full += 1;
             io.pause(conn);
         } else if waiting < CARRY_PAUSE_BYTES && session.paused {
             session.paused = false;
@@ -367,6 +368,7 @@ impl Worker {
         };
         if wanted != self.sipping {
             self.sipping = wanted;
+            self.keeper.counters.sips += u64::from(wanted);
             io.sip(wanted);
         }
     }

@@ -374,6 +374,7 @@ impl Worker {
                     if !session.queued {
                         session.queued = true;
                         self.unsent.push(conn);
+                        self.keeper.counters.lent_waits += 1;
                     }
                     return true;
                 }

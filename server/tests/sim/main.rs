@@ -9,6 +9,7 @@ mod bounds;
 mod client;
 mod figures;
 mod latency;
+mod limits;
 #[path = "../common/packet.rs"]
 mod packet;
 mod server;

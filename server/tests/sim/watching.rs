@@ -7,6 +7,7 @@ use std::time::Duration;
 use strata_server::config::{DUMP_PATIENCE_S, Settings};
 use strata_server::io::sim::{ClientId, Dice};
 
+use crate::figures::worker_figures;
 use crate::server::{MEMORY_MB, Server};
 
 /// A server with so few places and so little room for lines that both run out.
@@ -259,6 +260,8 @@ fn a_dump_that_stands_still_gives_way_to_another_after_a_while() {
     }
     text.extend(server.net.read(stalled, usize::MAX));
     assert!(text.starts_with(b"OK\r\nkey=k") && !text.ends_with(b"END\r\n"));
+    let figures = worker_figures(&mut server, client);
+    assert_eq!(figures["0:dumps_cut"] + figures["1:dumps_cut"], 1);
     server.net.end(client);
     server.settle();
     server.assert_nothing_left();

@@ -55,7 +55,7 @@ pub struct Attack {
     pub server: &'static str,
     /// Whether the server has TLS on its port.
     pub tls: bool,
-    /// Figures of `stats` that show it.
+    /// Figures of `stats` or `stats workers` that show it.
     pub counters: &'static [&'static str],
     run: fn(&Scene) -> Result<String>,
 }
@@ -108,16 +108,17 @@ pub const ATTACKS: [Attack; 18] = [
             "curr_connections",
             "total_connections",
             "rejected_connections",
+            "full_polls",
         ],
         run: half_open,
     },
     Attack {
         name: "connect_storm",
         tells: "100 000 connects a minute, each with one request",
-        limit: "accepts a tick, `-c`: `total_connections`, `rejected_connections`",
+        limit: "`-c`: `total_connections`, `rejected_connections`; a connect counts for 17 completions of a tick: `full_polls`",
         server: "",
         tls: false,
-        counters: &["total_connections", "rejected_connections"],
+        counters: &["total_connections", "rejected_connections", "full_polls"],
         run: connect_storm,
     },
     Attack {
@@ -132,10 +133,15 @@ pub const ATTACKS: [Attack; 18] = [
     Attack {
         name: "deaf_readers",
         tells: "100 connections ask for values of 1 MiB without pause and never read",
-        limit: "32 MiB of replies a worker; a session whose replies are not taken makes no further request",
+        limit: "32 MiB of replies a worker; a session whose replies are not taken makes no further request: `replies_full`, then `input_full`",
         server: "",
         tls: false,
-        counters: &["curr_connections", "conn_yields", "bytes_written"],
+        counters: &[
+            "curr_connections",
+            "replies_full",
+            "input_full",
+            "lent_waits",
+        ],
         run: deaf_readers,
     },
     Attack {
@@ -144,7 +150,12 @@ pub const ATTACKS: [Attack; 18] = [
         limit: "as for those that never read; values are lent, not copied",
         server: "",
         tls: false,
-        counters: &["curr_connections", "conn_yields", "bytes_written"],
+        counters: &[
+            "curr_connections",
+            "replies_full",
+            "input_full",
+            "lent_waits",
+        ],
         run: slow_readers,
     },
     Attack {
@@ -168,19 +179,25 @@ pub const ATTACKS: [Attack; 18] = [
     Attack {
         name: "pipelines",
         tells: "20 connections send requests without pause and read the answers",
-        limit: "`-R` requests of a connection a tick: `conn_yields`",
+        limit: "`-R` requests of a connection a tick, fewer beside others: `conn_yields`, `gentle_ticks`",
         server: "",
         tls: false,
-        counters: &["conn_yields", "cmd_get"],
+        counters: &["conn_yields", "gentle_ticks", "cmd_get"],
         run: pipelines,
     },
     Attack {
         name: "never_read_values",
         tells: "memory is filled, many times over, with values of 1 KiB that nobody asks for",
-        limit: "`-m`: `evictions`, `evicted_unfetched`; items asked for stay",
+        limit: "`-m`: `evictions`, `evicted_unfetched`; items asked for stay; a buffer a tick beside others: `receives_tamed`",
         server: "",
         tls: false,
-        counters: &["cmd_set", "evictions", "evicted_unfetched"],
+        counters: &[
+            "cmd_set",
+            "evictions",
+            "evicted_unfetched",
+            "receives_tamed",
+            "buffers_short",
+        ],
         run: never_read_values,
     },
     Attack {
