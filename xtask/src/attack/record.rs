@@ -106,8 +106,8 @@ pub fn markdown(record: &Record) -> Result<String> {
          window of a tenth of a second, which hides what strikes fewer than half of them; *slow p99* is what a tenth of \
          the windows exceed. Windows in which the client was late itself are left out; *counted* is how many of those \
          during the attack are not. *p99 times* is the middle of the rounds and in parentheses the least and the most of \
-         them: of six, these two hold the true middle between them in 31 of 32 cases. The client's lateness before is \
-         taken off the p99 that is doubled. The attacker has the kernel's idle priority: it takes what the server leaves \
+         them: of six, these two hold the true middle between them in 31 of 32 cases. The client's lateness in \
+         each window is taken off the p99 that is compared. The attacker has the kernel's idle priority: it takes what the server leaves \
          of its core and nothing of the client's, while the kernel's part of what it sends is paid on the server's core. \
          A process of the same priority keeps that core awake in both. *Stolen* is what the host took of the machine's \
          cores during the attack. Goal: the p99 of the well-behaved at most doubles in the middle round, and the peak of \
@@ -203,13 +203,16 @@ mod tests {
 
     fn run(before_ms: f64, during_ms: f64, peak_kib: u64) -> Run {
         let block = |p99_ms| Block {
-            windows: vec![Window {
-                p50_ms: 0.0,
-                p99_ms,
-                p999_ms: 0.0,
-                lag_p99_ms: 0.0,
-            }],
-            of: 1,
+            windows: vec![
+                Window {
+                    p50_ms: 0.0,
+                    p99_ms,
+                    p999_ms: 0.0,
+                    lag_p99_ms: 0.0,
+                };
+                2
+            ],
+            of: 2,
             ..Block::default()
         };
         Run {
@@ -250,7 +253,7 @@ mod tests {
         };
         let text = markdown(&record).expect("text");
         assert!(
-            text.contains("| 2.50 (2.50..2.50) | - | 1 of 1 |"),
+            text.contains("| 2.50 (2.50..2.50) | - | 2 of 2 |"),
             "{text}"
         );
     }
