@@ -52,6 +52,8 @@ pub struct Subject {
     takes_arguments: bool,
     /// Whether it takes memcached's options for TLS.
     pub takes_tls: bool,
+    /// Whether it stands in for another of its name under TLS, and there alone.
+    pub for_tls_alone: bool,
 }
 
 impl Subject {
@@ -74,6 +76,7 @@ impl Subject {
             canned: false,
             takes_arguments: true,
             takes_tls: String::from_utf8_lossy(&help).contains("--enable-ssl"),
+            for_tls_alone: false,
         })
     }
 
@@ -86,6 +89,7 @@ impl Subject {
             canned: true,
             takes_arguments: false,
             takes_tls: false,
+            for_tls_alone: false,
         }
     }
 
@@ -99,6 +103,10 @@ impl Subject {
         let (name, command) = text
             .split_once('=')
             .with_context(|| format!("--peer: {text:?} is not name=command"))?;
+        ensure!(
+            !name.starts_with(STRATA) && !OURS.contains(&name),
+            "--peer {name}: the name is taken"
+        );
         ensure!(
             command.contains("{port}"),
             "--peer {name}: the command does not say where {{port}} goes"
@@ -116,6 +124,7 @@ impl Subject {
             canned: false,
             takes_arguments: false,
             takes_tls: false,
+            for_tls_alone: false,
         })
     }
 
@@ -314,6 +323,14 @@ mod tests {
         let peer = Subject::peer("other=/some/where/otherd --port {port}").expect("a peer");
         assert_eq!(peer.name, "other");
         assert_eq!(peer.version, "otherd --port {port}");
+    }
+
+    #[test]
+    fn a_peer_with_a_name_of_ours_is_refused() {
+        for name in ["memcached", "strata, roomy"] {
+            let refused = Subject::peer(&format!("{name}=otherd {{port}}")).expect_err("refused");
+            assert!(refused.to_string().contains("taken"), "{refused}");
+        }
     }
 
     #[test]

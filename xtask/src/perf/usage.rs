@@ -1,8 +1,14 @@
 //! What a process has used, read from `/proc`.
 //!
-//! Always true: readings only grow, so a difference of two is what was used between them.
+//! Always true: readings only grow, so a difference of two is what was used between them; what a process used is
+//! counted in nanoseconds, what the machine did in hundredths of a second of all cores together.
+
+use std::sync::LazyLock;
+use std::time::Instant;
 
 use anyhow::{Context, Result};
+use nix::time::ClockId;
+use nix::unistd::Pid;
 
 /// Clock ticks a second in `/proc/<pid>/stat`: fixed by the kernel's interface on all machines
 /// Strata runs on.
@@ -11,15 +17,17 @@ const TICKS: f64 = 100.0;
 /// Counters of one process at one moment, and the machine's.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Usage {
-    /// Seconds in user mode.
+    /// Seconds in user mode and in the kernel on its behalf, exactly.
+    pub cpu_s: f64,
+    /// Those in user mode. Ticks of the clock share the exact time out between the two.
     pub user_s: f64,
-    /// Seconds in the kernel on its behalf.
+    /// Those in the kernel.
     pub system_s: f64,
     /// Context switches of all its threads.
     pub switches: u64,
     /// Resident memory in KiB. Not a counter: the latest reading.
     pub resident_kib: u64,
-    /// Seconds that all cores together were busy, with anything.
+    /// Seconds that all cores together were busy, with anything, since some moment.
     pub machine_busy_s: f64,
     /// Seconds that all cores together were taken by the host.
     pub machine_stolen_s: f64,
@@ -29,6 +37,7 @@ impl Usage {
     /// Reads all counters of process `id`.
     pub fn of(id: u32) -> Result<Self> {
         let read = |path: String| std::fs::read_to_string(&path).context(path);
+        let clock = ClockId::pid_cpu_clock_id(Pid::from_raw(id.try_into()?))?.now()?;
         let (user_s, system_s) = cpu(&read(format!("/proc/{id}/stat"))?).context("/proc stat")?;
         let mut switches = 0;
         for task in std::fs::read_dir(format!("/proc/{id}/task"))? {
@@ -39,9 +48,13 @@ impl Usage {
             }
         }
         let status = read(format!("/proc/{id}/status"))?;
-        let (machine_busy_s, machine_stolen_s) =
-            machine(&read("/proc/stat".into())?).context("/proc/stat")?;
+        let (machine_busy_s, machine_stolen_s) = machine(
+            &read("/proc/stat".into())?,
+            BEGINNING.elapsed().as_secs_f64(),
+        )
+        .context("/proc/stat")?;
         Ok(Self {
+            cpu_s: std::time::Duration::from(clock).as_secs_f64(),
             user_s,
             system_s,
             switches,
@@ -53,9 +66,21 @@ impl Usage {
 
     /// What was used since an earlier reading.
     pub fn since(self, earlier: Self) -> Self {
+        let cpu_s = self.cpu_s - earlier.cpu_s;
+        let (user_s, system_s) = (
+            self.user_s - earlier.user_s,
+            self.system_s - earlier.system_s,
+        );
+        // Less than a tick goes to user mode.
+        let user_share = if user_s + system_s > 0.0 {
+            user_s / (user_s + system_s)
+        } else {
+            1.0
+        };
         Self {
-            user_s: self.user_s - earlier.user_s,
-            system_s: self.system_s - earlier.system_s,
+            cpu_s,
+            user_s: cpu_s * user_share,
+            system_s: cpu_s * (1.0 - user_share),
             switches: self.switches.saturating_sub(earlier.switches),
             resident_kib: self.resident_kib,
             machine_busy_s: self.machine_busy_s - earlier.machine_busy_s,
@@ -80,9 +105,13 @@ fn field(status: &str, name: &str) -> Option<u64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// Busy and stolen seconds of all cores: the first line counts user, nice, system, idle, iowait,
-/// irq, softirq, steal.
-fn machine(stat: &str) -> Option<(f64, f64)> {
+/// What times are counted from, so that they are small.
+static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// Busy and stolen seconds of all cores at a time: the first line counts user, nice, system, idle, iowait, irq,
+/// softirq, steal. Busy is what is neither idle nor stolen: the kernel times idleness, but charges a whole tick to whoever
+/// it finds at work, which told up to a seventh of a core of a server whose threads wake each other.
+fn machine(stat: &str, now_s: f64) -> Option<(f64, f64)> {
     let numbers: Vec<f64> = stat
         .lines()
         .next()?
@@ -90,11 +119,16 @@ fn machine(stat: &str) -> Option<(f64, f64)> {
         .skip(1)
         .map_while(|word| word.parse().ok())
         .collect();
-    let [user, nice, system, _, _, irq, softirq, steal, ..] = numbers[..] else {
+    let [_, _, _, idle, iowait, _, _, steal, ..] = numbers[..] else {
         return None;
     };
+    let is_core = |line: &&str| {
+        line.strip_prefix("cpu")
+            .is_some_and(|rest| rest.starts_with(|letter: char| letter.is_ascii_digit()))
+    };
+    let cores = stat.lines().filter(is_core).count() as f64;
     Some((
-        (user + nice + system + irq + softirq) / TICKS,
+        cores * now_s - (idle + iowait + steal) / TICKS,
         steal / TICKS,
     ))
 }
@@ -125,16 +159,34 @@ mod tests {
             after = Usage::of(std::process::id()).expect("/proc");
         }
         let used = after.since(before);
-        assert!(used.user_s + used.system_s > 0.0);
+        assert!(used.cpu_s > 0.0);
         assert!(used.machine_busy_s > 0.0);
         assert!(used.resident_kib > 100);
     }
 
     #[test]
-    fn the_machines_first_line_is_summed_without_idleness() {
-        let stat = "cpu  100 200 300 9999 9999 10 20 40 0 0\ncpu0 1 2 3\n";
-        let (busy_s, stolen_s) = machine(stat).expect("numbers");
-        assert!((busy_s - 6.3).abs() < 1e-9);
-        assert!((stolen_s - 0.4).abs() < 1e-9);
+    fn the_machine_is_busy_when_it_is_neither_idle_nor_stolen() {
+        let at = |idle: u32, steal: u32, now_s: f64| {
+            let stat = format!("cpu  1 2 3 {idle} 100 6 7 {steal} 0 0\ncpu0 1\ncpu11 1\nintr 7\n");
+            machine(&stat, now_s).expect("numbers")
+        };
+        let (before, after) = (at(300, 40, 10.0), at(350, 60, 11.0));
+        // Two cores for one second, of which half a second was idle and a fifth stolen.
+        assert!((after.0 - before.0 - 1.3).abs() < 1e-9);
+        assert!((after.1 - before.1 - 0.2).abs() < 1e-9);
+    }
+
+    #[test]
+    fn ticks_share_out_the_exact_time() {
+        let reading = |cpu_s, user_s, system_s| Usage {
+            cpu_s,
+            user_s,
+            system_s,
+            ..Usage::default()
+        };
+        let used = reading(5.5, 1.25, 4.0).since(reading(4.5, 1.0, 3.25));
+        assert_eq!((used.cpu_s, used.user_s, used.system_s), (1.0, 0.25, 0.75));
+        let used = reading(4.501, 1.0, 3.25).since(reading(4.5, 1.0, 3.25));
+        assert!((used.user_s - 0.001).abs() < 1e-9 && used.system_s == 0.0);
     }
 }
