@@ -8,7 +8,7 @@
 //! doubt is recorded with the reason and never as a number; so is one that came to no figures,
 //! because a server or a client failed, but for a peer that cannot do what is asked: the other runs go
 //! on, every run ends in a bounded time, and the command fails when all is written. A run that others
-//! disturbed is made again, a few times, and then does not count.
+//! disturbed is made again, a few times; where that did not help the record says so.
 
 mod record;
 mod subject;
@@ -40,7 +40,7 @@ const USUAL: [&str; 3] = ["get_depth_1", "get_depth_16", "get_depth_64"];
 /// An open-loop client that has something to do for a larger share of its time measures itself.
 const CLIENT_BUSY_MAX: f64 = 0.95;
 
-/// How much of a core others may have during a run that counts, the host among them.
+/// How much of a core others may have during a run, the host among them, before it is made again.
 const OTHERS_MAX: f64 = 0.05;
 
 /// How often a run is made again in which they had more.
@@ -497,30 +497,21 @@ impl Bench<'_> {
     }
 }
 
-/// A run, made again while others disturb it, but for so long only. Others are not the subject's doing, so making it
-/// again favours nobody.
+/// A run, made again while others disturb it, but for so long only; then the least disturbed one stands. Others are not
+/// the subject's doing, so this favours nobody.
 fn undisturbed(mut run: impl FnMut() -> Shot) -> Shot {
-    let mut made_again = 0;
-    loop {
-        let mut shot = run();
-        shot.made_again = made_again;
-        let disturbance = shot.disturbance();
-        if disturbance <= OTHERS_MAX {
-            return shot;
+    let mut best = run();
+    for made_again in 1..=AGAIN_MAX {
+        if best.disturbance() <= OTHERS_MAX {
+            break;
         }
-        if made_again == AGAIN_MAX {
-            let reason = format!(
-                "Others had {:.0} % of a core, and too much in the {AGAIN_MAX} runs before it.",
-                disturbance * 100.0
-            );
-            if let Some(windows) = &mut shot.windows {
-                windows.invalid.push(reason.clone());
-            }
-            shot.invalid.push(reason);
-            return shot;
+        let shot = run();
+        if shot.disturbance() < best.disturbance() {
+            best = shot;
         }
-        made_again += 1;
+        best.made_again = made_again;
     }
+    best
 }
 
 /// Who comes after whom in a round. Each has each place as often, and each other as often before as behind it, so that
@@ -633,8 +624,10 @@ fn assess(report: &Value, used: Usage, pace: Pace) -> Result<Shot> {
         resident_mib: used.resident_kib as f64 / 1024.0,
         hit_ratio: (hits + misses > 0.0).then(|| hits / (hits + misses)),
         client_busy,
-        others: (used.machine_busy_s / seconds - server_share - client_cpu).max(0.0),
-        stolen: used.machine_stolen_s / seconds,
+        // By the time between the readings: a client with thousands of connections says late that it has measured, and
+        // what it and the server did until then would be that of others.
+        others: ((used.machine_busy_s - used.cpu_s) / used.at_s - client_cpu).max(0.0),
+        stolen: used.machine_stolen_s / used.at_s,
         rate,
         latency_ms,
         lag_p99_ms,
@@ -750,6 +743,7 @@ mod tests {
 
     fn used() -> Usage {
         Usage {
+            at_s: 2.0,
             cpu_s: 2.0,
             user_s: 0.5,
             system_s: 1.5,
@@ -819,29 +813,21 @@ mod tests {
     }
 
     #[test]
-    fn a_disturbed_run_is_made_again_and_at_last_does_not_count() {
-        let run_through = |others: &[f64]| {
+    fn a_disturbed_run_is_made_again_and_at_last_the_least_disturbed_stands() {
+        for (others, stands) in [
+            (&[0.05][..], 0.05),
+            (&[0.2, 0.0], 0.0),
+            (&[0.2, 0.06, 0.04], 0.04),
+            (&[0.2, 0.06, 0.07], 0.06),
+        ] {
             let mut left = others.iter();
             let shot = undisturbed(|| Shot {
                 others: *left.next().expect("no run more than these"),
-                windows: Some(Windows::default()),
                 ..Shot::default()
             });
             assert_eq!(left.next(), None, "{others:?}");
-            shot
-        };
-        for quiet in [&[0.05][..], &[0.2, 0.0], &[0.2, 0.06, 0.04]] {
-            let shot = run_through(quiet);
-            assert!(shot.invalid.is_empty(), "{:?}", shot.invalid);
-            assert_eq!(shot.made_again, quiet.len() - 1);
+            assert_eq!((shot.others, shot.made_again), (stands, others.len() - 1));
         }
-        let shot = run_through(&[0.2, 0.06, 0.07]);
-        assert!(
-            shot.invalid[0].contains("7 % of a core"),
-            "{:?}",
-            shot.invalid
-        );
-        assert_eq!(shot.windows.expect("windows").invalid, shot.invalid);
     }
 
     #[test]

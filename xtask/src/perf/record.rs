@@ -9,6 +9,7 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
+use super::OTHERS_MAX;
 use super::subject::STRATA;
 use super::workload::Workload;
 use crate::record_file::Origin;
@@ -652,6 +653,20 @@ fn invalid_list(section: &Section, out: &mut String) -> std::fmt::Result {
             out,
             "\nMade again, because others had too much of a core: {made_again} of {} runs.",
             made_again + section.shots().count()
+        )?;
+    }
+    let disturbed = || {
+        section
+            .shots()
+            .map(Shot::disturbance)
+            .filter(|&had| had > OTHERS_MAX)
+    };
+    if disturbed().count() > 0 {
+        writeln!(
+            out,
+            "\nIn {} of the runs above they had too much nevertheless, up to {:.0} %: the machine was not quiet.",
+            disturbed().count(),
+            disturbed().fold(0.0, f64::max) * 100.0
         )?;
     }
     Ok(())

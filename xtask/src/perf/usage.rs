@@ -17,6 +17,8 @@ const TICKS: f64 = 100.0;
 /// Counters of one process at one moment, and the machine's.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Usage {
+    /// When it was read, in seconds since some moment.
+    pub at_s: f64,
     /// Seconds in user mode and in the kernel on its behalf, exactly.
     pub cpu_s: f64,
     /// Those in user mode. Ticks of the clock share the exact time out between the two.
@@ -48,12 +50,11 @@ impl Usage {
             }
         }
         let status = read(format!("/proc/{id}/status"))?;
-        let (machine_busy_s, machine_stolen_s) = machine(
-            &read("/proc/stat".into())?,
-            BEGINNING.elapsed().as_secs_f64(),
-        )
-        .context("/proc/stat")?;
+        let at_s = BEGINNING.elapsed().as_secs_f64();
+        let (machine_busy_s, machine_stolen_s) =
+            machine(&read("/proc/stat".into())?, at_s).context("/proc/stat")?;
         Ok(Self {
+            at_s,
             cpu_s: std::time::Duration::from(clock).as_secs_f64(),
             user_s,
             system_s,
@@ -78,6 +79,7 @@ impl Usage {
             1.0
         };
         Self {
+            at_s: self.at_s - earlier.at_s,
             cpu_s,
             user_s: cpu_s * user_share,
             system_s: cpu_s * (1.0 - user_share),
