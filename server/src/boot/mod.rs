@@ -32,6 +32,7 @@ use crate::config::{
     TELL_MAX_MS,
 };
 use crate::io::epoll::EpollIo;
+use crate::io::handshakes::{self, Helper};
 use crate::io::tls::TlsIo;
 use crate::io::uring::UringIo;
 use crate::io::{EventRinger, Io, Wait};
@@ -219,6 +220,8 @@ struct Start {
     seed: u64,
     io: IoChoice,
     clock: Clock,
+    /// Who makes costly steps of its handshakes, where there are any.
+    helper: Option<Helper>,
     /// Told that the worker has its memory, then that it serves; or why it cannot.
     ready: Sender<Result<(), String>>,
     /// What it is to accept on, once all have their memory.
@@ -307,6 +310,10 @@ pub fn run(settings: Settings, listeners: Listeners, files: Files) -> Result<(),
         to_accept_on.push(sender);
         let (asks_sender, asks) = bounded(ASKS_MAX);
         let waker = wakers[index].clone();
+        let helper = match &shared.tls {
+            Some(_) => Some(shake_hands_for(index, &waker)?),
+            None => None,
+        };
         let start = Start {
             index,
             core: pinned.then(|| cores[index]),
@@ -321,6 +328,7 @@ pub fn run(settings: Settings, listeners: Listeners, files: Files) -> Result<(),
             seed: seed[0].wrapping_add(index as u64),
             io: settings.io,
             clock,
+            helper,
             ready: ready_sender.clone(),
             accepts_on,
         };
@@ -454,6 +462,23 @@ impl Starting<'_> {
         }
         Ok(true)
     }
+}
+
+/// Starts the thread that makes the costly steps of a worker's handshakes, and ends with the worker. It is not
+/// bound to a core.
+fn shake_hands_for(index: usize, waker: &Waker) -> Result<Helper, StartError> {
+    let (mut helper, hand) = handshakes::pair();
+    let ringer = Arc::clone(&waker.ringer);
+    let work = move || {
+        let _guard = EndsProcess;
+        hand.work(&*ringer);
+    };
+    let thread = thread::Builder::new()
+        .name(format!("handshakes-{index}"))
+        .spawn(work)
+        .map_err(|error| format!("cannot start a thread: {error}"))?;
+    helper.wakes(thread.thread().clone());
+    Ok(helper)
 }
 
 /// Writes what `-v` asks for to standard error, in memcached's lines or those lines in objects, on a
@@ -597,7 +622,7 @@ fn insist(control: &Control, deadline: Instant, question: impl Fn() -> Ask) -> b
     all
 }
 
-/// A worker that panics takes the server with it: half a cache answers wrongly by not answering.
+/// A worker that panics, or a thread that makes its handshakes, takes the server with it: half a cache answers wrongly by not answering.
 struct EndsProcess;
 
 impl Drop for EndsProcess {
@@ -626,6 +651,7 @@ fn work(start: Start) {
         seed,
         io,
         clock,
+        helper,
         ready,
         accepts_on,
         ..
@@ -698,7 +724,7 @@ fn work(start: Start) {
         IoChoice::Epoll => match EpollIo::new(eventfd, listeners) {
             Ok(io) => {
                 let _ = ready.send(Ok(()));
-                drive_with_tls(worker, io, &shared, &bell, pace);
+                drive_with_tls(worker, io, &shared, helper, &bell, pace);
             }
             Err(error) => failed(error.to_string()),
         },
@@ -706,7 +732,7 @@ fn work(start: Start) {
             match UringIo::new(settings.conns_max, eventfd, listeners) {
                 Ok(io) => {
                     let _ = ready.send(Ok(()));
-                    drive_with_tls(worker, io, &shared, &bell, pace);
+                    drive_with_tls(worker, io, &shared, helper, &bell, pace);
                 }
                 Err(error) => failed(uring_advice(&error)),
             }
@@ -725,11 +751,21 @@ struct Pace {
 }
 
 /// As [`drive`], with TLS over the back end where there is any.
-fn drive_with_tls<I: Io>(worker: Worker, io: I, shared: &Shared, bell: &Bell, pace: Pace) {
+fn drive_with_tls<I: Io>(
+    worker: Worker,
+    io: I,
+    shared: &Shared,
+    helper: Option<Helper>,
+    bell: &Bell,
+    pace: Pace,
+) {
     match &shared.tls {
         None => drive(worker, io, bell, pace),
         Some(tls) => {
-            let io = TlsIo::new(io, Arc::clone(tls));
+            let mut io = TlsIo::new(io, Arc::clone(tls));
+            if let Some(helper) = helper {
+                io.help(helper);
+            }
             drive(worker, io, bell, pace);
         }
     }

@@ -8,9 +8,10 @@
 //! - [`epoll`]: readiness calls, where io_uring is refused, and the control of every comparison;
 //! - [`sim`]: invented connections for tests, seeded.
 //!
-//! [`tls`] is a layer over any of them.
+//! [`tls`] is a layer over any of them, and [`handshakes`] what it has made beside the worker.
 
 pub mod epoll;
+pub mod handshakes;
 pub mod sim;
 pub mod tls;
 pub mod uring;

@@ -11,14 +11,20 @@
 //! Connections of listeners without TLS go straight through, and a server that has no listener with
 //! it does not have this layer at all.
 //!
-//! A handshake costs as much as thousands of requests. Its bytes therefore wait for their turn, and a
-//! tick makes [`HANDSHAKE_STEPS_PER_TICK`]: however many clients shake hands, those that have done so
-//! are served in between. What waits is bounded, and a handshake that is not done in
+//! A handshake costs as much as thousands of requests. Its bytes therefore wait until they are whole
+//! records, and these for their turn. A step that is *costly*, because keys are agreed on, signatures made
+//! or certificates looked at, is made by a thread beside the worker ([`handshakes`](super::handshakes)); of
+//! the others a tick makes [`HANDSHAKE_STEPS_PER_TICK`], and of all where there is no such thread. However many
+//! clients shake hands, those that have done so are served in between. A handshake that is not done in
 //! [`HANDSHAKE_MAX_S`] is given up.
+//!
+//! What waits is bounded by [`HANDSHAKE_INPUT_MAX_BYTES`]. Who has sent more before the server's first answer is
+//! given up. Later a client may rightly send its requests right behind its last word: then the step is made
+//! at once, or, while one is away, its socket is not read; what the back end had received by then is kept.
 //!
 //! Always true: at most one send a connection is under way below; a buffer that the worker gave to be
 //! sent is given back when the last record made of it is sent; nothing is decrypted of a connection
-//! that has ended or is to be closed.
+//! that has ended or is to be closed; once a handshake is done nothing of its connection waits here.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, IoSlice, Write};
@@ -28,10 +34,11 @@ use std::time::{Duration, Instant};
 
 use rustls::{HandshakeKind, ServerConnection};
 
+use super::handshakes::{Helper, Step};
 use super::{BufferId, ConnIndex, Event, HeldBack, Io, Wait};
 use crate::config::{
-    HANDSHAKE_INPUT_MAX_BYTES, HANDSHAKE_MAX_S, HANDSHAKE_STEPS_PER_TICK, RECEIVE_BUFFERS,
-    RECORDS_KEEP_BYTES, RECORDS_SPARE_MAX,
+    HANDSHAKE_INPUT_MAX_BYTES, HANDSHAKE_MAX_S, HANDSHAKE_STEPS_PER_TICK, HANDSHAKES_OVERDUE_MS,
+    RECEIVE_BUFFERS, RECORDS_KEEP_BYTES, RECORDS_SPARE_MAX,
 };
 use crate::tls::{Guard, Tls};
 
@@ -39,15 +46,30 @@ use crate::tls::{Guard, Tls};
 const PLAIN_FIRST: BufferId = 1 << 15;
 const _: () = assert!(RECEIVE_BUFFERS < PLAIN_FIRST as usize);
 
+/// The bytes before a record's own, and the most that these may be.
+const RECORD_HEADER_BYTES: usize = 5;
+const RECORD_MAX_BYTES: usize = (16 << 10) + 2048;
+/// Whose input is too long has a step to be made, so that it does not wait for ever.
+const _: () = assert!(RECORD_HEADER_BYTES + RECORD_MAX_BYTES <= HANDSHAKE_INPUT_MAX_BYTES);
+
 /// One connection with TLS.
 struct Secured {
-    tls: ServerConnection,
+    /// None while a step of its handshake is away.
+    tls: Option<ServerConnection>,
     /// No other connection has had it: an index is used again.
     number: u64,
-    /// Records of a handshake that wait for their turn.
+    /// Its listener asks for a certificate, which has to be looked at.
+    asks_peer: bool,
+    /// Records of a handshake that wait for their end or their turn.
     input: Vec<u8>,
-    /// It is in the list of those with such records.
+    /// It is in one of the lists of those with whole records.
     waits: bool,
+    /// Since when, or since when a step has been due that is away.
+    since: Instant,
+    /// Its socket is not read, because too much waits behind a step that is away.
+    held: bool,
+    /// The worker does not want it read.
+    paused: bool,
     /// The peer sends no more; told to the worker when what waits has been looked at.
     ends: bool,
     /// The worker knows that there is nothing more to receive.
@@ -58,8 +80,26 @@ struct Secured {
     closing: bool,
     /// The worker's buffer, whose records are not all sent.
     sending: Option<Vec<u8>>,
+    /// That buffer came while a step was away: nothing of it is a record yet.
+    unwritten: bool,
     /// A send is under way below.
     sending_below: bool,
+}
+
+impl Secured {
+    fn is_shaking(&self) -> bool {
+        self.tls.as_ref().is_none_or(|tls| tls.is_handshaking())
+    }
+
+    fn wants_write(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.wants_write())
+    }
+
+    /// Whether the keys are not agreed on, or not known to be.
+    fn is_new(&self) -> bool {
+        let group = |tls: &ServerConnection| tls.negotiated_key_exchange_group();
+        self.tls.as_ref().and_then(group).is_none()
+    }
 }
 
 /// A handshake that is not done.
@@ -77,8 +117,13 @@ pub struct TlsIo<I> {
     next_number: u64,
     /// Oldest first; some are done or gone.
     shaking: VecDeque<Shaking>,
-    /// Those with records to look at, in the order they came.
-    waiting: VecDeque<ConnIndex>,
+    /// Those with a costly step to be made, in the order they came, and those with another.
+    costly: VecDeque<ConnIndex>,
+    light: VecDeque<ConnIndex>,
+    /// Who makes costly steps, if there is somebody.
+    helper: Option<Helper>,
+    /// How many of them wait, as it was told last.
+    told_waiting: usize,
     plain: Vec<Vec<u8>>,
     free: Vec<BufferId>,
     /// Buffers of records that were sent.
@@ -97,13 +142,21 @@ impl<I: Io> TlsIo<I> {
             conns: Vec::new(),
             next_number: 0,
             shaking: VecDeque::new(),
-            waiting: VecDeque::new(),
+            costly: VecDeque::new(),
+            light: VecDeque::new(),
+            helper: None,
+            told_waiting: 0,
             plain: Vec::new(),
             free: Vec::new(),
             spares: Vec::new(),
             events_below: Vec::new(),
             local: Vec::new(),
         }
+    }
+
+    /// Has costly steps of handshakes made by `helper`'s thread from now on.
+    pub fn help(&mut self, helper: Helper) {
+        self.helper = Some(helper);
     }
 
     /// The back end below.
@@ -122,50 +175,187 @@ impl<I: Io> TlsIo<I> {
         };
         let bytes = self.below.bytes(buffer, len);
         if secured.closing || secured.ended {
-        } else if secured.tls.is_handshaking() || secured.waits {
-            if secured.input.len() + bytes.len() > HANDSHAKE_INPUT_MAX_BYTES {
-                self.give_up(conn, events);
-            } else {
-                secured.input.extend_from_slice(bytes);
-                if !std::mem::replace(&mut secured.waits, true) {
-                    self.waiting.push_back(conn);
-                }
-            }
-        } else {
+        } else if secured.is_shaking() {
+            secured.input.extend_from_slice(bytes);
+            self.line_up(conn, events);
+        } else if let Some(tls) = &mut secured.tls {
             let at = free_buffer(&mut self.plain, &mut self.free);
-            let plain = &mut self.plain[at];
-            let opened = open(&mut secured.tls, bytes, plain);
+            let opened = open(tls, bytes, &mut self.plain[at]);
             self.opened(conn, at, opened, events);
         }
         self.below.recycle(buffer);
     }
 
-    /// Takes the next step of the handshake that has waited longest.
-    fn shake(&mut self, events: &mut Vec<Event>) {
-        let Some(conn) = self.waiting.pop_front() else {
-            return;
-        };
+    /// Sees to it that what a handshake has received is looked at in its turn, and is not too much.
+    fn line_up(&mut self, conn: ConnIndex, events: &mut Vec<Event>) {
         let Some(Some(secured)) = self.conns.get_mut(conn as usize) else {
             return;
         };
-        if !secured.waits {
+        let too_much = secured.input.len() > HANDSHAKE_INPUT_MAX_BYTES;
+        if secured.tls.is_none() {
+            if too_much && !std::mem::replace(&mut secured.held, true) && !secured.paused {
+                self.below.pause(conn);
+            }
+        } else if too_much && secured.is_new() {
+            self.give_up(conn, events);
+        } else if too_much {
+            secured.waits = false;
+            self.step_here(conn, events);
+        } else if !secured.waits && whole_records(&secured.input) > 0 {
+            secured.waits = true;
+            secured.since = Instant::now();
+            match secured.is_new() || secured.asks_peer {
+                true => self.costly.push_back(conn),
+                false => self.light.push_back(conn),
+            }
+        }
+    }
+
+    /// Has handshakes go on: costly steps beside the worker as far as there is somebody for them, the
+    /// others here.
+    fn shake_hands(&mut self, events: &mut Vec<Event>) {
+        for _ in 0..HANDSHAKE_STEPS_PER_TICK {
+            if let Some(conn) = next(&mut self.light, &mut self.conns) {
+                self.step_here(conn, events);
+            }
+        }
+        if !self.is_helped() && self.costly.is_empty() && self.told_waiting == 0 {
             return;
         }
-        secured.waits = false;
+        match self.helper.take() {
+            Some(mut helper) => {
+                self.hand_over(&mut helper, events);
+                self.helper = Some(helper);
+            }
+            None => {
+                for _ in 0..HANDSHAKE_STEPS_PER_TICK {
+                    if let Some(conn) = next(&mut self.costly, &mut self.conns) {
+                        self.step_here(conn, events);
+                    }
+                }
+            }
+        }
+        let waiting = self.costly.len() + usize::from(self.is_helped());
+        let before = std::mem::replace(&mut self.told_waiting, waiting);
+        self.tls.count_waiting(before, waiting);
+    }
+
+    /// Whether a step is away.
+    fn is_helped(&self) -> bool {
+        self.helper.as_ref().is_some_and(Helper::is_busy)
+    }
+
+    /// Takes what the helper's thread has made, and gives it what has waited longest.
+    fn hand_over(&mut self, helper: &mut Helper, events: &mut Vec<Event>) {
+        let now = Instant::now();
+        if let Some(step) = helper.take(now) {
+            self.came_back(*step, now, events);
+        }
+        helper.give(now, || self.next_step());
+        if helper.is_overdue(now)
+            && let Some(conn) = next(&mut self.costly, &mut self.conns)
+        {
+            if let Some(Some(secured)) = self.conns.get(conn as usize) {
+                self.tls.count_step(now - secured.since, true);
+            }
+            self.step_here(conn, events);
+        }
+    }
+
+    /// The costly step that has waited longest.
+    fn next_step(&mut self) -> Option<Box<Step>> {
+        let conn = next(&mut self.costly, &mut self.conns)?;
+        let secured = self.secured(conn)?;
+        let tls = secured.tls.take()?;
+        let rest = secured.input.split_off(whole_records(&secured.input));
+        Some(Box::new(Step {
+            conn,
+            number: secured.number,
+            tls,
+            input: std::mem::replace(&mut secured.input, rest),
+            plain: Vec::new(),
+            opened: Ok(false),
+        }))
+    }
+
+    /// Takes the next step of a handshake here.
+    fn step_here(&mut self, conn: ConnIndex, events: &mut Vec<Event>) {
+        let Some(Some(secured)) = self.conns.get_mut(conn as usize) else {
+            return;
+        };
+        let Some(tls) = &mut secured.tls else {
+            return;
+        };
+        let at = free_buffer(&mut self.plain, &mut self.free);
+        let whole = whole_records(&secured.input);
+        let opened = open(tls, &secured.input[..whole], &mut self.plain[at]);
+        secured.input.drain(..whole);
+        self.stepped(conn, at, opened, events);
+    }
+
+    /// Takes up a step that was away, unless its connection has gone meanwhile.
+    fn came_back(&mut self, step: Step, now: Instant, events: &mut Vec<Event>) {
+        let Step {
+            conn,
+            number,
+            mut tls,
+            plain,
+            opened,
+            ..
+        } = step;
+        let secured = self.conns.get_mut(conn as usize).and_then(Option::as_mut);
+        let Some(secured) = secured.filter(|secured| secured.number == number) else {
+            return;
+        };
+        self.tls.count_step(now - secured.since, false);
+        if std::mem::take(&mut secured.unwritten)
+            && let Some(bytes) = &secured.sending
+        {
+            write_plain(&mut tls, bytes, conn);
+        }
+        secured.tls = Some(tls);
         if secured.closing || secured.ended {
             return;
         }
-        let input = std::mem::take(&mut secured.input);
         let at = free_buffer(&mut self.plain, &mut self.free);
-        let opened = open(&mut secured.tls, &input, &mut self.plain[at]);
-        let done = !secured.tls.is_handshaking();
-        if done && opened.is_ok() && secured.tls.handshake_kind() != Some(HandshakeKind::Resumed) {
+        self.plain[at].extend_from_slice(&plain);
+        self.stepped(conn, at, opened, events);
+    }
+
+    /// Tells what a step of a handshake brought, and goes on with what came behind it.
+    fn stepped(
+        &mut self,
+        conn: ConnIndex,
+        at: usize,
+        opened: Result<bool, rustls::Error>,
+        events: &mut Vec<Event>,
+    ) {
+        let Some(Some(secured)) = self.conns.get_mut(conn as usize) else {
+            return;
+        };
+        let done = !secured.is_shaking();
+        let kind = secured.tls.as_ref().and_then(|tls| tls.handshake_kind());
+        if done && opened.is_ok() && kind != Some(HandshakeKind::Resumed) {
             self.tls.count_session();
         }
         self.opened(conn, at, opened, events);
-        if let Some(secured) = self.secured(conn)
+        if done {
+            self.open_rest(conn, events);
+        } else if self.goes_on(conn).is_some() {
+            self.line_up(conn, events);
+        }
+        let Some(secured) = self.goes_on(conn) else {
+            return;
+        };
+        if secured.held && secured.input.len() <= HANDSHAKE_INPUT_MAX_BYTES {
+            secured.held = false;
+            if !secured.paused {
+                self.below.resume(conn);
+            }
+        }
+        if let Some(secured) = self.goes_on(conn)
             && secured.ends
-            && !secured.ended
+            && !secured.waits
         {
             secured.ends = false;
             if done {
@@ -176,6 +366,31 @@ impl<I: Io> TlsIo<I> {
                 self.give_up(conn, events);
             }
         }
+    }
+
+    /// The connection, if it has neither ended nor is to be closed.
+    fn goes_on(&mut self, conn: ConnIndex) -> Option<&mut Secured> {
+        let secured = self.secured(conn)?;
+        (!secured.ended && !secured.closing).then_some(secured)
+    }
+
+    /// Decrypts what came behind a handshake that is done.
+    fn open_rest(&mut self, conn: ConnIndex, events: &mut Vec<Event>) {
+        let Some(secured) = self.goes_on(conn) else {
+            return;
+        };
+        let input = std::mem::take(&mut secured.input);
+        if input.is_empty() {
+            return;
+        }
+        let Some(Some(Secured { tls: Some(tls), .. })) =
+            self.conns.get_mut(conn as usize).map(Option::as_deref_mut)
+        else {
+            return;
+        };
+        let at = free_buffer(&mut self.plain, &mut self.free);
+        let opened = open(tls, &input, &mut self.plain[at]);
+        self.opened(conn, at, opened, events);
     }
 
     /// Tells what records brought: plain buffer `at`, perhaps the end, and records to send.
@@ -217,7 +432,7 @@ impl<I: Io> TlsIo<I> {
         if std::mem::replace(&mut secured.ended, true) {
             return;
         }
-        self.tls.count_error(secured.tls.is_handshaking());
+        self.tls.count_error(secured.is_shaking());
         secured.broken = true;
         secured.input = Vec::new();
         last_records(&mut self.below, conn, secured);
@@ -230,11 +445,11 @@ impl<I: Io> TlsIo<I> {
         let Some(Some(secured)) = self.conns.get_mut(conn as usize) else {
             return;
         };
-        if secured.sending_below || secured.closing || !secured.tls.wants_write() {
+        if secured.sending_below || secured.closing || !secured.wants_write() {
             return;
         }
         let mut records = self.spares.pop().unwrap_or_default();
-        write_records(&mut secured.tls, &mut records);
+        write_records(secured, &mut records);
         secured.sending_below = true;
         self.below.send(conn, records);
     }
@@ -255,12 +470,12 @@ impl<I: Io> TlsIo<I> {
         }
         secured.sending_below = false;
         let failed = failed || secured.closing;
-        if !failed && secured.tls.wants_write() {
+        if !failed && secured.wants_write() {
             self.flush(conn);
             return;
         }
         // A buffer that waits for a handshake to be done has no records yet.
-        if (failed || !secured.tls.is_handshaking())
+        if (failed || !secured.is_shaking())
             && let Some(bytes) = secured.sending.take()
         {
             events.push(Event::Sent {
@@ -281,9 +496,9 @@ impl<I: Io> TlsIo<I> {
         if secured.ended || secured.closing {
             return;
         }
-        if secured.waits && !failed {
+        if (secured.waits || secured.tls.is_none()) && !failed {
             secured.ends = true;
-        } else if secured.tls.is_handshaking() {
+        } else if secured.is_shaking() {
             self.give_up(conn, events);
         } else {
             secured.ended = true;
@@ -304,8 +519,8 @@ impl<I: Io> TlsIo<I> {
                 since,
             } = shaking;
             let secured = self.conns[conn as usize].as_deref();
-            let open = secured
-                .is_some_and(|secured| secured.number == number && secured.tls.is_handshaking());
+            let open =
+                secured.is_some_and(|secured| secured.number == number && secured.is_shaking());
             if open && now.duration_since(since) < Duration::from_secs(HANDSHAKE_MAX_S) {
                 return;
             }
@@ -328,8 +543,39 @@ fn free_buffer(plain: &mut Vec<Vec<u8>>, free: &mut Vec<BufferId>) -> usize {
     }
 }
 
+/// The first of a list that still waits.
+fn next(list: &mut VecDeque<ConnIndex>, conns: &mut [Option<Box<Secured>>]) -> Option<ConnIndex> {
+    loop {
+        let conn = list.pop_front()?;
+        if let Some(secured) = &mut conns[conn as usize]
+            && std::mem::take(&mut secured.waits)
+            && !secured.closing
+            && !secured.ended
+        {
+            return Some(conn);
+        }
+    }
+}
+
+/// How many bytes of `input` are whole records; all of it when what follows them is no record, because that
+/// needs no end to be refused.
+fn whole_records(input: &[u8]) -> usize {
+    let mut whole = 0;
+    while let Some(&[kind, major, _, high, low]) = input[whole..].first_chunk() {
+        let len = usize::from(u16::from_be_bytes([high, low]));
+        if !(20..=24).contains(&kind) || major != 3 || len > RECORD_MAX_BYTES {
+            return input.len();
+        }
+        if input.len() - whole < RECORD_HEADER_BYTES + len {
+            break;
+        }
+        whole += RECORD_HEADER_BYTES + len;
+    }
+    whole
+}
+
 /// Decrypts `records` to the end of `plain`. True when the peer has said that it sends no more.
-fn open(
+pub(super) fn open(
     tls: &mut ServerConnection,
     mut records: &[u8],
     plain: &mut Vec<u8>,
@@ -358,7 +604,16 @@ fn open(
     Ok(false)
 }
 
-fn write_records(tls: &mut ServerConnection, records: &mut Vec<u8>) {
+/// Has `bytes` encrypted; without a limit the connection takes everything.
+fn write_plain(tls: &mut ServerConnection, bytes: &[u8], conn: ConnIndex) {
+    let written = tls.writer().write_all(bytes);
+    debug_assert!(written.is_ok(), "connection {conn}: {written:?}");
+}
+
+fn write_records(secured: &mut Secured, records: &mut Vec<u8>) {
+    let Some(tls) = &mut secured.tls else {
+        return;
+    };
     while tls.wants_write() {
         let written = tls.write_tls(records);
         debug_assert!(written.is_ok(), "a vector takes everything");
@@ -367,11 +622,11 @@ fn write_records(tls: &mut ServerConnection, records: &mut Vec<u8>) {
 
 /// Sends the records that are left, as many as the socket takes at once.
 fn last_records(below: &mut impl Io, conn: ConnIndex, secured: &mut Secured) {
-    if secured.sending_below || !secured.tls.wants_write() {
+    if secured.sending_below || !secured.wants_write() {
         return;
     }
     let mut records = Vec::new();
-    write_records(&mut secured.tls, &mut records);
+    write_records(secured, &mut records);
     let _ = below.send_parts(conn, &[IoSlice::new(&records)], false);
 }
 
@@ -399,9 +654,7 @@ impl<I: Io> Io for TlsIo<I> {
             }
         }
         self.events_below = below;
-        for _ in 0..HANDSHAKE_STEPS_PER_TICK {
-            self.shake(events);
-        }
+        self.shake_hands(events);
         self.look_at_the_clock(events);
     }
 
@@ -437,15 +690,20 @@ impl<I: Io> Io for TlsIo<I> {
                 since: Instant::now(),
             });
             self.conns[conn as usize] = Some(Box::new(Secured {
-                tls,
+                tls: Some(tls),
                 number,
+                asks_peer: self.tls.asks_peer(guard),
                 input: Vec::new(),
                 waits: false,
+                since: Instant::now(),
+                held: false,
+                paused: false,
                 ends: false,
                 ended: false,
                 broken: false,
                 closing: false,
                 sending: None,
+                unwritten: false,
                 sending_below: false,
             }));
         }
@@ -465,9 +723,10 @@ impl<I: Io> Io for TlsIo<I> {
             secured.sending.is_none(),
             "connection {conn}: a second send at once"
         );
-        // Without a limit it takes everything.
-        let written = secured.tls.writer().write_all(&bytes);
-        debug_assert!(written.is_ok(), "connection {conn}: {written:?}");
+        match &mut secured.tls {
+            Some(tls) => write_plain(tls, &bytes, conn),
+            None => secured.unwritten = true,
+        }
         secured.sending = Some(bytes);
         self.flush(conn);
     }
@@ -482,10 +741,19 @@ impl<I: Io> Io for TlsIo<I> {
     }
 
     fn pause(&mut self, conn: ConnIndex) {
+        if let Some(secured) = self.secured(conn) {
+            secured.paused = true;
+        }
         self.below.pause(conn);
     }
 
     fn resume(&mut self, conn: ConnIndex) {
+        if let Some(secured) = self.secured(conn) {
+            secured.paused = false;
+            if secured.held {
+                return;
+            }
+        }
         self.below.resume(conn);
     }
 
@@ -503,8 +771,10 @@ impl<I: Io> Io for TlsIo<I> {
 
     fn close(&mut self, conn: ConnIndex) {
         if let Some(Some(secured)) = self.conns.get_mut(conn as usize) {
-            if !secured.broken {
-                secured.tls.send_close_notify();
+            if !secured.broken
+                && let Some(tls) = &mut secured.tls
+            {
+                tls.send_close_notify();
                 last_records(&mut self.below, conn, secured);
             }
             secured.closing = true;
@@ -527,8 +797,15 @@ impl<I: Io> Io for TlsIo<I> {
     }
 
     fn submit(&mut self, wait: Wait) {
-        let idle = self.waiting.is_empty() && self.local.is_empty();
-        self.below.submit(if idle { wait } else { Wait::No });
+        let away = self.is_helped();
+        let wait = match wait {
+            _ if !self.local.is_empty() || !self.light.is_empty() => Wait::No,
+            _ if !away && !self.costly.is_empty() => Wait::No,
+            // Its thread rings when it has made a step; when it does not, somebody has to see that.
+            Wait::Long if away => Wait::Micros(1000 * HANDSHAKES_OVERDUE_MS as u32),
+            wait => wait,
+        };
+        self.below.submit(wait);
     }
 }
 

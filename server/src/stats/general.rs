@@ -166,6 +166,9 @@ pub fn general(sum: &Snapshot, shared: &Shared, now: &Now) -> Vec<(&'static str,
         let mut lines = vec![
             ("ssl_handshake_errors", Count(tls_figures.handshake_errors)),
             ("ssl_proto_errors", Count(tls_figures.proto_errors)),
+            ("ssl_handshakes_waiting", Count(tls_figures.waiting)),
+            ("ssl_handshake_wait_max_us", Count(tls_figures.wait_max_us)),
+            ("ssl_handshakes_overdue", Count(tls_figures.overdue)),
             (
                 "time_since_server_cert_refresh",
                 Count(u64::from(tls_figures.since_refresh_s)),

@@ -11,6 +11,7 @@ mod options;
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use rustls::{ServerConfig, ServerConnection};
 
@@ -47,6 +48,9 @@ pub struct Tls {
     new_sessions: AtomicU64,
     handshake_errors: AtomicU64,
     proto_errors: AtomicU64,
+    waiting: AtomicU64,
+    wait_max_us: AtomicU64,
+    overdue: AtomicU64,
 }
 
 /// Counts of TLS since the start.
@@ -58,6 +62,12 @@ pub struct TlsFigures {
     pub handshake_errors: u64,
     /// Connections that broke the protocol afterwards.
     pub proto_errors: u64,
+    /// Handshakes that wait for a costly step at present, or have it made.
+    pub waiting: u64,
+    /// The longest that one of them has waited, in microseconds.
+    pub wait_max_us: u64,
+    /// Costly steps that workers made themselves, because nobody else had time.
+    pub overdue: u64,
     /// Seconds since the certificates were read.
     pub since_refresh_s: u32,
 }
@@ -87,6 +97,9 @@ impl Tls {
             new_sessions: AtomicU64::new(0),
             handshake_errors: AtomicU64::new(0),
             proto_errors: AtomicU64::new(0),
+            waiting: AtomicU64::new(0),
+            wait_max_us: AtomicU64::new(0),
+            overdue: AtomicU64::new(0),
         })
     }
 
@@ -122,6 +135,16 @@ impl Tls {
         Some(connection.expect("a configuration that was accepted when it was made"))
     }
 
+    /// Whether a listener asks its clients for certificates.
+    #[must_use]
+    pub fn asks_peer(&self, guard: Guard) -> bool {
+        match guard {
+            Guard::Open | Guard::TlsWithoutPeer => false,
+            Guard::Tls => self.settings.verify() != Verify::None,
+            Guard::TlsWithPeer => true,
+        }
+    }
+
     /// What the operator asked for.
     #[must_use]
     pub fn settings(&self) -> &TlsSettings {
@@ -135,12 +158,33 @@ impl Tls {
             new_sessions: self.new_sessions.load(Ordering::Relaxed),
             handshake_errors: self.handshake_errors.load(Ordering::Relaxed),
             proto_errors: self.proto_errors.load(Ordering::Relaxed),
+            waiting: self.waiting.load(Ordering::Relaxed),
+            wait_max_us: self.wait_max_us.load(Ordering::Relaxed),
+            overdue: self.overdue.load(Ordering::Relaxed),
             since_refresh_s: now_s.saturating_sub(self.refreshed_s.load(Ordering::Relaxed)),
         }
     }
 
     pub(crate) fn count_session(&self) {
         self.new_sessions.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// So many handshakes of a worker waited for a costly step, and now so many do.
+    pub(crate) fn count_waiting(&self, before: usize, now: usize) {
+        match now.checked_sub(before) {
+            Some(more) => self.waiting.fetch_add(more as u64, Ordering::Relaxed),
+            None => self
+                .waiting
+                .fetch_sub((before - now) as u64, Ordering::Relaxed),
+        };
+    }
+
+    /// A costly step is made; `overdue` when a worker had to.
+    pub(crate) fn count_step(&self, waited: Duration, overdue: bool) {
+        let waited_us = waited.as_micros() as u64;
+        self.wait_max_us.fetch_max(waited_us, Ordering::Relaxed);
+        self.overdue
+            .fetch_add(u64::from(overdue), Ordering::Relaxed);
     }
 
     /// A connection broke; `shaking` when its handshake was not done.

@@ -17,7 +17,7 @@ use rustls::{
     SupportedProtocolVersion,
 };
 
-use crate::client::{Client, Dice, Stream};
+use crate::client::{Client, Dice, Stream, hit, set, value};
 use crate::server::{Folder, Server, hand_over, open_folder, refused, until, variants};
 
 /// An authority, and files of certificates that it vouches for.
@@ -504,6 +504,77 @@ fn leave_handshakes_unfinished(authority: &Authority, io: &str, workers: &str) {
     }
     client.round_trip("key", b"value");
     assert_eq!(client.stats()["ssl_handshake_errors"], "200");
+}
+
+#[test]
+fn requests_right_behind_the_handshake_are_served_however_long() {
+    let authority = Authority::new();
+    let paper = authority.paper("client");
+    let value = value(1, 900_000);
+    for (io, workers) in variants() {
+        // Whose certificate has to be looked at has a step away when its requests arrive.
+        for (paper, mode) in [(None, 0), (Some(&paper), 2)] {
+            let words = authority.words(&format!(",ssl_verify_mode={mode}"));
+            let server = Server::start(&format!("--io {io} -t {workers} {words}"));
+            let config = Arc::new(authority.config(&[&TLS13], paper));
+            let mut tls = side(&config);
+            tls.set_buffer_limit(None);
+            let mut socket = TcpStream::connect(("127.0.0.1", server.port)).expect("a socket");
+            socket
+                .set_read_timeout(Some(crate::server::PATIENCE))
+                .expect("a socket");
+            socket.write_all(&records(&mut tls)).expect("it listens");
+            while tls.is_handshaking() {
+                tls.read_tls(&mut socket).expect("it answers");
+                tls.process_new_packets().expect("it speaks TLS");
+            }
+            tls.writer()
+                .write_all(&set("key", &value))
+                .expect("a client");
+            socket.write_all(&records(&mut tls)).expect("it reads on");
+            let mut client = Client::new(Box::new(Secured(StreamOwned::new(tls, socket))));
+            client.expect(b"STORED\r\n");
+            client.ask(b"get key\r\n", &hit("key", &value));
+            assert_eq!(client.stats()["ssl_handshake_errors"], "0");
+        }
+    }
+}
+
+#[test]
+fn a_flood_of_handshakes_delays_neither_neighbours_nor_new_certificates_nor_the_end() {
+    let authority = Authority::new();
+    let hello = records(&mut side(&authority.usual()));
+    for (io, workers) in variants() {
+        let mut server = Server::start(&format!("--io {io} -t {workers} {}", authority.words("")));
+        let mut neighbour = secured(server.port, &authority.usual());
+        let flood = || -> Vec<TcpStream> {
+            let one = || {
+                let mut socket = TcpStream::connect(("127.0.0.1", server.port)).expect("a socket");
+                socket.write_all(&hello).expect("it takes it");
+                socket
+            };
+            (0..200).map(|_| one()).collect()
+        };
+        let sockets = flood();
+        neighbour.round_trip("key", b"value");
+        neighbour.ask(b"refresh_certs\r\n", b"OK\r\n");
+        secured(server.port, &authority.usual()).round_trip("key", b"value");
+        for mut socket in sockets {
+            socket
+                .set_read_timeout(Some(crate::server::PATIENCE))
+                .expect("a socket");
+            let mut first = [0];
+            socket.read_exact(&mut first).expect("each is answered");
+            assert_eq!(first, [22]);
+        }
+        let stats = until("no step is due", || {
+            let stats = neighbour.stats();
+            (stats["ssl_handshakes_waiting"] == "0").then_some(stats)
+        });
+        assert_ne!(stats["ssl_handshake_wait_max_us"], "0");
+        let _sockets = flood();
+        server.stop(Signal::SIGTERM);
+    }
 }
 
 #[test]

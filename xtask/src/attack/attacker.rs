@@ -74,7 +74,7 @@ pub const ATTACKS: [Attack; 18] = [
     Attack {
         name: "handshake_flood",
         tells: "whole ClientHellos that make the server sign, 1667 a second, each abandoned at once",
-        limit: "one step of a handshake a tick: `ssl_handshake_errors`",
+        limit: "costly steps wait for a thread beside the worker: `ssl_handshakes_waiting`, `ssl_handshake_wait_max_us`",
         server: "",
         tls: true,
         counters: &["ssl_handshake_errors", "total_connections"],

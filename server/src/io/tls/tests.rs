@@ -8,8 +8,12 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
 use super::*;
+use crate::io::handshakes::{Hand, pair_with};
 use crate::io::sim::{ClientId, Dice, Net, SimIo, SimRinger};
 use crate::tls::TlsSettings;
+
+/// Longer than any test.
+const FOR_EVER: Duration = Duration::from_secs(1 << 20);
 
 /// Certificates in a folder that goes with the test.
 struct Files {
@@ -27,7 +31,9 @@ impl Files {
         let chain_cert = folder.join("both.pem");
         let both = made.cert.pem() + &made.signing_key.serialize_pem();
         std::fs::write(&chain_cert, both).expect("a file");
+        // Who is asked for a certificate has the same one, and it vouches for itself.
         let settings = TlsSettings {
+            ca_cert: Some(chain_cert.clone()),
             chain_cert,
             ..TlsSettings::default()
         };
@@ -38,10 +44,12 @@ impl Files {
             .with_safe_default_protocol_versions()
             .expect("versions")
             .with_root_certificates(roots)
-            .with_no_client_auth();
+            .with_client_auth_cert(vec![made.cert.der().clone()], made.signing_key.into())
+            .expect("they belong together");
+        let guards = [Guard::Tls, Guard::TlsWithPeer];
         Self {
             folder,
-            tls: Arc::new(Tls::load(settings, &[Guard::Tls], 0).expect("it loads")),
+            tls: Arc::new(Tls::load(settings, &guards, 0).expect("it loads")),
             client: Arc::new(client),
         }
     }
@@ -68,14 +76,28 @@ struct Echo {
     ended: Option<bool>,
     closed: bool,
     heard: Vec<u8>,
+    /// Who makes costly steps beside it, and one of how many ticks it does so in.
+    hand: Option<Hand>,
+    ease: usize,
+    dice: Dice,
 }
 
 impl Echo {
+    /// Costly steps are made beside it in every second seed.
     fn new(files: &Files, seed: u64) -> Self {
         let net = Net::default();
         let below = SimIo::new(net.clone(), seed, true, SimRinger::default());
+        let mut io = TlsIo::new(below, Arc::clone(&files.tls));
+        let hand = (seed % 2 == 1).then(|| {
+            let (helper, hand) = pair_with(FOR_EVER);
+            io.help(helper);
+            hand
+        });
         Self {
-            io: TlsIo::new(below, Arc::clone(&files.tls)),
+            io,
+            hand,
+            ease: [4, 150][seed as usize / 4 % 2],
+            dice: Dice::new(seed),
             net,
             events: Vec::new(),
             waits: Vec::new(),
@@ -87,6 +109,9 @@ impl Echo {
     }
 
     fn tick(&mut self, guard: Guard) {
+        if let Some(hand) = self.hand.as_ref().filter(|_| self.dice.once_in(self.ease)) {
+            hand.make_one();
+        }
         let mut events = std::mem::take(&mut self.events);
         self.io.poll(&mut events);
         for event in events.drain(..) {
@@ -239,7 +264,9 @@ fn carry(tls: &mut ClientConnection, net: &Net, id: ClientId, dice: &mut Dice, g
 #[test]
 fn bytes_arrive_as_they_were_sent_however_records_are_cut() {
     let files = Files::new("tls-cut");
-    for seed in 1..40 {
+    let (mut held, mut most_input) = (0, 0);
+    for seed in 1..60 {
+        let guard = [Guard::Tls, Guard::TlsWithPeer][seed as usize / 30];
         let mut dice = Dice::new(seed);
         let mut echo = Echo::new(&files, seed);
         let id = echo.net.connect(500 + dice.below(50_000));
@@ -253,7 +280,11 @@ fn bytes_arrive_as_they_were_sent_however_records_are_cut() {
                 sent += tls.writer().write(part).expect("a client");
             }
             carry(&mut tls, &echo.net, id, &mut dice, &mut got);
-            echo.tick(Guard::Tls);
+            echo.tick(guard);
+            if let Some(Some(secured)) = echo.io.conns.first() {
+                held += u64::from(secured.held);
+                most_input = secured.input.len().max(most_input);
+            }
             if got.len() == bytes.len() {
                 break;
             }
@@ -274,10 +305,19 @@ fn bytes_arrive_as_they_were_sent_however_records_are_cut() {
         while !echo.closed {
             echo.tick(Guard::Tls);
         }
+        if guard == Guard::Tls {
+            // The client has tickets from the second connection on.
+            let figures = files.tls.figures(7);
+            assert_eq!((figures.new_sessions, figures.since_refresh_s), (1, 7));
+        }
     }
+    // With a step away there was too much behind it, and that stayed bounded.
+    assert!(held > 0, "nobody sent ahead");
+    // The simulated back end brings something now and then from a socket that is not to be read.
+    let bound = HANDSHAKE_INPUT_MAX_BYTES..4 * HANDSHAKE_INPUT_MAX_BYTES;
+    assert!(bound.contains(&most_input), "{most_input} bytes waited");
     let figures = files.tls.figures(7);
-    // The client has tickets from the second connection on.
-    assert_eq!((figures.new_sessions, figures.since_refresh_s), (1, 7));
+    assert_eq!((figures.waiting, figures.overdue), (0, 0));
     assert_eq!((figures.handshake_errors, figures.proto_errors), (0, 0));
 }
 
@@ -307,6 +347,141 @@ fn a_request_behind_the_handshake_and_an_end_behind_that_are_both_seen() {
         let heard = (echo.ended, &echo.heard[..]);
         assert_eq!(heard, (Some(false), &b"a request"[..]), "seed {seed}");
     }
+}
+
+#[test]
+fn no_step_is_due_before_a_record_is_whole() {
+    let files = Files::new("tls-part");
+    let mut echo = Echo::new(&files, 3);
+    let id = echo.net.connect(1 << 20);
+    let mut hello = Vec::new();
+    files.connection().write_tls(&mut hello).expect("a vector");
+    let (last, most) = hello.split_last().expect("it says something");
+    echo.net.write(id, most);
+    for _ in 0..100 {
+        echo.tick(Guard::Tls);
+        assert!(!echo.io.is_helped() && echo.io.costly.is_empty());
+    }
+    echo.net.write(id, &[*last]);
+    while !echo.io.is_helped() {
+        echo.tick(Guard::Tls);
+    }
+    assert_eq!(files.tls.figures(0).waiting, 1);
+}
+
+#[test]
+fn a_step_whose_thread_has_no_time_is_made_by_the_worker() {
+    let files = Files::new("tls-alone");
+    let (mut dice, mut echo) = (Dice::new(2), Echo::new(&files, 2));
+    let (helper, _idle) = pair_with(Duration::ZERO);
+    echo.io.help(helper);
+    // What is begun stays begun, with the connection gone.
+    let id = echo.net.connect(1 << 20);
+    let mut hello = Vec::new();
+    files.connection().write_tls(&mut hello).expect("a vector");
+    echo.net.write(id, &hello);
+    while !echo.io.is_helped() {
+        echo.tick(Guard::Tls);
+    }
+    echo.net.reset(id);
+    echo.close();
+    (echo.ended, echo.closed) = (None, false);
+
+    let id = echo.net.connect(1 << 20);
+    let mut tls = files.connection();
+    tls.writer().write_all(b"a request").expect("a client");
+    let mut got = Vec::new();
+    for _ in 0..10_000 {
+        if got == b"a request" {
+            break;
+        }
+        carry(&mut tls, &echo.net, id, &mut dice, &mut got);
+        echo.tick(Guard::Tls);
+    }
+    assert_eq!(got, b"a request");
+    // What came behind the first flight was no costly step.
+    let figures = files.tls.figures(0);
+    assert_eq!((figures.overdue, figures.waiting), (1, 1));
+}
+
+#[test]
+fn what_is_sent_while_a_step_is_away_follows_the_handshake() {
+    let files = Files::new("tls-early");
+    let (mut dice, mut echo) = (Dice::new(3), Echo::new(&files, 3));
+    let id = echo.net.connect(1 << 20);
+    let mut tls = files.connection();
+    let mut got = Vec::new();
+    while !echo.io.is_helped() {
+        carry(&mut tls, &echo.net, id, &mut dice, &mut got);
+        echo.tick(Guard::Tls);
+    }
+    echo.sending = true;
+    echo.io.send(0, b"unasked".to_vec());
+    for _ in 0..10_000 {
+        if !echo.sending {
+            break;
+        }
+        carry(&mut tls, &echo.net, id, &mut dice, &mut got);
+        echo.tick(Guard::Tls);
+    }
+    carry(&mut tls, &echo.net, id, &mut dice, &mut got);
+    assert_eq!((echo.sending, &got[..]), (false, &b"unasked"[..]));
+}
+
+#[test]
+fn a_step_that_comes_back_to_another_connection_is_forgotten() {
+    let files = Files::new("tls-late");
+    let (mut late, mut refused) = (0, 0);
+    for seed in (1..200).step_by(2) {
+        let (mut dice, mut echo) = (Dice::new(seed), Echo::new(&files, seed));
+        let id = echo.net.connect(1 << 20);
+        let mut tls = files.connection();
+        while !echo.io.is_helped() {
+            carry(&mut tls, &echo.net, id, &mut dice, &mut Vec::new());
+            echo.tick(Guard::Tls);
+        }
+        match dice.below(4) {
+            0 => echo.net.reset(id),
+            1 => echo.net.end(id),
+            2 => echo
+                .net
+                .write(id, &noise(1 + dice.below(100_000), &mut dice)),
+            _ => {
+                echo.ended = Some(true);
+                echo.io.close(0);
+            }
+        }
+        echo.close();
+        late += usize::from(echo.io.is_helped());
+        refused = files.tls.figures(0).handshake_errors;
+        (echo.ended, echo.closed) = (None, false);
+
+        // The next one has the same index.
+        let id = echo.net.connect(1 << 20);
+        let mut tls = files.connection();
+        tls.writer().write_all(b"a request").expect("a client");
+        let mut got = Vec::new();
+        for _ in 0..10_000 {
+            if got == b"a request" && !echo.io.is_helped() {
+                break;
+            }
+            carry(&mut tls, &echo.net, id, &mut dice, &mut got);
+            echo.tick(Guard::Tls);
+        }
+        assert_eq!(
+            (echo.ended, &got[..]),
+            (None, &b"a request"[..]),
+            "seed {seed}"
+        );
+        echo.tick(Guard::Tls);
+        let figures = files.tls.figures(0);
+        assert_eq!(
+            (figures.waiting, figures.handshake_errors),
+            (0, refused),
+            "seed {seed}"
+        );
+    }
+    assert!(late > 10 && refused > 10, "{late} late, {refused} refused");
 }
 
 #[test]
