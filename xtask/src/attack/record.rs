@@ -106,8 +106,7 @@ pub fn markdown(record: &Record) -> Result<String> {
          window of a tenth of a second, which hides what strikes fewer than half of them; *slow p99* is what a tenth of \
          the windows exceed. Windows in which the client was late itself are left out; *counted* is how many of those \
          during the attack are not. *p99 times* is the middle of the rounds and in parentheses the least and the most of \
-         them: of six, these two hold the true middle between them in 31 of 32 cases. The client's lateness in \
-         each window is taken off the p99 that is compared. The attacker has the kernel's idle priority: it takes what the server leaves \
+         them: of six, these two hold the true middle between them in 31 of 32 cases. The attacker has the kernel's idle priority: it takes what the server leaves \
          of its core and nothing of the client's, while the kernel's part of what it sends is paid on the server's core. \
          A process of the same priority keeps that core awake in both. *Stolen* is what the host took of the machine's \
          cores during the attack. Goal: the p99 of the well-behaved at most doubles in the middle round, and the peak of \
