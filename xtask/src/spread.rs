@@ -24,16 +24,12 @@ pub struct Spread {
 impl Spread {
     /// Of these numbers, if there are any.
     pub fn of(numbers: impl IntoIterator<Item = f64>) -> Option<Self> {
-        let mut numbers: Vec<f64> = numbers.into_iter().collect();
-        numbers.sort_by(f64::total_cmp);
-        let count = numbers.len();
-        let (least, most) = (*numbers.first()?, *numbers.last()?);
-        let median = (numbers[(count - 1) / 2] + numbers[count / 2]) / 2.0;
+        let numbers = sorted(numbers);
         Some(Self {
-            median,
-            least,
-            most,
-            count,
+            median: middle(&numbers)?,
+            least: *numbers.first()?,
+            most: *numbers.last()?,
+            count: numbers.len(),
         })
     }
 
@@ -69,10 +65,9 @@ pub struct Estimate {
 impl Estimate {
     /// From these numbers, if there are any.
     pub fn of(numbers: impl IntoIterator<Item = f64>) -> Option<Self> {
-        let mut numbers: Vec<f64> = numbers.into_iter().collect();
-        numbers.sort_by(f64::total_cmp);
+        let numbers = sorted(numbers);
         let rounds = numbers.len();
-        let median = Spread::of(numbers.iter().copied())?.median;
+        let median = middle(&numbers)?;
         // With `rank` numbers left out on either side the limits miss if at most so many tosses came out one way.
         let (mut rank, mut missed) = (0, 2.0 * 0.5_f64.powi(rounds as i32));
         let (mut next, mut missed_next) = (missed, missed);
@@ -97,6 +92,19 @@ impl Estimate {
     pub fn decides(self, value: f64) -> bool {
         self.confidence >= SURELY && (self.high <= value || self.low > value)
     }
+}
+
+fn sorted(numbers: impl IntoIterator<Item = f64>) -> Vec<f64> {
+    let mut numbers: Vec<f64> = numbers.into_iter().collect();
+    numbers.sort_by(f64::total_cmp);
+    numbers
+}
+
+/// The middle of sorted numbers, or the mean of the two in the middle; none of none.
+fn middle(sorted: &[f64]) -> Option<f64> {
+    let count = sorted.len();
+    let upper = sorted.get(count / 2)?;
+    Some((sorted[(count - 1) / 2] + upper) / 2.0)
 }
 
 /// A cell of a table: the middle, and the extremes in parentheses.
