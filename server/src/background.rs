@@ -6,8 +6,14 @@
 //! changes how large its part is and not when it ends. With the policy SCHED_IDLE a worker that wakes takes
 //! the core at once.
 //!
-//! Always true: such a thread holds nothing that a worker waits for in its tick. On a machine whose every core is
-//! busy it gets a part in three hundred of one, so nobody may rely on it to be quick.
+//! Always true: what such a thread and a worker hand each other goes over [`crate::lanes`], so that the thread holds
+//! nothing of ours that a worker waits for. On a machine whose every core is busy it gets a part in three hundred
+//! of one, so nobody may rely on it to be quick.
+//!
+//! What is not ours they do share: the allocator, which locks an arena when one frees what the other allocated, and
+//! rustls' cache of TLS 1.2 sessions and keys of tickets, which the thread of a handshake locks for a moment and a
+//! worker too in a step it makes itself. A worker that meets such a lock sleeps until it is free, and the thread
+//! that has it then gets the core, unless others want it.
 
 /// Makes the calling thread one of these. Where the kernel refuses it stays as it was, which costs
 /// only what this saves.

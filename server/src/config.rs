@@ -205,7 +205,8 @@ pub const EVICTIONS_NOTED_MAX: usize = 512;
 /// Watchers of the whole server at most; memcached's.
 pub const WATCHERS_MAX: usize = 20;
 
-/// Lines that the server says of itself and that wait to be written to standard error.
+/// Lines that the server says of itself and that wait to be written to standard error: of each worker, and of
+/// everybody else.
 pub const LOG_LINES_MAX: usize = 1024;
 
 /// Kinds of such lines that are told apart.
@@ -220,8 +221,8 @@ pub const LOG_WINDOW_S: u64 = 10;
 /// How long the end of the server waits for lines to be written.
 pub const LOG_FLUSH_MAX_MS: u64 = 500;
 
-/// Batches of lines that wait to be written to standard error.
-pub const STDERR_BATCHES_MAX: usize = 64;
+/// Batches of lines of one worker that wait to be written to standard error.
+pub const STDERR_BATCHES_MAX: usize = 16;
 
 /// Hash buckets, of nine items at most, that one tick walks for one dump of all items.
 pub const DUMP_SLICE_BUCKETS: usize = 64;
@@ -281,8 +282,8 @@ pub const PASSWORD_MAX_BYTES: usize = 512;
 /// Memory that one check of a hashed password may take.
 pub const USERS_HASH_MAX_BYTES: usize = 64 << 20;
 
-/// Names and passwords that workers have handed over and nobody has looked at.
-pub const DOOR_JOBS_MAX: usize = 4096;
+/// Names and passwords that one worker has handed over and nobody has looked at.
+pub const DOOR_JOBS_MAX: usize = 1024;
 
 /// Different names and passwords that wait to be checked.
 pub const DOOR_CHECKS_MAX: usize = 256;

@@ -6,9 +6,9 @@
 //!   keys (`strata-store`), its sessions, and one io_uring, and blocks only in that ring. No
 //!   futures, no lock, no allocation a request.
 //! - **Control plane**: one thread with a glommio executor, [`admin`]. It parks when nobody asks,
-//!   and speaks to workers only over bounded channels. It, the threads that write lines and the one
-//!   that checks passwords only work while no worker on their core has anything to do
-//!   ([`background`]).
+//!   and speaks to workers only over bounded [`lanes`]. It, the threads that write lines, the one that
+//!   checks passwords and those that make handshakes only work while no worker on their core has anything to
+//!   do ([`background`]), and no worker ever waits for them.
 //!
 //! # The way of a request
 //!
@@ -59,6 +59,7 @@ pub mod execute;
 pub mod host;
 pub mod hotkeys;
 pub mod io;
+pub mod lanes;
 pub mod latency;
 pub mod log;
 pub mod mailbox;

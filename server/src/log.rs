@@ -1,23 +1,26 @@
 //! What the server says of itself while it runs: lines on standard error, for people or programs.
 //!
 //! Nothing is said of single requests. Whoever says something hands the finished line to a thread
-//! that writes it, over a queue with a bound: no worker ever waits for whoever reads standard error.
+//! that writes it, over a lane with a bound ([`crate::lanes`]). A worker has one of its own, the others share
+//! one: no worker ever waits for whoever reads standard error, nor for another thread that says something.
 //! Always true: of each kind of line (each place in the code that says one) no more than
 //! [`LOG_BURST`] are said in [`LOG_WINDOW_S`] seconds; what is left out, and what is lost because
 //! the writer is behind, is counted, and the count is said.
 //!
 //! ```text
-//! warn!(..) --> Kinds: is it too much? --> Human or JSON --> queue --> thread --> standard error
+//! warn!(..) --> Kinds: is it too much? --> Human or JSON --> lane --> thread --> standard error
 //! ```
 
+use std::cell::RefCell;
 use std::fmt;
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::RecvTimeoutError;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{Sender, bounded};
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
@@ -29,6 +32,7 @@ use crate::background::yield_to_workers;
 use crate::config::{
     LOG_BURST, LOG_FLUSH_MAX_MS, LOG_KINDS_MAX, LOG_LINES_MAX, LOG_WINDOW_S, LogFormat,
 };
+use crate::lanes::{Inbox, Lane, inbox};
 
 /// Says so much of other libraries and no more, whatever is wanted of the server.
 const OTHERS: Level = Level::WARN;
@@ -39,10 +43,15 @@ const OURS: &str = "strata";
 /// The target of what the log says of itself, which is never left out.
 const OF_THE_LOG: &str = "strata_server::log";
 
+/// How often it is looked whether there is room for the wish to have all written.
+const FLUSH_LOOK: Duration = Duration::from_millis(2);
+
 /// One kind of line, and how many of it were said of late.
 #[derive(Default)]
 struct Kind {
-    /// Which one; set once, by whoever says the first line of it.
+    /// Which one, by its address, 0 for none yet; set once, by whoever says the first line of it.
+    claimed: AtomicUsize,
+    /// The same to be read, a little later: only who has claimed it sets it, so nobody waits for anybody.
     of: OnceLock<&'static Metadata<'static>>,
     window: AtomicU64,
     said: AtomicU64,
@@ -65,9 +74,17 @@ impl Kinds {
     }
 
     fn kind(&self, of: &'static Metadata<'static>) -> &Kind {
-        let same = |kind: &&Kind| std::ptr::eq(*kind.of.get_or_init(|| of), of);
+        let address = std::ptr::from_ref(of).addr();
+        let (success, failure) = (Ordering::Relaxed, Ordering::Relaxed);
+        let is_its = |kind: &&Kind| {
+            let claimed = &kind.claimed;
+            match claimed.compare_exchange(0, address, success, failure) {
+                Ok(_) => kind.of.set(of).is_ok(),
+                Err(claimed) => claimed == address,
+            }
+        };
         let last = self.kinds.len() - 1;
-        self.kinds.iter().find(same).unwrap_or(&self.kinds[last])
+        self.kinds.iter().find(is_its).unwrap_or(&self.kinds[last])
     }
 
     /// Whether one more line of a kind may be said at a time; counts it if not.
@@ -160,16 +177,44 @@ enum Job {
     Flush(Sender<()>),
 }
 
+thread_local! {
+    /// The lane of this thread, if it has one to itself.
+    static OWN: RefCell<Option<Lane<Job>>> = const { RefCell::new(None) };
+}
+
+/// A worker's own lane to the log.
+pub struct Voice(Lane<Job>);
+
+impl Voice {
+    /// From now on the calling thread says over this what it says.
+    pub fn begin(self) {
+        OWN.set(Some(self.0));
+    }
+}
+
 /// Where finished lines go.
 #[derive(Clone)]
 struct Queue {
-    jobs: Sender<Job>,
+    /// Of all threads that have no lane to themselves.
+    common: Arc<Mutex<Lane<Job>>>,
     lost: Arc<AtomicU64>,
+}
+
+impl Queue {
+    fn send(&self, job: Job) -> Result<(), Job> {
+        OWN.with_borrow_mut(|own| match own {
+            Some(own) => own.send(job),
+            None => {
+                let common = self.common.lock();
+                common.unwrap_or_else(PoisonError::into_inner).send(job)
+            }
+        })
+    }
 }
 
 impl Write for Queue {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if self.jobs.try_send(Job::Write(line.to_vec())).is_err() {
+        if self.send(Job::Write(line.to_vec())).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
         Ok(line.len())
@@ -191,19 +236,24 @@ impl<'a> MakeWriter<'a> for Queue {
 /// What the subscriber and the writing thread share.
 struct Line {
     queue: Queue,
-    jobs: Receiver<Job>,
+    jobs: Inbox<Job>,
     kinds: Arc<Kinds>,
 }
 
 impl Line {
-    fn new() -> Self {
-        let (sender, jobs) = bounded(LOG_LINES_MAX);
-        let lost = Arc::default();
-        Self {
-            queue: Queue { jobs: sender, lost },
+    /// With so many lanes beside the common one.
+    fn new(workers: usize) -> (Self, Vec<Voice>) {
+        let (mut lanes, jobs) = inbox(workers + 1, LOG_LINES_MAX);
+        let common = lanes.pop().expect("one more than workers");
+        let line = Self {
+            queue: Queue {
+                common: Arc::new(Mutex::new(common)),
+                lost: Arc::default(),
+            },
             jobs,
             kinds: Arc::new(Kinds::new()),
-        }
+        };
+        (line, lanes.into_iter().map(Voice).collect())
     }
 
     fn subscriber(&self, format: LogFormat, level: Level) -> impl Subscriber + Send + Sync + use<> {
@@ -225,17 +275,17 @@ impl Line {
 
     /// Writes lines as they come, and says now and then what was left out.
     fn write_to(self, mut out: impl Write) {
-        let Self { queue, jobs, kinds } = self;
+        let Self {
+            queue,
+            mut jobs,
+            kinds,
+        } = self;
         let lost = queue.lost;
-        // Else the queue would never be closed.
-        drop(queue.jobs);
+        // Else the lane would never be closed.
+        drop(queue.common);
         let mut tell_at = None;
         loop {
-            let job = match tell_at {
-                None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(at) => jobs.recv_deadline(at),
-            };
-            match job {
+            match jobs.receive(tell_at) {
                 Ok(Job::Write(line)) => {
                     let _ = out.write_all(&line);
                     let window = Duration::from_secs(LOG_WINDOW_S);
@@ -244,11 +294,11 @@ impl Line {
                 Ok(Job::Flush(done)) => {
                     tell(&kinds, &lost);
                     // What that said, and nothing that comes behind it.
-                    for _ in 0..jobs.len() {
-                        match jobs.try_recv() {
-                            Ok(Job::Write(line)) => drop(out.write_all(&line)),
-                            Ok(Job::Flush(done)) => drop(done.try_send(())),
-                            Err(_) => {}
+                    for _ in 0..jobs.waiting() {
+                        match jobs.take() {
+                            Some(Job::Write(line)) => drop(out.write_all(&line)),
+                            Some(Job::Flush(done)) => drop(done.try_send(())),
+                            None => {}
                         }
                     }
                     let _ = done.try_send(());
@@ -274,17 +324,22 @@ fn tell(kinds: &Kinds, lost: &AtomicU64) {
 
 /// The log of this process; what waits is written before it is dropped, as far as somebody reads.
 pub struct Log {
-    jobs: Sender<Job>,
+    queue: Queue,
 }
 
 impl Log {
-    /// Begins to say what is at least as grave as `level`.
+    /// Begins to say what is at least as grave as `level`, and what so many workers say over lanes of their
+    /// own.
     ///
     /// # Errors
     /// When there is a log already, or no thread for it.
-    pub fn start(format: LogFormat, level: Level) -> Result<Self, String> {
-        let line = Line::new();
-        let jobs = line.queue.jobs.clone();
+    pub fn start(
+        format: LogFormat,
+        level: Level,
+        workers: usize,
+    ) -> Result<(Self, Vec<Voice>), String> {
+        let (line, voices) = Line::new(workers);
+        let queue = line.queue.clone();
         tracing::subscriber::set_global_default(line.subscriber(format, level))
             .map_err(|error| format!("no log: {error}"))?;
         thread::Builder::new()
@@ -294,16 +349,22 @@ impl Log {
                 line.write_to(io::stderr());
             })
             .map_err(|error| format!("cannot start a thread: {error}"))?;
-        Ok(Self { jobs })
+        Ok((Self { queue }, voices))
     }
 
     /// Waits until what was said is written, for a bounded time.
     pub fn flush(&self) {
-        let most = Duration::from_millis(LOG_FLUSH_MAX_MS);
+        let deadline = Instant::now() + Duration::from_millis(LOG_FLUSH_MAX_MS);
         let (done, all) = bounded(1);
-        if self.jobs.send_timeout(Job::Flush(done), most).is_ok() {
-            let _ = all.recv_timeout(most);
+        let mut wish = Job::Flush(done);
+        while let Err(refused) = self.queue.send(wish) {
+            if Instant::now() >= deadline {
+                return;
+            }
+            wish = refused;
+            thread::sleep(FLUSH_LOOK);
         }
+        let _ = all.recv_deadline(deadline);
     }
 }
 
@@ -334,7 +395,7 @@ mod tests {
 
     /// What is written of what `say` says.
     fn said(format: LogFormat, level: Level, say: impl FnOnce()) -> String {
-        let line = Line::new();
+        let (line, _) = Line::new(0);
         let (page, kinds) = (Page::default(), Arc::clone(&line.kinds));
         let (out, lost) = (page.clone(), Arc::clone(&line.queue.lost));
         tracing::subscriber::with_default(line.subscriber(format, level), || {
@@ -412,11 +473,22 @@ mod tests {
 
     #[test]
     fn lines_that_nobody_writes_are_lost_and_counted_and_hold_nobody_up() {
-        let line = Line::new();
+        let (line, voices) = Line::new(1);
         let mut queue = line.queue.clone();
         for _ in 0..LOG_LINES_MAX + 3 {
             queue.write_all(b"line\n").expect("it never fails");
         }
+        assert_eq!(line.queue.lost.load(Ordering::Relaxed), 3);
+        // Nor is a worker, whose lane is its own, and which does not ask whether another says something.
+        let common = line.queue.common.lock().expect("nobody panics");
+        thread::scope(|scope| {
+            let worker = scope.spawn(|| {
+                voices.into_iter().for_each(Voice::begin);
+                queue.write_all(b"line\n").expect("it never fails");
+            });
+            worker.join().expect("it ends");
+        });
+        drop(common);
         assert_eq!(line.queue.lost.load(Ordering::Relaxed), 3);
     }
 }

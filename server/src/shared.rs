@@ -7,7 +7,6 @@ use std::sync::{Arc, OnceLock};
 use crossbeam_channel::Sender;
 use strata_store::Seconds;
 
-use crate::access::Job;
 use crate::clock::Clock;
 use crate::config::DUMP_PATIENCE_S;
 use crate::latency::{Board, Class, Durations};
@@ -148,8 +147,6 @@ pub struct Shared {
     crawler: AtomicBool,
     /// TLS, where a listener has it.
     pub tls: Option<Arc<Tls>>,
-    /// To whoever checks hashed passwords, where clients are asked for such.
-    pub door: Option<Sender<Job>>,
     /// The clock, where a test may move it.
     pub clock: Option<Clock>,
     /// Whether the server has begun to stop.
@@ -171,7 +168,7 @@ impl Shared {
                 process.settings.workers,
                 process.settings.verbosity,
                 process.settings.count_prefixes,
-                None,
+                false,
             ),
             boards: (0..process.settings.workers)
                 .map(|_| OnceLock::new())
@@ -182,7 +179,6 @@ impl Shared {
             process,
             crawler: AtomicBool::new(true),
             tls: None,
-            door: None,
             stops: AtomicBool::new(false),
             clock: None,
             notices,

@@ -5,7 +5,6 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU64, AtomicUsize, Ordering};
 
-use crossbeam_channel::Sender;
 use strata_protocol::WatchKinds;
 
 /// See the module's page.
@@ -17,19 +16,14 @@ pub struct Watch {
     count: AtomicUsize,
     verbosity: AtomicU8,
     prefixes: AtomicBool,
-    /// To the thread that writes to standard error.
-    stderr: Option<Sender<Vec<u8>>>,
+    /// Whether somebody writes lines to standard error.
+    stderr: bool,
 }
 
 impl Watch {
-    /// Nobody watches yet. `stderr` takes batches of lines for `-v`.
+    /// Nobody watches yet. With `stderr`, somebody writes lines for `-v` to standard error.
     #[must_use]
-    pub fn new(
-        workers: usize,
-        verbosity: u8,
-        prefixes: bool,
-        stderr: Option<Sender<Vec<u8>>>,
-    ) -> Self {
+    pub fn new(workers: usize, verbosity: u8, prefixes: bool, stderr: bool) -> Self {
         Self {
             // Every worker starts at 0 and so looks at once.
             epoch: AtomicU64::new(1),
@@ -78,18 +72,11 @@ impl Watch {
     pub fn stderr_kinds(&self) -> WatchKinds {
         let events = WatchKinds::CONNEVENTS.and(WatchKinds::SYSEVENTS);
         match self.verbosity() {
-            _ if self.stderr.is_none() => WatchKinds::NONE,
+            _ if !self.stderr => WatchKinds::NONE,
             0 => WatchKinds::NONE,
             1 => events,
             _ => events.and(WatchKinds::RAWCMDS).and(WatchKinds::EVICTIONS),
         }
-    }
-
-    /// Has lines written to standard error; false when its writer is behind, and then they are lost.
-    #[must_use]
-    pub fn say(&self, batch: Vec<u8>) -> bool {
-        let stderr = self.stderr.as_ref();
-        stderr.is_some_and(|stderr| stderr.try_send(batch).is_ok())
     }
 
     /// One more watcher, if there are fewer than `most`.

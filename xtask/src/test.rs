@@ -95,7 +95,7 @@ fn docs(workspace: &Workspace) -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// Loom replaces the atomics of the mailbox by its own and runs every interleaving. That is another build of the
+/// Loom replaces the atomics of the mailbox and of lanes by its own and runs every interleaving. That is another build of the
 /// crate, so it has a target folder of its own and does not throw away the ordinary one.
 fn loom(workspace: &Workspace) -> Result<Outcome> {
     let files = Files::read(&workspace.root)?;
@@ -117,7 +117,7 @@ fn loom(workspace: &Workspace) -> Result<Outcome> {
         "strata-server",
         "--release",
         "--lib",
-        "mailbox",
+        "interleavings",
     ]);
     command
         .env("RUSTFLAGS", "--cfg loom")
@@ -139,7 +139,7 @@ fn loom(workspace: &Workspace) -> Result<Outcome> {
     // A filter that matches nothing passes, so the number of tests is part of the result.
     ensure!(
         !text.contains("ok. 0 passed"),
-        "the loom build has no test whose name contains `mailbox`"
+        "the loom build has no test whose name contains `interleavings`"
     );
     Ok(Outcome::Passed)
 }

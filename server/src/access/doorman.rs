@@ -12,10 +12,10 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::mpsc::RecvTimeoutError;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
 use ring::hmac;
 use tracing::warn;
 
@@ -24,6 +24,7 @@ use super::{Accounts, Admission, Guest, Job, Knock, Rights};
 use crate::background::yield_to_workers;
 use crate::boot::Control;
 use crate::config::{DOOR_CHECKS_MAX, DOOR_CHECKS_PER_PEER_MAX, DOOR_GUESTS_MAX, DOOR_RETRY_MS};
+use crate::lanes::Inbox;
 use crate::worker::Ask;
 
 /// A name and password, as the doorman remembers them.
@@ -207,18 +208,18 @@ impl Doorman {
 ///
 /// # Errors
 /// When the system gives no thread or no key.
-pub fn start(accounts: Accounts, jobs: Receiver<Job>, control: Control) -> Result<(), String> {
+pub fn start(accounts: Accounts, jobs: Inbox<Job>, control: Control) -> Result<(), String> {
     let mut key = [0; 32];
     getrandom::fill(&mut key).map_err(|error| format!("the kernel gives no key: {error}"))?;
     let doorman = Doorman::new(Arc::new(accounts), &key);
     thread::Builder::new()
         .name("doorman".into())
-        .spawn(move || work(doorman, &jobs, &control))
+        .spawn(move || work(doorman, jobs, &control))
         .map_err(|error| format!("cannot start a thread: {error}"))?;
     Ok(())
 }
 
-fn work(mut doorman: Doorman, jobs: &Receiver<Job>, control: &Control) {
+fn work(mut doorman: Doorman, mut jobs: Inbox<Job>, control: &Control) {
     yield_to_workers();
     let started = Instant::now();
     let clock = || started.elapsed().as_millis() as u64;
@@ -252,16 +253,13 @@ fn work(mut doorman: Doorman, jobs: &Receiver<Job>, control: &Control) {
         }
         let rest_ms = doorman.has_check().then_some(rested_ms);
         let next_ms = rest_ms.into_iter().chain(doorman.next_due_ms()).min();
-        let job = match next_ms {
-            None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Some(next_ms) => jobs.recv_deadline(started + Duration::from_millis(next_ms)),
-        };
-        match job {
+        let until = next_ms.map(|next_ms| started + Duration::from_millis(next_ms));
+        match jobs.receive(until) {
             Ok(job) => doorman.take(job, clock()),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
-        while let Ok(job) = jobs.try_recv() {
+        while let Some(job) = jobs.take() {
             doorman.take(job, clock());
         }
     }

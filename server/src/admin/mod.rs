@@ -1,6 +1,6 @@
 //! The control plane: one thread with a glommio executor that answers operators over HTTP.
 //!
-//! It asks the workers over their bounded channels, adds their answers up, and never touches a
+//! It asks the workers over their bounded lanes, adds their answers up, and never touches a
 //! shard. It parks in its own ring when nobody asks.
 //!
 //! | path | answer |

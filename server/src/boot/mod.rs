@@ -11,7 +11,7 @@ mod service;
 
 use std::io::Write;
 use std::os::fd::AsRawFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -36,7 +36,8 @@ use crate::io::handshakes::{self, Helper};
 use crate::io::tls::TlsIo;
 use crate::io::uring::UringIo;
 use crate::io::{EventRinger, Io, Wait};
-use crate::log::Log;
+use crate::lanes::{Inbox, Lane, Lanes, inbox, lane};
+use crate::log::{Log, Voice};
 use crate::mailbox::Bell;
 use crate::memory::Memory;
 use crate::mesh::{Peers, Waker, mesh};
@@ -129,18 +130,17 @@ fn choose_io(choice: IoChoice) -> Result<IoChoice, StartError> {
 /// How often, while memory is being taken, a service manager is told that the start goes on; and
 /// after how long the operator is told what it waits for.
 const STARTING_TELL: Duration = Duration::from_secs(1);
-/// How often it is looked whether all connections are gone.
-const DRAIN_LOOK: Duration = Duration::from_millis(2);
+/// How often it is looked whether all connections are gone, all workers have answered, or there is room for
+/// a question.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
 
-struct Handle {
-    asks: Sender<Ask>,
-    waker: Waker,
-}
+/// One worker's lane, which all threads that may wait for each other share.
+type Asks = Mutex<Lane<Ask>>;
 
 /// The control plane's way to the workers.
 #[derive(Clone)]
 pub struct Control {
-    workers: Arc<Vec<Handle>>,
+    workers: Arc<Vec<Asks>>,
     /// What workers share.
     pub shared: Arc<Shared>,
     /// The server's clock.
@@ -148,12 +148,12 @@ pub struct Control {
 }
 
 impl Control {
-    /// Puts a question to one worker and wakes it. False when its channel is full.
+    /// Puts a question to one worker and wakes it. False when its lane is full.
     pub fn ask(&self, worker: usize, ask: Ask) -> bool {
-        let handle = &self.workers[worker];
-        let asked = handle.asks.try_send(ask).is_ok();
-        handle.waker.ringer.ring();
-        asked
+        let asks = self.workers[worker].lock();
+        asks.unwrap_or_else(PoisonError::into_inner)
+            .send(ask)
+            .is_ok()
     }
 
     /// Whether every worker answers within a time.
@@ -162,8 +162,14 @@ impl Control {
         let deadline = Instant::now() + within;
         let count = self.worker_count();
         let (sender, answers) = bounded(count);
-        insist(self, deadline, || Ask::Snapshot(sender.clone()))
-            && (0..count).all(|_| answers.recv_deadline(deadline).is_ok())
+        if !insist(self, deadline, || Ask::Snapshot(sender.clone())) {
+            return false;
+        }
+        // Only looked at, as `Ask` wants it.
+        while answers.len() < count && Instant::now() < deadline {
+            thread::sleep(LOOK_EVERY);
+        }
+        answers.len() == count
     }
 
     /// How many workers there are.
@@ -213,7 +219,10 @@ struct Start {
     bell: Arc<Bell>,
     eventfd: Arc<EventFd>,
     peers: Peers,
-    asks: crossbeam_channel::Receiver<Ask>,
+    asks: Lanes<Ask>,
+    door: Option<Lane<Job>>,
+    stderr: Lane<Vec<u8>>,
+    voice: Voice,
     users: Arc<Users>,
     shared: Arc<Shared>,
     hasher: KeyHasher,
@@ -240,13 +249,13 @@ struct AcceptsOn {
 /// # Errors
 /// When the server cannot start.
 pub fn run(settings: Settings, listeners: Listeners, files: Files) -> Result<(), StartError> {
-    let log = Log::start(settings.log_format, settings.log_level.level())?;
+    let count = settings.workers;
+    let (log, voices) = Log::start(settings.log_format, settings.log_level.level(), count)?;
     let mut settings = settings;
     if let Err(error) = read_files(&settings) {
         warn!("{error}: with the rights the server has now it will not be read again");
     }
     settings.io = choose_io(settings.io)?;
-    let count = settings.workers;
     if settings.lock_memory {
         // What comes later is locked when it is first touched: room for growth takes no memory.
         let on_fault = MlockAllFlags::from_bits_retain(libc::MCL_ONFAULT);
@@ -274,14 +283,16 @@ pub fn run(settings: Settings, listeners: Listeners, files: Files) -> Result<(),
         shards_bound: listeners.shards_bound.clone(),
     };
     let mut shared = Shared::new(process, notices_sender.clone());
-    let (lines, batches) = bounded(STDERR_BATCHES_MAX);
     let (verbosity, prefixes) = (settings.verbosity, settings.count_prefixes);
-    shared.watch = Watch::new(count, verbosity, prefixes, Some(lines));
+    shared.watch = Watch::new(count, verbosity, prefixes, true);
     shared.clock = settings.debug_clock.then_some(clock);
     shared.tls = files.tls;
-    let (door, jobs) = bounded(DOOR_JOBS_MAX);
-    shared.door = files.accounts.is_some().then_some(door);
     let shared = Arc::new(shared);
+    let (stderr, batches) = inbox(count, STDERR_BATCHES_MAX);
+    // One more, for whoever reads the file again.
+    let (mut doors, jobs) = inbox(count + 1, DOOR_JOBS_MAX);
+    let mut door = doors.pop().filter(|_| files.accounts.is_some());
+    let own_lanes = doors.into_iter().zip(stderr).zip(voices);
     write_watched(Arc::clone(&shared), batches)?;
     let signals = catch_signals(notices_sender)?;
 
@@ -302,14 +313,16 @@ pub fn run(settings: Settings, listeners: Listeners, files: Files) -> Result<(),
     let cores = core_affinity::get_core_ids().unwrap_or_default();
     let pinned = settings.pin && count <= cores.len();
     let (ready_sender, ready) = bounded(count);
-    let mut handles = Vec::new();
+    let mut askers = Vec::new();
     let mut threads = Vec::new();
     let mut to_accept_on = Vec::new();
-    for (index, peers) in mesh(&wakers).into_iter().enumerate() {
+    let ends = mesh(&wakers).into_iter().zip(own_lanes);
+    for (index, (peers, ((door, stderr), voice))) in ends.enumerate() {
         let (sender, accepts_on) = bounded(1);
         to_accept_on.push(sender);
-        let (asks_sender, asks) = bounded(ASKS_MAX);
         let waker = wakers[index].clone();
+        let (asker, asks) = lane(ASKS_MAX, &waker.ringer);
+        askers.push(Mutex::new(asker));
         let helper = match &shared.tls {
             Some(_) => Some(shake_hands_for(index, &waker)?),
             None => None,
@@ -322,6 +335,9 @@ pub fn run(settings: Settings, listeners: Listeners, files: Files) -> Result<(),
             eventfd: Arc::clone(&eventfds[index]),
             peers,
             asks,
+            door: files.accounts.is_some().then_some(door),
+            stderr,
+            voice,
             users: Arc::clone(&files.users),
             shared: Arc::clone(&shared),
             hasher: hasher.clone(),
@@ -332,10 +348,6 @@ pub fn run(settings: Settings, listeners: Listeners, files: Files) -> Result<(),
             ready: ready_sender.clone(),
             accepts_on,
         };
-        handles.push(Handle {
-            asks: asks_sender,
-            waker,
-        });
         let thread = thread::Builder::new()
             .name(format!("worker-{index}"))
             .spawn(move || work(start))
@@ -378,7 +390,7 @@ pub fn run(settings: Settings, listeners: Listeners, files: Files) -> Result<(),
         return told_to_end();
     }
     let control = Control {
-        workers: Arc::new(handles),
+        workers: Arc::new(askers),
         shared: Arc::clone(&shared),
         clock,
     };
@@ -400,7 +412,7 @@ pub fn run(settings: Settings, listeners: Listeners, files: Files) -> Result<(),
     // Ends with the first signal or `shutdown`; the senders live as long as this function.
     while let Ok(Notice::Reload) = notices.recv() {
         manager.reloading();
-        reload(&control);
+        reload(&control, door.as_mut());
         manager.ready(&serving);
     }
     manager.stopping("answering what is in flight");
@@ -467,26 +479,24 @@ impl Starting<'_> {
 /// Starts the thread that makes the costly steps of a worker's handshakes, and ends with the worker. It is not
 /// bound to a core.
 fn shake_hands_for(index: usize, waker: &Waker) -> Result<Helper, StartError> {
-    let (mut helper, hand) = handshakes::pair();
-    let ringer = Arc::clone(&waker.ringer);
+    let (helper, hand) = handshakes::pair(&waker.ringer);
     let work = move || {
         let _guard = EndsProcess;
-        hand.work(&*ringer);
+        hand.work();
     };
-    let thread = thread::Builder::new()
+    thread::Builder::new()
         .name(format!("handshakes-{index}"))
         .spawn(work)
         .map_err(|error| format!("cannot start a thread: {error}"))?;
-    helper.wakes(thread.thread().clone());
     Ok(helper)
 }
 
 /// Writes what `-v` asks for to standard error, in memcached's lines or those lines in objects, on a
 /// thread of its own: whoever reads that may be slow, and no worker waits for it.
-fn write_watched(shared: Arc<Shared>, batches: Receiver<Vec<u8>>) -> Result<(), StartError> {
+fn write_watched(shared: Arc<Shared>, mut batches: Inbox<Vec<u8>>) -> Result<(), StartError> {
     let write = move || {
         yield_to_workers();
-        for batch in &batches {
+        while let Ok(batch) = batches.receive(None) {
             let wanted = shared.watch.stderr_kinds();
             let mut text = Vec::new();
             let mut add = |line: &[u8]| match shared.process.settings.log_format {
@@ -521,7 +531,7 @@ fn write_watched(shared: Arc<Shared>, batches: Receiver<Vec<u8>>) -> Result<(), 
 }
 
 /// Reads the operator's files again. What cannot be read leaves everything as it was.
-fn reload(control: &Control) {
+fn reload(control: &Control, door: Option<&mut Lane<Job>>) {
     if let Some(tls) = &control.shared.tls {
         match tls.refresh(control.clock.now().seconds.0) {
             Ok(()) => info!("the certificates were read again"),
@@ -532,10 +542,11 @@ fn reload(control: &Control) {
         return;
     };
     let deadline = Instant::now() + Duration::from_millis(TELL_MAX_MS);
-    let told = match &control.shared.door {
+    let told = match door {
+        // Nobody else sends over this lane, so there is room once the one before is read.
         Some(door) => Accounts::load(path).map(|accounts| {
-            let job = Job::Accounts(Arc::new(accounts));
-            door.send_deadline(job, deadline).is_ok()
+            let accounts = Job::Accounts(Arc::new(accounts));
+            door.send(accounts).is_ok()
         }),
         None => Users::load(path).map(|users| {
             let users = Arc::new(users);
@@ -589,7 +600,7 @@ fn drain(control: &Control, notices: &Receiver<Notice>, log: &Log) {
     insist(control, deadline, || Ask::Stop);
     while shared.gate.count() > 0 && Instant::now() < deadline {
         // Whatever else comes now comes too late.
-        if notices.recv_timeout(DRAIN_LOOK) == Ok(Notice::Signal) {
+        if notices.recv_timeout(LOOK_EVERY) == Ok(Notice::Signal) {
             warn!("a second signal: what is in flight is cut off");
             break;
         }
@@ -607,14 +618,14 @@ fn drain(control: &Control, notices: &Receiver<Notice>, log: &Log) {
     }
 }
 
-/// Asks every worker, again where its channel is full of other questions. False when one of them
+/// Asks every worker, again where its lane is full of other questions. False when one of them
 /// has not taken the question by the deadline.
 fn insist(control: &Control, deadline: Instant, question: impl Fn() -> Ask) -> bool {
     let mut all = true;
     for worker in 0..control.worker_count() {
         let mut asked = control.ask(worker, question());
         while !asked && Instant::now() < deadline {
-            thread::sleep(Duration::from_millis(2));
+            thread::sleep(LOOK_EVERY);
             asked = control.ask(worker, question());
         }
         all &= asked;
@@ -645,6 +656,9 @@ fn work(start: Start) {
         eventfd,
         peers,
         asks,
+        door,
+        stderr,
+        voice,
         users,
         shared,
         hasher,
@@ -656,6 +670,7 @@ fn work(start: Start) {
         accepts_on,
         ..
     } = start;
+    voice.begin();
     let settings = &shared.process.settings;
     let bytes = settings.memory_bytes / settings.workers;
     // Touched here, so that the memory is on the node of the core that uses it.
@@ -706,6 +721,8 @@ fn work(start: Start) {
         hasher,
         peers,
         asks,
+        door,
+        stderr: Some(stderr),
         users,
         entries,
         listener_fds,

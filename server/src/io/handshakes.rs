@@ -10,14 +10,10 @@
 //! to do ([`crate::background`]), and runs on whatever core has room. Where none has, a handshake would take
 //! seconds: then the worker makes a step itself each [`HANDSHAKES_OVERDUE_MS`].
 //!
-//! Always true: one step is away from a worker at most, so neither side needs room; the worker never waits for
-//! the thread. That may lose its core at any instruction and not get it back for long, and whoever spun until
-//! it has finished a hand-over, as lock-free channels do, would keep it from just that. So the worker only
-//! *tries* the two slots, and finds out in a later tick what it did not find out in this one.
+//! Always true: one step is away from a worker at most, so a lane of one slot has room; neither side waits
+//! for the other ([`crate::lanes`]), and the worker is rung when a step is made.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, TryLockError};
-use std::thread::Thread;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustls::ServerConnection;
@@ -25,6 +21,7 @@ use rustls::ServerConnection;
 use super::{ConnIndex, Ringer};
 use crate::background::yield_to_workers;
 use crate::config::HANDSHAKES_OVERDUE_MS;
+use crate::lanes::{Inbox, Lane, Lanes, inbox, lane};
 
 /// One step of a handshake on its way.
 pub(super) struct Step {
@@ -46,23 +43,10 @@ impl Step {
     }
 }
 
-/// Where a step lies that changes hands.
-type Slot = Mutex<Option<Box<Step>>>;
-
-/// What both ends share.
-#[derive(Default)]
-struct Desk {
-    given: Slot,
-    made: Slot,
-    /// The worker is gone.
-    closed: AtomicBool,
-}
-
 /// The worker's end.
 pub struct Helper {
-    desk: Arc<Desk>,
-    /// Who is to be woken; nobody in a test that is both.
-    thread: Option<Thread>,
+    given: Lane<Box<Step>>,
+    made: Lanes<Box<Step>>,
     away: bool,
     /// How long the thread may bring nothing.
     patience: Duration,
@@ -71,75 +55,63 @@ pub struct Helper {
 }
 
 /// The thread's end.
-pub struct Hand(Arc<Desk>);
+pub struct Hand {
+    given: Inbox<Box<Step>>,
+    made: Lane<Box<Step>>,
+}
 
-/// Both ends.
+/// Both ends; `ringer` wakes the worker.
 #[must_use]
-pub fn pair() -> (Helper, Hand) {
-    pair_with(Duration::from_millis(HANDSHAKES_OVERDUE_MS))
+pub fn pair(ringer: &Arc<dyn Ringer>) -> (Helper, Hand) {
+    pair_with(Duration::from_millis(HANDSHAKES_OVERDUE_MS), ringer)
 }
 
 /// Both ends, where the worker waits so long for the thread.
-pub(super) fn pair_with(patience: Duration) -> (Helper, Hand) {
-    let desk = Arc::new(Desk::default());
+pub(super) fn pair_with(patience: Duration, ringer: &Arc<dyn Ringer>) -> (Helper, Hand) {
+    let (mut gives, takes) = inbox(1, 1);
+    let (brings, made) = lane(1, ringer);
     let helper = Helper {
-        desk: Arc::clone(&desk),
-        thread: None,
+        given: gives.pop().expect("one"),
+        made,
         away: false,
         patience,
         heard: Instant::now(),
     };
-    (helper, Hand(desk))
+    let hand = Hand {
+        given: takes,
+        made: brings,
+    };
+    (helper, hand)
 }
 
-/// Does something with a slot unless the other end does so at this moment.
-fn try_with<T>(slot: &Slot, work: impl FnOnce(&mut Option<Box<Step>>) -> T) -> Option<T> {
-    match slot.try_lock() {
-        Ok(mut step) => Some(work(&mut step)),
-        Err(TryLockError::Poisoned(step)) => Some(work(&mut step.into_inner())),
-        Err(TryLockError::WouldBlock) => None,
+/// Sends a step, the only one there is.
+fn hand_on(lane: &mut Lane<Box<Step>>, step: Box<Step>) {
+    if let Err(step) = lane.send(step) {
+        panic!("connection {}: a second step is away", step.conn);
     }
-}
-
-/// The same for who can wait.
-fn with<T>(slot: &Slot, work: impl FnOnce(&mut Option<Box<Step>>) -> T) -> T {
-    work(&mut slot.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 impl Helper {
-    /// The thread that has the other end, which is to be woken from now on.
-    pub fn wakes(&mut self, thread: Thread) {
-        self.thread = Some(thread);
-    }
-
     /// Whether a step is away.
     pub(super) fn is_busy(&self) -> bool {
         self.away
     }
 
-    /// Gives the `next` step away, if there is one, unless one is away already or the thread is just
-    /// looking.
+    /// Gives the `next` step away, if there is one, unless one is away already.
     pub(super) fn give(&mut self, now: Instant, next: impl FnOnce() -> Option<Box<Step>>) {
         if self.away {
             return;
         }
-        self.away = try_with(&self.desk.given, |slot| {
-            *slot = next();
-            slot.is_some()
-        })
-        .unwrap_or_default();
-        if self.away {
+        if let Some(step) = next() {
+            self.away = true;
             self.heard = now;
-            self.wake();
+            hand_on(&mut self.given, step);
         }
     }
 
     /// The one that was away, if it is made.
     pub(super) fn take(&mut self, now: Instant) -> Option<Box<Step>> {
-        if !self.away {
-            return None;
-        }
-        let step = try_with(&self.desk.made, Option::take)??;
+        let step = self.made.take()?;
         self.away = false;
         self.heard = now;
         Some(step)
@@ -153,40 +125,27 @@ impl Helper {
         }
         overdue
     }
-
-    fn wake(&self) {
-        if let Some(thread) = &self.thread {
-            thread.unpark();
-        }
-    }
-}
-
-impl Drop for Helper {
-    fn drop(&mut self) {
-        self.desk.closed.store(true, Ordering::Relaxed);
-        self.wake();
-    }
 }
 
 impl Hand {
-    /// Makes steps until the worker is gone, which is rung after each.
-    pub fn work(&self, ringer: &dyn Ringer) {
+    /// Makes steps until the worker is gone.
+    pub fn work(mut self) {
         yield_to_workers();
-        while !self.0.closed.load(Ordering::Relaxed) {
-            match self.make_one() {
-                true => ringer.ring(),
-                false => std::thread::park(),
-            }
+        while let Ok(step) = self.given.receive(None) {
+            self.make(step);
         }
     }
 
-    /// Makes the step that waits; whether one did.
-    pub(super) fn make_one(&self) -> bool {
-        let Some(mut step) = with(&self.0.given, Option::take) else {
-            return false;
-        };
+    fn make(&mut self, mut step: Box<Step>) {
         step.make();
-        with(&self.0.made, |slot| *slot = Some(step));
-        true
+        hand_on(&mut self.made, step);
+    }
+
+    /// Makes the step that waits, if there is one.
+    #[cfg(test)]
+    pub(super) fn make_one(&mut self) {
+        if let Some(step) = self.given.take() {
+            self.make(step);
+        }
     }
 }

@@ -6,7 +6,7 @@
 
 use super::requests::Planned;
 use super::*;
-use crate::access::{Guest, Job, Knock, Rights};
+use crate::access::{Guest, Knock, Rights};
 use crate::session::Intent;
 
 impl Worker {
@@ -30,8 +30,8 @@ impl Worker {
             password: password.into(),
         };
         session.role = Role::Guest(door);
-        let door = self.shared.door.as_ref();
-        let taken = door.is_some_and(|door| door.try_send(Job::Knock(knock)).is_ok());
+        let door = self.door.as_mut();
+        let taken = door.is_some_and(|door| door.send(Job::Knock(knock)).is_ok());
         if !taken {
             self.admit(now, conn, guest.generation, Admission::Busy);
         }

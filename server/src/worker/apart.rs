@@ -44,7 +44,7 @@ impl Worker {
                     continue;
                 }
                 Knock::Refused(error) => error.wire(),
-                Knock::Name { user, password } if self.shared.door.is_some() => {
+                Knock::Name { user, password } if self.door.is_some() => {
                     self.knock(now, conn, user, password);
                     continue;
                 }

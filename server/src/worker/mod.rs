@@ -41,7 +41,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::Sender;
 use strata_protocol::binary::{self, Head};
 use strata_protocol::reply::{self, Sink};
 use strata_protocol::{
@@ -50,7 +50,7 @@ use strata_protocol::{
 };
 use strata_store::{Key, KeyHash, KeyHasher, Probe, ScanPlace, Seconds, Shard};
 
-use crate::access::Admission;
+use crate::access::{Admission, Job};
 use crate::clock::Now;
 use crate::config::{
     BATCH_MAX, BESIDE_OTHERS_US, CACHEDUMP_BUCKETS, CARRY_MAX_BYTES, CARRY_PAUSE_BYTES, Entry,
@@ -62,6 +62,7 @@ use crate::config::{
 use crate::execute::{Keeper, Outcome};
 use crate::hotkeys::HotKeys;
 use crate::io::{ConnIndex, Event, HeldBack, Io, Wait};
+use crate::lanes::{Lane, Lanes};
 use crate::memory::Memory;
 use crate::mesh::Peers;
 use crate::message::{Extra, Homecoming, Op, Ticket, Visit};
@@ -77,6 +78,9 @@ use spares::Spares;
 use timing::Timing;
 
 /// What the control plane may ask of a worker.
+///
+/// Whoever asks gives a channel with room for the answer, and only looks there for it, now and then: who
+/// waits at a channel holds a lock of it for a moment, which the answering worker would wait for.
 #[derive(Debug)]
 pub enum Ask {
     /// Report.
@@ -113,7 +117,11 @@ pub struct Parts {
     /// Its mailboxes.
     pub peers: Peers,
     /// Questions from the control plane.
-    pub asks: Receiver<Ask>,
+    pub asks: Lanes<Ask>,
+    /// To whoever checks hashed passwords, where clients are asked for such.
+    pub door: Option<Lane<Job>>,
+    /// To whoever writes what is watched to standard error, if somebody does.
+    pub stderr: Option<Lane<Vec<u8>>>,
     /// Who may come in, where the settings have clients asked for a password.
     pub users: Arc<Users>,
     /// How connections of each of its listeners begin.
@@ -133,7 +141,9 @@ pub struct Worker {
     hasher: KeyHasher,
     route: Route,
     peers: Peers,
-    asks: Receiver<Ask>,
+    asks: Lanes<Ask>,
+    door: Option<Lane<Job>>,
+    stderr: Option<Lane<Vec<u8>>>,
     users: Arc<Users>,
     /// Looks at commands for whoever watches.
     observer: Observer,
@@ -273,6 +283,8 @@ impl Worker {
             route: Route::new(parts.peers.len(), parts.shared.process.settings.shard_ports),
             peers: parts.peers,
             asks: parts.asks,
+            door: parts.door,
+            stderr: parts.stderr,
             users: parts.users,
             observer,
             watch_epoch: 0,
@@ -496,7 +508,7 @@ impl Worker {
             }
             Event::Rung => {
                 self.keeper.counters.rings += 1;
-                while let Ok(ask) = self.asks.try_recv() {
+                while let Some(ask) = self.asks.take() {
                     match ask {
                         Ask::Snapshot(answer) => {
                             // Whoever asked may have given up; that is not the worker's concern.

@@ -80,7 +80,7 @@ impl Worker {
             asked_s: now.seconds.0,
             reader: Reader::speaking(entry.protocol),
             fd: fd.as_raw_fd(),
-            role: match (&self.shared.door, &self.shared.process.settings.auth_file) {
+            role: match (&self.door, &self.shared.process.settings.auth_file) {
                 (Some(_), _) => Role::Stranger(Door::polite()),
                 (None, Some(_)) => Role::Stranger(Door::default()),
                 (None, None) => Role::Client,

@@ -157,7 +157,8 @@ impl Worker {
         if wanted.meets(all(kinds)) {
             let mut batch = batch;
             add_lost(&mut batch, self.lines_not_said);
-            if self.shared.watch.say(batch) {
+            let said = self.stderr.as_mut();
+            if said.is_some_and(|stderr| stderr.send(batch).is_ok()) {
                 self.lines_not_said = 0;
             } else {
                 self.keeper.counters.log_worker_dropped += written;

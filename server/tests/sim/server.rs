@@ -4,12 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::bounded;
 use strata_server::access::{Admission, Job, Knock, Rights};
 use strata_server::clock::Now;
 use strata_server::config::{Entry, Settings};
 use strata_server::io::sim::{Dice, Net, SimIo, SimRinger};
 use strata_server::io::{Io, Wait};
+use strata_server::lanes::{Inbox, Lane, inbox, lane};
 use strata_server::mailbox::Bell;
 use strata_server::memory::Memory;
 use strata_server::mesh::{Waker, mesh_of};
@@ -29,9 +30,9 @@ pub struct Server {
     pub workers: Vec<Worker>,
     pub ios: Vec<SimIo>,
     pub wakers: Vec<Waker>,
-    pub asks: Vec<Sender<Ask>>,
+    pub asks: Vec<Lane<Ask>>,
     /// Names and passwords on their way to be checked, and those that wait for an answer.
-    jobs: Receiver<Job>,
+    jobs: Inbox<Job>,
     knocks: Vec<Knock>,
     pub shared: Arc<Shared>,
     pub net: Net,
@@ -66,11 +67,9 @@ impl Server {
             shards_bound: Vec::new(),
         };
         let (stop, _) = bounded(1);
-        let (door, knocks) = bounded(64);
+        let (doors, knocks) = inbox(workers, 64);
         let accounts = process.settings.has_accounts();
-        let mut shared = Shared::new(process, stop);
-        shared.door = accounts.then_some(door);
-        let shared = Arc::new(shared);
+        let shared = Arc::new(Shared::new(process, stop));
         let ringers: Vec<SimRinger> = (0..workers).map(|_| SimRinger::default()).collect();
         let wakers: Vec<Waker> = ringers
             .iter()
@@ -93,7 +92,8 @@ impl Server {
             tick_ns: vec![1000; workers],
             wakers: wakers.clone(),
         };
-        for (index, peers) in mesh_of(&wakers, slots).into_iter().enumerate() {
+        let ends = mesh_of(&wakers, slots).into_iter().zip(doors);
+        for (index, (peers, door)) in ends.enumerate() {
             let memory = Memory::reserve_with_room(memory_bytes, 2 * memory_bytes, false);
             let config = ShardConfig {
                 item_max_bytes,
@@ -103,7 +103,7 @@ impl Server {
             let memory = memory.expect("memory");
             let shard = Shard::with_limit(memory, memory_bytes, hasher.clone(), config);
             let shard = shard.expect("large enough");
-            let (ask, asks) = bounded(4);
+            let (ask, asks) = lane(4, &wakers[index].ringer);
             server.asks.push(ask);
             server.workers.push(Worker::new(Parts {
                 index,
@@ -112,6 +112,8 @@ impl Server {
                 hasher: hasher.clone(),
                 peers,
                 asks,
+                door: accounts.then_some(door),
+                stderr: None,
                 users: Arc::default(),
                 entries: vec![Entry::default()],
                 listener_fds: Vec::new(),
@@ -157,7 +159,7 @@ impl Server {
 
     /// How many wait for an answer.
     pub fn count_knocks(&mut self) -> usize {
-        while let Ok(job) = self.jobs.try_recv() {
+        while let Some(job) = self.jobs.take() {
             match job {
                 Job::Knock(knock) => self.knocks.push(knock),
                 Job::Accounts(_) => panic!("nobody reads a file here"),
@@ -185,8 +187,7 @@ impl Server {
             generation: knock.guest.generation,
             admission,
         };
-        self.wakers[worker].ringer.ring();
-        if self.asks[worker].try_send(ask).is_err() {
+        if self.asks[worker].send(ask).is_err() {
             self.knocks.push(knock);
         }
     }

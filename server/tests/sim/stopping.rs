@@ -24,9 +24,8 @@ fn a_stop_answers_what_is_in_flight_and_closes_everything() {
             let worker = dice.below(2);
             server.tick(worker);
         }
-        for (ask, waker) in server.asks.iter().zip(&server.wakers) {
-            ask.try_send(Ask::Stop).expect("room for one");
-            waker.ringer.ring();
+        for ask in &mut server.asks {
+            ask.send(Ask::Stop).expect("room for one");
         }
         for _ in 0..20_000 {
             let worker = dice.below(2);
@@ -52,9 +51,8 @@ fn what_arrives_no_later_than_the_stop_is_answered() {
         let mut server = Server::new(2, MEMORY_MB << 20, 8, seed);
         let clients: Vec<ClientId> = (0..4).map(|_| server.net.connect(1 << 20)).collect();
         server.settle();
-        for (ask, waker) in server.asks.iter().zip(&server.wakers) {
-            ask.try_send(Ask::Stop).expect("room for one");
-            waker.ringer.ring();
+        for ask in &mut server.asks {
+            ask.send(Ask::Stop).expect("room for one");
         }
         for client in &clients {
             server.net.write(*client, &b"touch k 0\r\n".repeat(200));
@@ -74,8 +72,7 @@ fn a_client_that_never_pauses_is_cut_off_by_a_stop() {
     let mut server = Server::new(1, MEMORY_MB << 20, 8, 1);
     let client = server.net.connect(usize::MAX);
     server.settle();
-    server.asks[0].try_send(Ask::Stop).expect("room for one");
-    server.wakers[0].ringer.ring();
+    server.asks[0].send(Ask::Stop).expect("room for one");
     let requests = b"touch k 0\r\n".repeat(100);
     let mut sent = 0;
     while !server.net.closed(client) {

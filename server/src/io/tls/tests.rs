@@ -8,12 +8,18 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
 use super::*;
+use crate::io::Ringer;
 use crate::io::handshakes::{Hand, pair_with};
 use crate::io::sim::{ClientId, Dice, Net, SimIo, SimRinger};
 use crate::tls::TlsSettings;
 
 /// Longer than any test.
 const FOR_EVER: Duration = Duration::from_secs(1 << 20);
+
+/// Who looks in every tick need not be rung.
+fn nobody() -> Arc<dyn Ringer> {
+    Arc::new(SimRinger::default())
+}
 
 /// Certificates in a folder that goes with the test.
 struct Files {
@@ -89,7 +95,7 @@ impl Echo {
         let below = SimIo::new(net.clone(), seed, true, SimRinger::default());
         let mut io = TlsIo::new(below, Arc::clone(&files.tls));
         let hand = (seed % 2 == 1).then(|| {
-            let (helper, hand) = pair_with(FOR_EVER);
+            let (helper, hand) = pair_with(FOR_EVER, &nobody());
             io.help(helper);
             hand
         });
@@ -109,7 +115,7 @@ impl Echo {
     }
 
     fn tick(&mut self, guard: Guard) {
-        if let Some(hand) = self.hand.as_ref().filter(|_| self.dice.once_in(self.ease)) {
+        if let Some(hand) = self.hand.as_mut().filter(|_| self.dice.once_in(self.ease)) {
             hand.make_one();
         }
         let mut events = std::mem::take(&mut self.events);
@@ -373,7 +379,7 @@ fn no_step_is_due_before_a_record_is_whole() {
 fn a_step_whose_thread_has_no_time_is_made_by_the_worker() {
     let files = Files::new("tls-alone");
     let (mut dice, mut echo) = (Dice::new(2), Echo::new(&files, 2));
-    let (helper, _idle) = pair_with(Duration::ZERO);
+    let (helper, _idle) = pair_with(Duration::ZERO, &nobody());
     echo.io.help(helper);
     // What is begun stays begun, with the connection gone.
     let id = echo.net.connect(1 << 20);
