@@ -28,8 +28,8 @@ use crate::access::{self, Accounts, Job};
 use crate::background::yield_to_workers;
 use crate::clock::Clock;
 use crate::config::{
-    ASKS_MAX, DOOR_JOBS_MAX, END_MAX_MS, IoChoice, LogFormat, STDERR_BATCHES_MAX, Settings,
-    TELL_MAX_MS,
+    ASKS_MAX, DOOR_JOBS_MAX, END_MAX_MS, IoChoice, LOG_FLUSH_MAX_MS, LogFormat, STDERR_BATCHES_MAX,
+    Settings, TELL_MAX_MS,
 };
 use crate::io::epoll::EpollIo;
 use crate::io::handshakes::{self, Helper};
@@ -293,7 +293,7 @@ pub fn run(settings: Settings, listeners: Listeners, files: Files) -> Result<(),
     let (mut doors, jobs) = inbox(count + 1, DOOR_JOBS_MAX);
     let mut door = doors.pop().filter(|_| files.accounts.is_some());
     let own_lanes = doors.into_iter().zip(stderr).zip(voices);
-    write_watched(Arc::clone(&shared), batches)?;
+    let watched_written = write_watched(Arc::clone(&shared), batches)?;
     let signals = catch_signals(notices_sender)?;
 
     let mut eventfds = Vec::new();
@@ -422,6 +422,8 @@ pub fn run(settings: Settings, listeners: Listeners, files: Files) -> Result<(),
             return Err(StartError("a worker has failed".into()));
         }
     }
+    // Their lanes are closed: what is left in them is written, as far as somebody reads.
+    let _ = watched_written.recv_timeout(Duration::from_millis(LOG_FLUSH_MAX_MS));
     signals.close();
     remove_unix_path(&settings);
     Ok(())
@@ -492,8 +494,13 @@ fn shake_hands_for(index: usize, waker: &Waker) -> Result<Helper, StartError> {
 }
 
 /// Writes what `-v` asks for to standard error, in memcached's lines or those lines in objects, on a
-/// thread of its own: whoever reads that may be slow, and no worker waits for it.
-fn write_watched(shared: Arc<Shared>, mut batches: Inbox<Vec<u8>>) -> Result<(), StartError> {
+/// thread of its own: whoever reads that may be slow, and no worker waits for it. The channel that comes
+/// back is closed when all workers have ended and all they sent is written.
+fn write_watched(
+    shared: Arc<Shared>,
+    mut batches: Inbox<Vec<u8>>,
+) -> Result<Receiver<()>, StartError> {
+    let (writes, written) = bounded(0);
     let write = move || {
         yield_to_workers();
         while let Ok(batch) = batches.receive(None) {
@@ -522,12 +529,13 @@ fn write_watched(shared: Arc<Shared>, mut batches: Inbox<Vec<u8>>) -> Result<(),
             }
             let _ = std::io::stderr().write_all(&text);
         }
+        drop(writes);
     };
     thread::Builder::new()
         .name("watched".into())
         .spawn(write)
         .map_err(|error| format!("cannot start a thread: {error}"))?;
-    Ok(())
+    Ok(written)
 }
 
 /// Reads the operator's files again. What cannot be read leaves everything as it was.
