@@ -802,9 +802,6 @@ fn drive_with_tls<I: Io>(
 /// the reading each tick makes anyway, and covers its hand-over to the kernel; only before a sleep
 /// the clock is read once more, so that the sleep does not count, unless nobody counts. With `stall`,
 /// the first tick of each second stands still, as if its processor had been taken away.
-///
-/// Where workers take turns on a core, whoever has nothing to do lets the others have theirs before it
-/// sleeps: what they then have sent it costs nobody a wake-up (perf/notes/remote-gets.md).
 fn drive<I: Io>(mut worker: Worker, mut io: I, bell: &Bell, pace: Pace) {
     let Pace {
         clock,
@@ -828,13 +825,13 @@ fn drive<I: Io>(mut worker: Worker, mut io: I, bell: &Bell, pace: Pace) {
         if worker.is_timed() {
             worker.ticked(clock.now().elapsed_ns);
         }
-        if crowded {
+        let give_turn = || {
             io.submit(Wait::No);
             thread::yield_now();
-            if worker.has_mail() {
-                now = clock.now();
-                continue;
-            }
+        };
+        if !may_sleep(crowded, give_turn, || worker.has_mail()) {
+            now = clock.now();
+            continue;
         }
         bell.doze();
         if worker.has_mail() {
@@ -848,9 +845,36 @@ fn drive<I: Io>(mut worker: Worker, mut io: I, bell: &Bell, pace: Pace) {
     }
 }
 
+/// Whether a worker that has nothing to do sleeps now. Where workers take turns on a core, it lets the others
+/// have theirs first: what they then have sent it costs nobody a wake-up (perf/notes/remote-gets.md).
+fn may_sleep(crowded: bool, give_turn: impl FnOnce(), has_mail: impl FnOnce() -> bool) -> bool {
+    if !crowded {
+        return true;
+    }
+    give_turn();
+    !has_mail()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::cell::Cell;
+
+    #[test]
+    fn who_shares_a_core_gives_a_turn_and_sleeps_only_if_that_brought_nothing() {
+        let sleeps = |crowded, others_send| {
+            let (turns, mail) = (Cell::new(0), Cell::new(false));
+            let give_turn = || {
+                turns.set(turns.get() + 1);
+                mail.set(others_send);
+            };
+            (may_sleep(crowded, give_turn, || mail.get()), turns.get())
+        };
+        assert_eq!(sleeps(true, true), (false, 1));
+        assert_eq!(sleeps(true, false), (true, 1));
+        // Else a turn is a system call for nobody.
+        assert_eq!(sleeps(false, false), (true, 0));
+    }
 
     /// What a start of one worker comes to that hears all of `notices` before the worker speaks.
     fn outcome(notices: &[Notice], said: Result<(), String>) -> Result<bool, StartError> {
