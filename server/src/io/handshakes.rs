@@ -13,6 +13,8 @@
 //! Always true: one step is away from a worker at most, so a lane of one slot has room; neither side waits
 //! for the other ([`crate::lanes`]), and the worker is rung when a step is made.
 
+mod line;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,6 +24,8 @@ use super::{ConnIndex, Ringer};
 use crate::background::yield_to_workers;
 use crate::config::HANDSHAKES_OVERDUE_MS;
 use crate::lanes::{Inbox, Lane, Lanes, inbox, lane};
+
+pub(super) use line::{Entry, Line};
 
 /// One step of a handshake on its way.
 pub(super) struct Step {

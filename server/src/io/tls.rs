@@ -26,31 +26,28 @@
 //! sent is given back when the last record made of it is sent; nothing is decrypted of a connection
 //! that has ended or is to be closed; once a handshake is done nothing of its connection waits here.
 
-use std::collections::VecDeque;
-use std::io::{BufRead, IoSlice, Write};
+mod records;
+
+use std::io::IoSlice;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustls::{HandshakeKind, ServerConnection};
 
-use super::handshakes::{Helper, Step};
+use super::handshakes::{Entry, Helper, Line, Step};
 use super::{BufferId, ConnIndex, Event, HeldBack, Io, Wait};
 use crate::config::{
     HANDSHAKE_INPUT_MAX_BYTES, HANDSHAKE_MAX_S, HANDSHAKE_STEPS_PER_TICK, HANDSHAKES_OVERDUE_MS,
     RECEIVE_BUFFERS, RECORDS_KEEP_BYTES, RECORDS_SPARE_MAX,
 };
 use crate::tls::{Guard, Tls};
+pub(super) use records::open;
+use records::{whole_records, write_plain};
 
 /// Buffers from here on hold plain bytes, those before it are of the back end below.
 const PLAIN_FIRST: BufferId = 1 << 15;
 const _: () = assert!(RECEIVE_BUFFERS < PLAIN_FIRST as usize);
-
-/// The bytes before a record's own, and the most that these may be.
-const RECORD_HEADER_BYTES: usize = 5;
-const RECORD_MAX_BYTES: usize = (16 << 10) + 2048;
-/// Whose input is too long has a step to be made, so that it does not wait for ever.
-const _: () = assert!(RECORD_HEADER_BYTES + RECORD_MAX_BYTES <= HANDSHAKE_INPUT_MAX_BYTES);
 
 /// One connection with TLS.
 struct Secured {
@@ -62,8 +59,8 @@ struct Secured {
     asks_peer: bool,
     /// Records of a handshake that wait for their end or their turn.
     input: Vec<u8>,
-    /// It is in one of the lists of those with whole records.
-    waits: bool,
+    /// The number of its place in the line of those with whole records, while it is in one.
+    turn: Option<u64>,
     /// Since when, or since when a step has been due that is away.
     since: Instant,
     /// Its socket is not read, because too much waits behind a step that is away.
@@ -102,24 +99,20 @@ impl Secured {
     }
 }
 
-/// A handshake that is not done.
-struct Shaking {
-    conn: ConnIndex,
-    number: u64,
-    since: Instant,
-}
+/// Where a connection is, if it has TLS.
+type Place = Option<Box<Secured>>;
 
 /// See the module's page.
 pub struct TlsIo<I> {
     below: I,
     tls: Arc<Tls>,
-    conns: Vec<Option<Box<Secured>>>,
+    conns: Vec<Place>,
     next_number: u64,
-    /// Oldest first; some are done or gone.
-    shaking: VecDeque<Shaking>,
-    /// Those with a costly step to be made, in the order they came, and those with another.
-    costly: VecDeque<ConnIndex>,
-    light: VecDeque<ConnIndex>,
+    /// Those whose handshake is not done.
+    shaking: Line,
+    /// Those with a costly step to be made, and those with another.
+    costly: Line,
+    light: Line,
     /// Who makes costly steps, if there is somebody.
     helper: Option<Helper>,
     /// How many of them wait, as it was told last.
@@ -141,9 +134,9 @@ impl<I: Io> TlsIo<I> {
             tls,
             conns: Vec::new(),
             next_number: 0,
-            shaking: VecDeque::new(),
-            costly: VecDeque::new(),
-            light: VecDeque::new(),
+            shaking: Line::default(),
+            costly: Line::default(),
+            light: Line::default(),
             helper: None,
             told_waiting: 0,
             plain: Vec::new(),
@@ -199,15 +192,23 @@ impl<I: Io> TlsIo<I> {
         } else if too_much && secured.is_new() {
             self.give_up(conn, events);
         } else if too_much {
-            secured.waits = false;
+            secured.turn = None;
             self.step_here(conn, events);
-        } else if !secured.waits && whole_records(&secured.input) > 0 {
-            secured.waits = true;
-            secured.since = Instant::now();
-            match secured.is_new() || secured.asks_peer {
-                true => self.costly.push_back(conn),
-                false => self.light.push_back(conn),
-            }
+        } else if secured.turn.is_none() && whole_records(&secured.input) > 0 {
+            let entry = Entry {
+                conn,
+                number: self.next_number,
+                since: Instant::now(),
+            };
+            self.next_number += 1;
+            secured.turn = Some(entry.number);
+            secured.since = entry.since;
+            let line = match secured.is_new() || secured.asks_peer {
+                true => &mut self.costly,
+                false => &mut self.light,
+            };
+            let conns = &self.conns;
+            line.push(entry, conns.len(), |entry| has_turn(conns, entry));
         }
     }
 
@@ -355,7 +356,7 @@ impl<I: Io> TlsIo<I> {
         }
         if let Some(secured) = self.goes_on(conn)
             && secured.ends
-            && !secured.waits
+            && secured.turn.is_none()
         {
             secured.ends = false;
             if done {
@@ -496,7 +497,7 @@ impl<I: Io> TlsIo<I> {
         if secured.ended || secured.closing {
             return;
         }
-        if (secured.waits || secured.tls.is_none()) && !failed {
+        if (secured.turn.is_some() || secured.tls.is_none()) && !failed {
             secured.ends = true;
         } else if secured.is_shaking() {
             self.give_up(conn, events);
@@ -506,28 +507,29 @@ impl<I: Io> TlsIo<I> {
         }
     }
 
+    /// How long the worker may sleep that wants to sleep so long.
+    fn wait(&self, wait: Wait) -> Wait {
+        let away = self.is_helped();
+        match wait {
+            _ if !self.local.is_empty() || !self.light.is_empty() => Wait::No,
+            _ if !away && !self.costly.is_empty() => Wait::No,
+            // Its thread rings when it has made a step; when it does not, somebody has to see that.
+            Wait::Long if away => Wait::Micros(1000 * HANDSHAKES_OVERDUE_MS as u32),
+            wait => wait,
+        }
+    }
+
     /// Gives up handshakes that take too long.
     fn look_at_the_clock(&mut self, events: &mut Vec<Event>) {
         if self.shaking.is_empty() {
             return;
         }
-        let now = Instant::now();
-        while let Some(shaking) = self.shaking.front() {
-            let &Shaking {
-                conn,
-                number,
-                since,
-            } = shaking;
-            let secured = self.conns[conn as usize].as_deref();
-            let open =
-                secured.is_some_and(|secured| secured.number == number && secured.is_shaking());
-            if open && now.duration_since(since) < Duration::from_secs(HANDSHAKE_MAX_S) {
-                return;
-            }
-            self.shaking.pop_front();
-            if open {
-                self.give_up(conn, events);
-            }
+        let (now, most) = (Instant::now(), Duration::from_secs(HANDSHAKE_MAX_S));
+        let late = |line: &mut Line, conns: &[Place]| {
+            line.next_late(now, most, |entry| is_shaking(conns, entry))
+        };
+        while let Some(Entry { conn, .. }) = late(&mut self.shaking, &self.conns) {
+            self.give_up(conn, events);
         }
     }
 }
@@ -543,71 +545,27 @@ fn free_buffer(plain: &mut Vec<Vec<u8>>, free: &mut Vec<BufferId>) -> usize {
     }
 }
 
-/// The first of a list that still waits.
-fn next(list: &mut VecDeque<ConnIndex>, conns: &mut [Option<Box<Secured>>]) -> Option<ConnIndex> {
-    loop {
-        let conn = list.pop_front()?;
-        if let Some(secured) = &mut conns[conn as usize]
-            && std::mem::take(&mut secured.waits)
-            && !secured.closing
-            && !secured.ended
-        {
-            return Some(conn);
-        }
-    }
+/// Whether somebody still waits for its turn.
+fn has_turn(conns: &[Place], entry: &Entry) -> bool {
+    let secured = conns[entry.conn as usize].as_deref();
+    secured.is_some_and(|secured| {
+        secured.turn == Some(entry.number) && !secured.closing && !secured.ended
+    })
 }
 
-/// How many bytes of `input` are whole records; all of it when what follows them is no record, because that
-/// needs no end to be refused.
-fn whole_records(input: &[u8]) -> usize {
-    let mut whole = 0;
-    while let Some(&[kind, major, _, high, low]) = input[whole..].first_chunk() {
-        let len = usize::from(u16::from_be_bytes([high, low]));
-        if !(20..=24).contains(&kind) || major != 3 || len > RECORD_MAX_BYTES {
-            return input.len();
-        }
-        if input.len() - whole < RECORD_HEADER_BYTES + len {
-            break;
-        }
-        whole += RECORD_HEADER_BYTES + len;
-    }
-    whole
+/// Whether this connection is still there and shakes hands.
+fn is_shaking(conns: &[Place], entry: &Entry) -> bool {
+    let secured = conns[entry.conn as usize].as_deref();
+    secured.is_some_and(|secured| secured.number == entry.number && secured.is_shaking())
 }
 
-/// Decrypts `records` to the end of `plain`. True when the peer has said that it sends no more.
-pub(super) fn open(
-    tls: &mut ServerConnection,
-    mut records: &[u8],
-    plain: &mut Vec<u8>,
-) -> Result<bool, rustls::Error> {
-    while !records.is_empty() {
-        let read = tls.read_tls(&mut records);
-        let state = tls.process_new_packets()?;
-        if state.plaintext_bytes_to_read() > 0 {
-            let mut reader = tls.reader();
-            while let Ok(chunk) = reader.fill_buf() {
-                let len = chunk.len();
-                if len == 0 {
-                    break;
-                }
-                plain.extend_from_slice(chunk);
-                reader.consume(len);
-            }
-        }
-        if state.peer_has_closed() {
-            return Ok(true);
-        }
-        if let Err(error) = read {
-            return Err(rustls::Error::General(error.to_string()));
-        }
+/// The first of a line that still waits, whose turn it is now.
+fn next(line: &mut Line, conns: &mut [Place]) -> Option<ConnIndex> {
+    let Entry { conn, .. } = line.next(|entry| has_turn(conns, entry))?;
+    if let Some(secured) = &mut conns[conn as usize] {
+        secured.turn = None;
     }
-    Ok(false)
-}
-
-/// Has `bytes` encrypted; without a limit the connection takes everything.
-fn write_plain(tls: &mut ServerConnection, bytes: &[u8], conn: ConnIndex) {
-    let written = tls.writer().write_all(bytes);
-    debug_assert!(written.is_ok(), "connection {conn}: {written:?}");
+    Some(conn)
 }
 
 fn write_records(secured: &mut Secured, records: &mut Vec<u8>) {
@@ -682,20 +640,19 @@ impl<I: Io> Io for TlsIo<I> {
             }
             // What is written is bounded by what the worker gives to be sent, a buffer at a time.
             tls.set_buffer_limit(None);
-            let number = self.next_number;
-            self.next_number += 1;
-            self.shaking.push_back(Shaking {
+            let entry = Entry {
                 conn,
-                number,
+                number: self.next_number,
                 since: Instant::now(),
-            });
+            };
+            self.next_number += 1;
             self.conns[conn as usize] = Some(Box::new(Secured {
                 tls: Some(tls),
-                number,
+                number: entry.number,
                 asks_peer: self.tls.asks_peer(guard),
                 input: Vec::new(),
-                waits: false,
-                since: Instant::now(),
+                turn: None,
+                since: entry.since,
                 held: false,
                 paused: false,
                 ends: false,
@@ -706,6 +663,9 @@ impl<I: Io> Io for TlsIo<I> {
                 unwritten: false,
                 sending_below: false,
             }));
+            let conns = &self.conns;
+            self.shaking
+                .push(entry, conns.len(), |entry| is_shaking(conns, entry));
         }
         self.below.adopt(conn, fd, guard);
     }
@@ -797,14 +757,7 @@ impl<I: Io> Io for TlsIo<I> {
     }
 
     fn submit(&mut self, wait: Wait) {
-        let away = self.is_helped();
-        let wait = match wait {
-            _ if !self.local.is_empty() || !self.light.is_empty() => Wait::No,
-            _ if !away && !self.costly.is_empty() => Wait::No,
-            // Its thread rings when it has made a step; when it does not, somebody has to see that.
-            Wait::Long if away => Wait::Micros(1000 * HANDSHAKES_OVERDUE_MS as u32),
-            wait => wait,
-        };
+        let wait = self.wait(wait);
         self.below.submit(wait);
     }
 }

@@ -1,7 +1,7 @@
 //! TLS between two ends in one thread: whatever is cut, changed or late costs its own connection alone, and never brings a
 //! wrong byte.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::PathBuf;
 
 use rustls::pki_types::ServerName;
@@ -152,6 +152,32 @@ impl Echo {
         self.io.submit(Wait::No);
         assert_eq!(self.io.below().buffers_out(), 0, "a receive buffer is lost");
         assert_eq!(self.io.free.len(), self.io.plain.len(), "a plain buffer is");
+    }
+
+    /// A new connection, of which a step is away.
+    fn give_away(&mut self, files: &Files, dice: &mut Dice) -> (ClientId, ClientConnection) {
+        let (id, mut tls) = (self.net.connect(1 << 20), files.connection());
+        while !self.io.is_helped() {
+            carry(&mut tls, &self.net, id, dice, &mut Vec::new());
+            self.tick(Guard::Tls);
+        }
+        (id, tls)
+    }
+
+    /// A new connection, after the one before is closed, gets back what it asks.
+    fn serve_another(&mut self, files: &Files, dice: &mut Dice) {
+        (self.ended, self.closed) = (None, false);
+        let (id, mut tls) = (self.net.connect(1 << 20), files.connection());
+        tls.writer().write_all(b"a request").expect("a client");
+        let mut got = Vec::new();
+        for _ in 0..10_000 {
+            if got == b"a request" {
+                break;
+            }
+            carry(&mut tls, &self.net, id, dice, &mut got);
+            self.tick(Guard::Tls);
+        }
+        assert_eq!((self.ended, &got[..]), (None, &b"a request"[..]));
     }
 
     /// Goes on until the connection is closed, which somebody has ended.
@@ -382,45 +408,46 @@ fn a_step_whose_thread_has_no_time_is_made_by_the_worker() {
     let (helper, _idle) = pair_with(Duration::ZERO, &nobody());
     echo.io.help(helper);
     // What is begun stays begun, with the connection gone.
-    let id = echo.net.connect(1 << 20);
-    let mut hello = Vec::new();
-    files.connection().write_tls(&mut hello).expect("a vector");
-    echo.net.write(id, &hello);
-    while !echo.io.is_helped() {
-        echo.tick(Guard::Tls);
-    }
+    let (id, _) = echo.give_away(&files, &mut dice);
     echo.net.reset(id);
     echo.close();
-    (echo.ended, echo.closed) = (None, false);
-
-    let id = echo.net.connect(1 << 20);
-    let mut tls = files.connection();
-    tls.writer().write_all(b"a request").expect("a client");
-    let mut got = Vec::new();
-    for _ in 0..10_000 {
-        if got == b"a request" {
-            break;
-        }
-        carry(&mut tls, &echo.net, id, &mut dice, &mut got);
-        echo.tick(Guard::Tls);
-    }
-    assert_eq!(got, b"a request");
+    echo.serve_another(&files, &mut dice);
     // What came behind the first flight was no costly step.
     let figures = files.tls.figures(0);
     assert_eq!((figures.overdue, figures.waiting), (1, 1));
 }
 
 #[test]
+fn the_worker_is_rung_when_a_step_is_made_and_sleeps_long_on_nothing_that_waits() {
+    let files = Files::new("tls-rung");
+    let (mut dice, mut echo) = (Dice::new(2), Echo::new(&files, 2));
+    let ringer = SimRinger::default();
+    let (helper, mut hand) = pair_with(FOR_EVER, &(Arc::new(ringer.clone()) as Arc<dyn Ringer>));
+    echo.io.help(helper);
+    let waits = |echo: &Echo| [Wait::No, Wait::Micros(100), Wait::Long].map(|it| echo.io.wait(it));
+    let patience = Wait::Micros(1000 * HANDSHAKES_OVERDUE_MS as u32);
+    assert_eq!(waits(&echo), [Wait::No, Wait::Micros(100), Wait::Long]);
+    let (first, _) = echo.give_away(&files, &mut dice);
+    assert_eq!(waits(&echo), [Wait::No, Wait::Micros(100), patience]);
+    assert!(!ringer.rang());
+    hand.make_one();
+    assert!(ringer.rang());
+    // What waits behind the one that is away has to wait for it.
+    hand.make_one();
+    assert!(!ringer.rang(), "nothing was there to be made");
+    echo.tick(Guard::Tls);
+    assert!(!echo.io.is_helped());
+    assert_eq!(waits(&echo), [Wait::No, Wait::Micros(100), Wait::Long]);
+    echo.net.reset(first);
+    echo.close();
+}
+
+#[test]
 fn what_is_sent_while_a_step_is_away_follows_the_handshake() {
     let files = Files::new("tls-early");
     let (mut dice, mut echo) = (Dice::new(3), Echo::new(&files, 3));
-    let id = echo.net.connect(1 << 20);
-    let mut tls = files.connection();
+    let (id, mut tls) = echo.give_away(&files, &mut dice);
     let mut got = Vec::new();
-    while !echo.io.is_helped() {
-        carry(&mut tls, &echo.net, id, &mut dice, &mut got);
-        echo.tick(Guard::Tls);
-    }
     echo.sending = true;
     echo.io.send(0, b"unasked".to_vec());
     for _ in 0..10_000 {
@@ -440,12 +467,7 @@ fn a_step_that_comes_back_to_another_connection_is_forgotten() {
     let (mut late, mut refused) = (0, 0);
     for seed in (1..200).step_by(2) {
         let (mut dice, mut echo) = (Dice::new(seed), Echo::new(&files, seed));
-        let id = echo.net.connect(1 << 20);
-        let mut tls = files.connection();
-        while !echo.io.is_helped() {
-            carry(&mut tls, &echo.net, id, &mut dice, &mut Vec::new());
-            echo.tick(Guard::Tls);
-        }
+        let (id, _) = echo.give_away(&files, &mut dice);
         match dice.below(4) {
             0 => echo.net.reset(id),
             1 => echo.net.end(id),
@@ -460,25 +482,11 @@ fn a_step_that_comes_back_to_another_connection_is_forgotten() {
         echo.close();
         late += usize::from(echo.io.is_helped());
         refused = files.tls.figures(0).handshake_errors;
-        (echo.ended, echo.closed) = (None, false);
-
         // The next one has the same index.
-        let id = echo.net.connect(1 << 20);
-        let mut tls = files.connection();
-        tls.writer().write_all(b"a request").expect("a client");
-        let mut got = Vec::new();
-        for _ in 0..10_000 {
-            if got == b"a request" && !echo.io.is_helped() {
-                break;
-            }
-            carry(&mut tls, &echo.net, id, &mut dice, &mut got);
+        echo.serve_another(&files, &mut dice);
+        while echo.io.is_helped() {
             echo.tick(Guard::Tls);
         }
-        assert_eq!(
-            (echo.ended, &got[..]),
-            (None, &b"a request"[..]),
-            "seed {seed}"
-        );
         echo.tick(Guard::Tls);
         let figures = files.tls.figures(0);
         assert_eq!(
