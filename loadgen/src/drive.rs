@@ -18,8 +18,9 @@ use crate::client::{Pipeline, Terms};
 use crate::kind::Kind;
 use crate::live::Pulse;
 use crate::placement::Placement;
-use crate::plan::{DRAIN, FILL_DEPTH, OUT_BYTES};
+use crate::plan::{DRAIN, OUT_BYTES};
 use crate::schedule::Schedule;
+use crate::silence::Silence;
 use crate::tally::Tally;
 use crate::transport::{Events, Transport, begin_connect, peer};
 use crate::workload::{Ask, Requests, Workload, mix};
@@ -105,6 +106,16 @@ pub struct Common<'a> {
     pub looks: bool,
     /// Requests after which a connection is replaced, if it is.
     pub reconnect_interval: Option<u64>,
+    /// How long a server may say nothing where no time ends the wait.
+    pub silence: Duration,
+}
+
+/// How a closed loop ended.
+enum End {
+    /// With its time or its requests, or because it was stopped.
+    AsAsked,
+    /// The server owes replies and has said nothing for too long.
+    InSilence,
 }
 
 /// One thread's connections and their transport.
@@ -263,12 +274,17 @@ impl<'a, T: Transport> Driver<'a, T> {
         })
     }
 
-    /// Writes keys `first..=last` of each client's range once. `ranges` has one entry per client.
+    /// Writes keys `first..=last` of each client's range once, with `depth` requests outstanding for each. `ranges` has
+    /// one entry per client.
+    ///
+    /// # Errors
+    /// The transport fails, or the server owes replies and has fallen silent.
     pub fn fill(
         &mut self,
         workload: &Workload,
         stream: u64,
         ranges: &[Option<(u64, u64)>],
+        depth: usize,
         tally: &mut Tally,
     ) -> io::Result<()> {
         let nothing = (workload.keys.minimum(), workload.keys.minimum());
@@ -284,8 +300,11 @@ impl<'a, T: Transport> Driver<'a, T> {
                 }
             })
             .collect();
-        self.set_depth(FILL_DEPTH);
-        self.pump(FILL_DEPTH, u64::MAX, tally)
+        self.set_depth(depth);
+        match self.pump(depth, u64::MAX, tally)? {
+            End::AsAsked => Ok(()),
+            End::InSilence => Err(io::Error::other(self.silence())),
+        }
     }
 
     /// Keeps `depth` requests outstanding for each client, until the tally's window ends or each
@@ -307,8 +326,20 @@ impl<'a, T: Transport> Driver<'a, T> {
             .collect();
         self.set_depth(depth);
         let end_ns = tally.window_ns.end;
-        self.pump(depth, end_ns, tally)?;
+        if let End::InSilence = self.pump(depth, end_ns, tally)? {
+            tally.faults.note(|| self.silence());
+        }
         self.drain(tally)
+    }
+
+    /// What is to be said of a server that has fallen silent.
+    fn silence(&self) -> String {
+        let open = self.connections.iter().filter(|each| each.open);
+        let owed: usize = open.map(|each| each.pipeline.outstanding_count()).sum();
+        format!(
+            "the server said nothing for {:?} and owed {owed} replies",
+            self.common.silence
+        )
     }
 
     fn set_depth(&mut self, depth: usize) {
@@ -320,29 +351,34 @@ impl<'a, T: Transport> Driver<'a, T> {
     }
 
     /// The closed loop: until `end_ns`, or until nothing is left to send and all is answered.
-    fn pump(&mut self, depth: usize, end_ns: u64, tally: &mut Tally) -> io::Result<()> {
+    fn pump(&mut self, depth: usize, end_ns: u64, tally: &mut Tally) -> io::Result<End> {
         for connection in 0..self.connections.len() {
             touch(&mut self.connections, &mut self.touched, connection);
         }
         let mut meter = Meter::new(tally.window_ns.clone(), self.pulse);
-        loop {
+        let mut silence = Silence::new(self.common.silence, self.common.clock.now_ns());
+        let end = loop {
             let now_ns = self.common.clock.now_ns();
             meter.turn(now_ns, tally);
             if now_ns >= end_ns || self.common.stop.load(Ordering::Relaxed) {
-                break;
+                break End::AsAsked;
             }
             let offered = self.top_up(depth, now_ns);
             self.renew(tally);
             let idle = offered == 0;
             let wait = self.wait(now_ns, idle, end_ns);
             let events = self.turn(wait, tally)?;
-            meter.worked(offered + events > 0);
+            let moved = offered + events > 0;
+            meter.worked(moved);
             if self.finished() {
-                break;
+                break End::AsAsked;
             }
-        }
+            if silence.is_too_long(now_ns, !moved) && end_ns == u64::MAX {
+                break End::InSilence;
+            }
+        };
         meter.end(self.common.clock.now_ns(), tally);
-        Ok(())
+        Ok(end)
     }
 
     fn finished(&self) -> bool {
@@ -460,6 +496,7 @@ impl<'a, T: Transport> Driver<'a, T> {
         // Times it has sent since it looked for replies.
         let mut rushed = 0;
         let mut meter = Meter::new(tally.window_ns.clone(), self.pulse);
+        let mut silence = Silence::new(self.common.silence, self.common.clock.now_ns());
         loop {
             let now_ns = self.common.clock.now_ns();
             meter.turn(now_ns, tally);
@@ -534,12 +571,20 @@ impl<'a, T: Transport> Driver<'a, T> {
             let due_ns = schedule.due_ns().saturating_add(start_ns);
             let wait = self.wait(now_ns, offered == 0, due_ns.saturating_sub(WAKE_NS));
             let events = self.turn(wait, tally)?;
-            meter.worked(offered + events > 0);
-            let ended = schedule.ended()
-                && self.connections.iter().all(|connection| {
+            let moved = offered + events > 0;
+            meter.worked(moved);
+            let is_answered = || {
+                self.connections.iter().all(|connection| {
                     !connection.open || connection.pipeline.unfinished_count() == 0
-                });
+                })
+            };
+            let ended = schedule.ended() && is_answered();
             if ended || self.connections.iter().all(|connection| !connection.open) {
+                break;
+            }
+            // Only a run without an end in time waits for replies for ever.
+            if end_ns == u64::MAX && silence.is_too_long(now_ns, !moved && !is_answered()) {
+                tally.faults.note(|| self.silence());
                 break;
             }
         }

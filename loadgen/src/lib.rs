@@ -10,7 +10,7 @@
 //! - [`client`]: one connection without its socket: what is outstanding, whether the replies are
 //!   right, and what they lead to.
 //! - [`transport`]: bytes between connections and sockets, by io_uring or epoll.
-//! - [`drive`]: the loop of one thread over all of these.
+//! - [`drive`]: the loop of one thread over all of these; [`silence`]: when it gives a server up.
 //! - [`run`]: threads and phases: connect, fill, warm up, measure, drain.
 //! - [`trial`]: repetitions, a sweep over rates, a search for the highest that holds.
 //! - [`tally`], [`timeline`], [`verdict`], [`report`]: what was seen, whether to believe it, and
@@ -45,6 +45,7 @@ pub mod plan;
 pub mod report;
 pub mod run;
 pub mod schedule;
+pub mod silence;
 pub mod tally;
 pub mod timeline;
 pub mod transport;

@@ -17,7 +17,15 @@ use crate::workload::Workload;
 pub const OPEN_DEPTH: usize = 1024;
 
 /// Requests outstanding on one connection while filling.
-pub const FILL_DEPTH: usize = 32;
+const FILL_DEPTH: usize = 32;
+
+/// The same over TLS. A memcached before 1.6.39 sleeps on a write that came in the same record as the end of the value
+/// before it (perf/notes/tls.md), and a fill is not what shall be measured.
+const FILL_DEPTH_TLS: usize = 1;
+
+/// How long a server may say nothing, unless it is told, while it owes replies and nothing else ends the wait: in a fill,
+/// and in a run of so many requests or of a trace.
+pub const SILENCE: Duration = Duration::from_secs(30);
 
 /// Threads of a run, at most.
 pub const THREADS_MAX: usize = 1024;
@@ -127,6 +135,8 @@ pub struct Plan {
     pub io: Io,
     /// Whether a thread with nothing to do looks for a while before it sleeps.
     pub looks: bool,
+    /// How long a server may say nothing where no time ends the wait; see [`SILENCE`].
+    pub silence: Duration,
 }
 
 impl Plan {
@@ -138,6 +148,14 @@ impl Plan {
     /// Connections of all threads.
     pub fn connection_count(&self) -> usize {
         self.client_count() * self.addresses.len()
+    }
+
+    /// Requests outstanding on one connection while filling.
+    pub fn fill_depth(&self) -> usize {
+        match self.tls {
+            Some(_) => FILL_DEPTH_TLS,
+            None => FILL_DEPTH,
+        }
     }
 
     /// The servers, for sentences.

@@ -148,6 +148,7 @@ fn run_on<T: Transport>(
             keys_per_get: workload.mix.keys_per_get() as usize,
             set_on_miss: workload.set_on_miss,
             looks: plan.looks,
+            silence: plan.silence,
             reconnect_interval: plan.reconnect_interval,
             key_keeps_client: matches!(workload.mix, Mix::Recorded(_)),
         },
@@ -336,7 +337,8 @@ fn thread_main<T: Transport>(
                 share(&plan.workload.keys, client, client_count)
             })
             .collect();
-        let outcome = driver.fill(&plan.workload, first_client as u64, &ranges, &mut fill);
+        let (stream, depth) = (first_client as u64, plan.fill_depth());
+        let outcome = driver.fill(&plan.workload, stream, &ranges, depth, &mut fill);
         if let Err(error) = outcome {
             shared.fail(format!("--fill: {error}"));
         }

@@ -241,6 +241,30 @@ fn requests_never_answered_count_with_their_age() {
 }
 
 #[test]
+fn a_server_that_falls_silent_is_given_up_where_no_time_ends_the_wait() {
+    let path = std::env::temp_dir().join(format!("strata-load-silence-{}", std::process::id()));
+    std::fs::write(&path, "0,key,3,10,1,get,0\n".repeat(5)).unwrap();
+    let trace = format!("--trace {} --trace-speed 1", path.display());
+    for (length, owed) in [("-n 10 --pipeline 3", 6), (&*trace, 5)] {
+        let server = Server::start(Fault::Mute);
+        let arguments = format!("-c 2 --silence 0.2 {length}");
+        let (_, reasons) = measure(&server, &arguments);
+        let said = format!("the server said nothing for 200ms and owed {owed} replies");
+        assert_says(&reasons, &said);
+        assert_says(&reasons, &format!("{owed} requests were never answered"));
+    }
+    std::fs::remove_file(&path).unwrap();
+    let server = Server::start(Fault::Mute);
+    let plan = plan(&server, "-c 1 --test-time 60 --fill --silence 0.2");
+    let failed = run(&plan, &AtomicBool::new(false), &|_| {});
+    let sentence = failed.map(drop).unwrap_err();
+    assert!(
+        sentence.starts_with("--fill: the server said nothing"),
+        "{sentence}"
+    );
+}
+
+#[test]
 fn same_seed_offers_the_same_requests_in_the_same_order() {
     let offered = |seed: u32, pace: &str| {
         let server = Server::start(Fault::None);

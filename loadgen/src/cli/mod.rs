@@ -88,6 +88,9 @@ pub struct Args {
     /// Seconds that connecting may take, 0 for any [default: 0]
     #[arg(allow_negative_numbers = true, long, value_name = "SECS")]
     connection_timeout: Option<f64>,
+    /// Seconds that a server may say nothing while it owes replies, before a fill or a run without --test-time gives up [default: 30]
+    #[arg(allow_negative_numbers = true, long, value_name = "SECS", help_heading = OURS)]
+    silence: Option<f64>,
     /// Requests after which a connection is replaced [default: never]
     #[arg(long, value_name = "N")]
     reconnect_interval: Option<u64>,
@@ -439,6 +442,7 @@ mod tests {
             ("--key-maximum 18446744073709551615", "--key-maximum"),
             ("--preset ycsb-b --key-maximum 1000", "--key-maximum"),
             ("--connection-timeout -1", "--connection-timeout"),
+            ("--silence 0", "--silence"),
             ("--key-pattern G:G --key-median 20000000", "--key-median"),
             ("--key-median 500", "--key-median"),
             ("--key-pattern Z:R --key-stddev 5", "--key-stddev"),
@@ -506,6 +510,13 @@ mod tests {
         assert_eq!(parallel, Length::Requests(34));
         let each = requests(&format!("{range} --key-pattern S:S"));
         assert_eq!(each, Length::Requests(1000));
+    }
+
+    #[test]
+    fn a_fill_over_tls_never_has_a_second_request_in_a_record() {
+        let depth = |line: &str| plan(line).unwrap().fill_depth();
+        assert_eq!(depth("--fill --tls --tls-skip-verify"), 1);
+        assert!(depth("--fill") > 1);
     }
 
     #[test]

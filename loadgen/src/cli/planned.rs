@@ -12,7 +12,7 @@ use crate::client::{Dialect, Verify};
 use crate::kind::Kind;
 use crate::placement::Distribution;
 use crate::plan::{
-    CONNECTIONS_MAX, Io, Length, OPEN_DEPTH, OUTSTANDING_MAX, Pace, Plan, THREADS_MAX,
+    CONNECTIONS_MAX, Io, Length, OPEN_DEPTH, OUTSTANDING_MAX, Pace, Plan, SILENCE, THREADS_MAX,
 };
 use crate::schedule::Arrival;
 use crate::transport::{Address, Family, tls};
@@ -103,6 +103,11 @@ impl Args {
             None | Some(0.0) => None,
             Some(time) => Some(seconds("--connection-timeout", time)?),
         };
+        let silence = match self.silence {
+            None => SILENCE,
+            Some(0.0) => return Err("--silence: must be above 0".into()),
+            Some(time) => seconds("--silence", time)?,
+        };
         Ok(Plan {
             addresses,
             distribution,
@@ -142,6 +147,7 @@ impl Args {
                 IoArg::Epoll => Io::Epoll,
             },
             looks: matches!(self.wait, WaitArg::Look),
+            silence,
         })
     }
 

@@ -170,6 +170,7 @@ pub fn of_plan(plan: &Plan, trials: &Trials) -> Value {
         "fill": flag(plan.fill),
         "expect_hits": plan.expect_hits,
         "wait": if plan.looks { "look" } else { "sleep" },
+        "silence": whole_if_it_is(plan.silence.as_secs_f64()),
     });
     let mut all = Map::new();
     for part in [place_and_length, load, beyond_memtier] {
