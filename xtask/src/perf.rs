@@ -30,7 +30,7 @@ use crate::record_file::{self, Origin};
 use crate::report::{number, reasons};
 use crate::workspace::{Workspace, find_program, run as run_command};
 use record::{PERCENTILES, Record, Section, Series, Shot, Slowest, Windows};
-use subject::{OURS, Running, STRATA, Subject};
+use subject::{OURS, Running, STRATA, Subject, THIN};
 use usage::Usage;
 use workload::Workload;
 
@@ -68,7 +68,7 @@ pub struct Options {
     /// All of perf/workloads
     #[arg(long, conflicts_with = "workloads")]
     all: bool,
-    /// Of strata, memcached, null-ring, null-epoll and null-glommio only these; peers that are given always run
+    /// Of strata, memcached, null-ring, thin-ring, null-epoll and null-glommio only these; peers that are given always run
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// The memcached to compare with [default: from PATH]
@@ -256,10 +256,13 @@ fn subjects(
         .into_iter()
         .filter(|kind| wanted(&format!("null-{kind}")))
         .collect();
-    if !kinds.is_empty() {
+    if !kinds.is_empty() || wanted(THIN) {
         let path = build(workspace, "strata-benches", "null_responder")?;
         for kind in kinds {
             subjects.push(Subject::null(kind, &path.to_string_lossy()));
+        }
+        if wanted(THIN) {
+            subjects.push(Subject::thin(&path.to_string_lossy()));
         }
     }
     subjects.extend(peers);
@@ -294,7 +297,7 @@ fn entries(workload: &Workload, subjects: &[Subject]) -> Result<Vec<Entry>> {
     let mut entries: Vec<Entry> = Vec::new();
     for subject in subjects {
         let invited = subject.is_peer() || workload.invites(&subject.name);
-        let able = (!subject.canned || workload.suits_a_canned_answer())
+        let able = (!subject.for_gets_alone || workload.suits_a_canned_answer())
             && match workload.server.tls {
                 true => subject.takes_tls,
                 false => !subject.for_tls_alone,

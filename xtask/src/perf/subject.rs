@@ -25,11 +25,15 @@ const GLANCE: Duration = Duration::from_millis(5);
 /// What our own server is called in tables.
 pub const STRATA: &str = "strata";
 
+/// The least that a cache does, on the ring of the null responder.
+pub const THIN: &str = "thin-ring";
+
 /// Subjects that need no `--peer`.
-pub const OURS: [&str; 5] = [
+pub const OURS: [&str; 6] = [
     STRATA,
     "memcached",
     "null-ring",
+    THIN,
     "null-epoll",
     "null-glommio",
 ];
@@ -48,6 +52,8 @@ pub struct Subject {
     command: Vec<String>,
     /// Gives the same hit to any line, and keeps nothing.
     pub canned: bool,
+    /// Whether it can do no more than answer gets of what a client has filled in, if that.
+    pub for_gets_alone: bool,
     /// Whether it understands the further arguments of a workload.
     takes_arguments: bool,
     /// Whether it takes memcached's options for TLS.
@@ -74,6 +80,7 @@ impl Subject {
             version: line.trim().into(),
             command: words(&command),
             canned: false,
+            for_gets_alone: false,
             takes_arguments: true,
             takes_tls: String::from_utf8_lossy(&help).contains("--enable-ssl"),
             for_tls_alone: false,
@@ -87,9 +94,21 @@ impl Subject {
             version: "canned answer, no store".into(),
             command: words(&format!("{program} --kind {kind} --port {{port}}")),
             canned: true,
+            for_gets_alone: true,
             takes_arguments: false,
             takes_tls: false,
             for_tls_alone: false,
+        }
+    }
+
+    /// The least that a cache does, by the program of the null responders.
+    pub fn thin(program: &str) -> Self {
+        Self {
+            name: THIN.into(),
+            version: "a table and nothing else".into(),
+            command: words(&format!("{program} --kind thin --port {{port}}")),
+            canned: false,
+            ..Self::null("ring", program)
         }
     }
 
@@ -122,6 +141,7 @@ impl Subject {
             version: shown.join(" "),
             command,
             canned: false,
+            for_gets_alone: false,
             takes_arguments: false,
             takes_tls: false,
             for_tls_alone: false,

@@ -2,7 +2,8 @@
 //! kernel and the way of talking to it cost, the floor under any server on this machine.
 //!
 //! Always true: one reply for each line feed received, in order, and at most one send per
-//! connection in flight; nothing is looked up, parsed or copied.
+//! connection in flight; nothing is looked up, parsed or copied. One kind is no null responder but
+//! the least that a cache does, beside which the two halves of a cache's cost can be told apart.
 //!
 //! ```text
 //! null_responder --kind ring --port-file PATH [--cpu N]
@@ -20,6 +21,7 @@ mod epoll;
 mod glommio_sockets;
 mod rest;
 mod ring;
+mod thin;
 
 /// The reply to a get of a 16-byte key with a value of 32 bytes: the one that strata-load writes to this key in its
 /// first version, so that a client that asks for no other can check what it gets.
@@ -57,6 +59,8 @@ struct Args {
 enum Kind {
     /// One io_uring, multishot accept and receive, provided buffers
     Ring,
+    /// The same ring, answering from a table that clients fill: the least that a cache does
+    Thin,
     /// One epoll instance, recv and send
     Epoll,
     /// TCP streams of glommio
@@ -94,7 +98,8 @@ fn serve(args: &Args) -> std::io::Result<()> {
     }
     println!("listening on 127.0.0.1:{port}");
     match args.kind {
-        Kind::Ring => ring::serve(listener),
+        Kind::Ring => ring::serve(listener, ring::Canned(replies())),
+        Kind::Thin => ring::serve(listener, thin::Thin::new()),
         Kind::Epoll => epoll::serve(listener),
         Kind::Glommio => glommio_sockets::serve(listener),
         Kind::Rest => rest::serve(&listener, Duration::from_micros(args.rest_us)),
@@ -104,7 +109,7 @@ fn serve(args: &Args) -> std::io::Result<()> {
 /// What one connection is owed. The replies are one endless periodic stream, of which any stretch
 /// can be sent from the same memory.
 #[derive(Clone, Copy, Default)]
-struct Debt {
+pub struct Debt {
     /// Bytes not sent yet.
     bytes: u64,
     /// Where in a reply the next one is.

@@ -1,8 +1,9 @@
 //! The floor of io_uring: multishot accept and receive into provided buffers, one send per
 //! connection and loop, one `enter` per loop.
 //!
-//! Always true: sends point into memory that is never freed, and receive buffers are given back
-//! as soon as their lines are counted, so no memory the kernel uses ever moves.
+//! What is answered is a [`Service`]'s to say. Always true: sends point into memory that stays where it is until they
+//! are done, and receive buffers are given back as soon as the service has read them, so no memory the kernel uses
+//! ever moves.
 
 use std::alloc::{Layout, alloc_zeroed};
 use std::io;
@@ -12,7 +13,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
-use crate::{CONNECTIONS_MAX, Debt, replies};
+use crate::{CONNECTIONS_MAX, Debt};
 
 const SUBMISSIONS: u32 = 1024;
 const COMPLETIONS: u32 = 2 * CONNECTIONS_MAX as u32;
@@ -32,9 +33,49 @@ const SEND_FLAGS: i32 = 0x4000 | 0x100;
 
 const ENOBUFS: i32 = rustix::io::Errno::NOBUFS.raw_os_error();
 
-#[derive(Clone, Copy, Default)]
-struct Connection {
-    debt: Debt,
+/// What is answered, and what a connection is owed meanwhile.
+///
+/// # Safety
+/// The bytes that `next` gives stay where they are and what they are, wherever the debt itself is moved to, until so
+/// many are paid or the debt is dropped.
+pub unsafe trait Service {
+    /// What one connection is owed.
+    type Debt: Default;
+
+    /// Takes what a connection sent; false when it cannot be followed any further.
+    fn receive(&mut self, debt: &mut Self::Debt, bytes: &[u8]) -> bool;
+
+    /// The next bytes to send, none if nothing is owed.
+    fn next<'a>(&'a self, debt: &'a mut Self::Debt) -> &'a [u8];
+
+    /// Takes off what was sent of them.
+    fn paid(debt: &mut Self::Debt, count: usize);
+}
+
+/// The same hit for every line, from replies that are in memory for the life of the process.
+pub struct Canned(pub &'static [u8]);
+
+// SAFETY: the replies are never written to and never freed.
+unsafe impl Service for Canned {
+    type Debt = Debt;
+
+    fn receive(&mut self, debt: &mut Debt, bytes: &[u8]) -> bool {
+        debt.add(bytes);
+        true
+    }
+
+    fn next<'a>(&'a self, debt: &'a mut Debt) -> &'a [u8] {
+        debt.next(self.0)
+    }
+
+    fn paid(debt: &mut Debt, count: usize) {
+        debt.paid(count);
+    }
+}
+
+#[derive(Default)]
+struct Connection<D> {
+    debt: D,
     in_flight: bool,
     receiving: bool,
     over: bool,
@@ -96,7 +137,7 @@ impl Buffers {
 }
 
 /// Serves until the process is ended.
-pub fn serve(listener: TcpListener) -> io::Result<()> {
+pub fn serve<S: Service>(listener: TcpListener, mut service: S) -> io::Result<()> {
     // Leaked so that the parts below live as long as the process: the registered descriptor of
     // the ring is remembered by one submitter only.
     let ring: &'static mut IoUring = Box::leak(Box::new(
@@ -123,8 +164,10 @@ pub fn serve(listener: TcpListener) -> io::Result<()> {
             0,
         )?;
     }
-    let replies = replies();
-    let mut connections = vec![Connection::default(); CONNECTIONS_MAX];
+    // Leaked as well, because the kernel may still read what they own when this function ends.
+    let mut connections: Vec<Connection<S::Debt>> = Vec::new();
+    connections.resize_with(CONNECTIONS_MAX, Connection::default);
+    let connections = connections.leak();
     let mut to_do: Vec<usize> = Vec::with_capacity(CONNECTIONS_MAX);
     let accept = opcode::AcceptMulti::new(types::Fd(listener.as_raw_fd()))
         .allocate_file_index(true)
@@ -150,7 +193,7 @@ pub fn serve(listener: TcpListener) -> io::Result<()> {
                 if completion.result() >= 0 {
                     let index = completion.result() as usize;
                     connections[index] = Connection::default();
-                    list(&mut connections, &mut to_do, index);
+                    list(connections, &mut to_do, index);
                 }
                 if !more {
                     push(&mut queue, &submitter, &accept)?;
@@ -161,13 +204,15 @@ pub fn serve(listener: TcpListener) -> io::Result<()> {
             if what == SEND {
                 connection.in_flight = false;
                 match completion.result() {
-                    count @ 0.. => connection.debt.paid(count as usize),
+                    count @ 0.. => S::paid(&mut connection.debt, count as usize),
                     _ => connection.over = true,
                 }
             } else {
                 if let Some(buffer) = cqueue::buffer_select(completion.flags()) {
                     let count = completion.result().max(0) as usize;
-                    connection.debt.add(buffers.bytes(buffer, count));
+                    let bytes = buffers.bytes(buffer, count);
+                    connection.over =
+                        connection.over || !service.receive(&mut connection.debt, bytes);
                     buffers.give_back(buffer);
                 }
                 if !more {
@@ -176,7 +221,7 @@ pub fn serve(listener: TcpListener) -> io::Result<()> {
                     connection.over |= result == 0 || (result < 0 && result != -ENOBUFS);
                 }
             }
-            list(&mut connections, &mut to_do, index);
+            list(connections, &mut to_do, index);
         }
         buffers.publish();
         for index in to_do.drain(..) {
@@ -200,9 +245,12 @@ pub fn serve(listener: TcpListener) -> io::Result<()> {
                     .user_data(RECEIVE << 32 | index as u64);
                 push(&mut queue, &submitter, &entry)?;
             }
-            if connection.debt.bytes > 0 && !connection.in_flight {
+            if connection.in_flight {
+                continue;
+            }
+            let bytes = service.next(&mut connection.debt);
+            if !bytes.is_empty() {
                 connection.in_flight = true;
-                let bytes = connection.debt.next(replies);
                 let entry = opcode::Send::new(
                     types::Fixed(index as u32),
                     bytes.as_ptr(),
@@ -217,7 +265,7 @@ pub fn serve(listener: TcpListener) -> io::Result<()> {
     }
 }
 
-fn list(connections: &mut [Connection], to_do: &mut Vec<usize>, index: usize) {
+fn list<D>(connections: &mut [Connection<D>], to_do: &mut Vec<usize>, index: usize) {
     if !connections[index].listed {
         connections[index].listed = true;
         to_do.push(index);
@@ -230,7 +278,8 @@ fn push(
     entry: &squeue::Entry,
 ) -> io::Result<()> {
     loop {
-        // SAFETY: all memory that entries point to is never freed: replies and buffers are leaked.
+        // SAFETY: receive buffers are leaked, and a service keeps in place what it has sent; its debts, of connections
+        // that are leaked, are dropped when nothing of theirs is in the ring.
         if unsafe { queue.push(entry) }.is_ok() {
             return Ok(());
         }
