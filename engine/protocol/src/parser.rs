@@ -103,14 +103,22 @@ impl Parser {
     /// Most requests are such keys. Asked for in this way, one does not go through the shape of all requests.
     #[inline(always)]
     pub fn next_get<'a>(&mut self, input: &'a [u8]) -> Option<(usize, GetKey<'a>)> {
-        match (self.place, input) {
-            (Place::LineStart, [b'g', b'e', b't', b' ', ..]) => lone_key(input, GetKind::Get, 4),
-            (Place::LineStart, [b'g', b'e', b't', b's', b' ', ..]) => {
-                lone_key(input, GetKind::Gets, 5)
-            }
-            (Place::Keys { .. }, _) => self.plain_key(input),
-            _ => None,
+        match self.place {
+            Place::LineStart => line_of_one_key(input),
+            Place::Keys { .. } => self.plain_key(input),
+            Place::LineRest => None,
         }
+    }
+
+    /// The key of a retrieval of one key, if that is all of `input`, and then nothing of the stream is under way before or
+    /// behind it. None says nothing.
+    #[inline(always)]
+    pub fn lone_get<'a>(&self, input: &'a [u8]) -> Option<GetKey<'a>> {
+        let (consumed, get) = match self.place {
+            Place::LineStart => line_of_one_key(input)?,
+            _ => return None,
+        };
+        (consumed == input.len()).then_some(get)
     }
 
     /// The line of a `set` at the front of `input`, if that is what [`Parser::next`] would find there; and how many bytes
@@ -347,6 +355,16 @@ fn line_end(bytes: &[u8]) -> LineEnd {
         [b'\n', ..] => LineEnd::Here(1),
         [b'\r', b'\n', ..] => LineEnd::Here(2),
         _ => LineEnd::No,
+    }
+}
+
+/// The shortcut for a retrieval line of one key at the front of `input`.
+#[inline(always)]
+fn line_of_one_key(input: &[u8]) -> Option<(usize, GetKey<'_>)> {
+    match input {
+        [b'g', b'e', b't', b' ', ..] => lone_key(input, GetKind::Get, 4),
+        [b'g', b'e', b't', b's', b' ', ..] => lone_key(input, GetKind::Gets, 5),
+        _ => None,
     }
 }
 

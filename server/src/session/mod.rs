@@ -157,11 +157,19 @@ impl Session {
     #[inline]
     #[must_use]
     pub fn rests(&self) -> bool {
-        let goes_on = self.ended | self.draining | self.paused | self.closing;
-        let has_bytes = !self.replies.out.is_empty() || !self.carry.is_empty();
-        !goes_on
-            && !has_bytes
-            && self.replies.settled()
+        self.replies.out.is_empty() && self.is_at_ease()
+    }
+
+    /// Whether it has nothing to do but to send the replies that are ready, if there are any: no input
+    /// waits, no reply is being made or sent, and it holds nothing that others could use meanwhile.
+    #[inline]
+    #[must_use]
+    pub fn is_at_ease(&self) -> bool {
+        let goes_on = self.sending | self.paused | self.ended | self.draining | self.closing;
+        let is_apart = self.held_back | self.holding | self.let_out;
+        !(goes_on | is_apart)
+            && self.carry.capacity() == 0
+            && self.replies.is_bare()
             && self.wait.is_none()
             && matches!(self.role, Role::Client)
     }

@@ -139,6 +139,15 @@ impl Reader {
         self.parser.next_get(input)
     }
 
+    /// The key of a retrieval of one key, if that is all of `input` and nothing else is under way. None says nothing.
+    #[inline(always)]
+    pub fn lone_get<'a>(&self, input: &'a [u8]) -> Option<GetKey<'a>> {
+        if !self.in_lines {
+            return None;
+        }
+        self.parser.lone_get(input)
+    }
+
     /// The `set` at the front of `input` with its value, if that is the next intent and all of it
     /// has arrived, and how many bytes it takes. None says nothing.
     #[inline(always)]

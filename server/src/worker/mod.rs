@@ -24,6 +24,7 @@ mod access;
 mod apart;
 mod dump;
 mod hot;
+mod lone;
 mod manage;
 mod metas;
 mod overdue;

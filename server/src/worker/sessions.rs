@@ -116,6 +116,10 @@ impl Worker {
             self.little_until_ns = now.elapsed_ns + BESIDE_OTHERS_US * 1000;
         }
         session.little = little;
+        if little && self.lone_get(now, conn, bytes) {
+            return;
+        }
+        let session = &self.sessions[conn as usize];
         if !session.carry.is_empty() || session.replies.room() == 0 {
             self.carry(conn, bytes);
             self.input_waits(now, conn, bytes.len());
@@ -220,6 +224,9 @@ impl Worker {
     }
 
     pub(super) fn serve_session(&mut self, io: &mut impl Io, now: &Now, conn: ConnIndex) {
+        if self.sends_only(io, conn) {
+            return;
+        }
         let session = &mut self.sessions[conn as usize];
         if !session.open || session.closing {
             return;
@@ -376,15 +383,22 @@ impl Worker {
     /// Gives a session what it needs for replies and has none of.
     #[inline]
     pub(super) fn furnish(&mut self, conn: ConnIndex) {
+        self.furnish_ready(conn);
+        let replies = &mut self.sessions[conn as usize].replies;
+        // Only replies that wait for other workers need more than that.
+        if self.peers.len() > 1 && replies.is_bare() {
+            replies.furnish(self.spares.take_small(), self.spares.take_slots());
+        }
+    }
+
+    /// Gives a session what it needs for replies that are ready at once.
+    #[inline]
+    pub(super) fn furnish_ready(&mut self, conn: ConnIndex) {
         let replies = &mut self.sessions[conn as usize].replies;
         if replies.out.capacity() == 0
             && let Some(spare) = self.spares.take_large()
         {
             replies.out = spare;
-        }
-        // Only replies that wait for other workers need more than that.
-        if self.peers.len() > 1 && replies.is_bare() {
-            replies.furnish(self.spares.take_small(), self.spares.take_slots());
         }
     }
 

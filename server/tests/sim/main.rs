@@ -10,6 +10,7 @@ mod client;
 mod figures;
 mod latency;
 mod limits;
+mod lone;
 #[path = "../common/packet.rs"]
 mod packet;
 mod server;
