@@ -209,6 +209,13 @@ impl SimIo {
             && self.conns.iter().flatten().all(quiet)
     }
 
+    /// Whether a connection is not to be read.
+    #[must_use]
+    pub fn is_paused(&self, conn: ConnIndex) -> bool {
+        let state = self.conns.get(conn as usize).and_then(Option::as_ref);
+        state.is_some_and(|state| state.paused)
+    }
+
     /// Receive buffers the worker has not given back; none between two ticks.
     #[must_use]
     pub fn buffers_out(&self) -> usize {

@@ -114,6 +114,14 @@ impl Echo {
         }
     }
 
+    /// With a hand that makes a step when the test wants it.
+    fn with_hand(files: &Files, seed: u64) -> (Self, Hand) {
+        let mut echo = Self::new(files, 2 * seed);
+        let (helper, hand) = pair_with(FOR_EVER, &nobody());
+        echo.io.help(helper);
+        (echo, hand)
+    }
+
     fn tick(&mut self, guard: Guard) {
         if let Some(hand) = self.hand.as_mut().filter(|_| self.dice.once_in(self.ease)) {
             hand.make_one();
@@ -157,11 +165,60 @@ impl Echo {
     /// A new connection, of which a step is away.
     fn give_away(&mut self, files: &Files, dice: &mut Dice) -> (ClientId, ClientConnection) {
         let (id, mut tls) = (self.net.connect(1 << 20), files.connection());
-        while !self.io.is_helped() {
-            carry(&mut tls, &self.net, id, dice, &mut Vec::new());
-            self.tick(Guard::Tls);
-        }
+        self.go_on_as(Guard::Tls, id, &mut tls, dice, |echo, _| {
+            echo.io.is_helped()
+        });
         (id, tls)
+    }
+
+    /// A new connection of whose client a certificate is asked. It has come, with `said` behind it, and the
+    /// step that looks at it is away.
+    fn prove(
+        &mut self,
+        files: &Files,
+        hand: &mut Hand,
+        dice: &mut Dice,
+        said: &[u8],
+    ) -> (ClientId, ClientConnection) {
+        let (id, mut tls) = (self.net.connect(1 << 20), files.connection());
+        tls.set_buffer_limit(None);
+        tls.writer().write_all(said).expect("a client");
+        self.go_on(id, &mut tls, dice, |echo, _| echo.io.is_helped());
+        hand.make_one();
+        self.go_on(id, &mut tls, dice, |echo, tls| {
+            !tls.is_handshaking() && echo.io.is_helped()
+        });
+        (id, tls)
+    }
+
+    /// Goes on until something is the case, with a client of whom a certificate is asked.
+    fn go_on(
+        &mut self,
+        id: ClientId,
+        tls: &mut ClientConnection,
+        dice: &mut Dice,
+        until: impl Fn(&Self, &ClientConnection) -> bool,
+    ) {
+        self.go_on_as(Guard::TlsWithPeer, id, tls, dice, until);
+    }
+
+    /// The same, with a client of any listener.
+    fn go_on_as(
+        &mut self,
+        guard: Guard,
+        id: ClientId,
+        tls: &mut ClientConnection,
+        dice: &mut Dice,
+        until: impl Fn(&Self, &ClientConnection) -> bool,
+    ) {
+        for _ in 0..10_000 {
+            if until(self, tls) {
+                return;
+            }
+            carry(tls, &self.net, id, dice, &mut Vec::new());
+            self.tick(guard);
+        }
+        panic!("it never is");
     }
 
     /// A new connection, after the one before is closed, gets back what it asks.
@@ -350,6 +407,7 @@ fn bytes_arrive_as_they_were_sent_however_records_are_cut() {
     assert!(bound.contains(&most_input), "{most_input} bytes waited");
     let figures = files.tls.figures(7);
     assert_eq!((figures.waiting, figures.overdue), (0, 0));
+    assert!(figures.wait_max_us > 0, "nobody waited for a step");
     assert_eq!((figures.handshake_errors, figures.proto_errors), (0, 0));
 }
 
@@ -357,6 +415,8 @@ fn bytes_arrive_as_they_were_sent_however_records_are_cut() {
 fn a_request_behind_the_handshake_and_an_end_behind_that_are_both_seen() {
     let files = Files::new("tls-end");
     for seed in 1..40 {
+        // The last step is a costly one where a certificate is looked at.
+        let guard = [Guard::Tls, Guard::TlsWithPeer][seed as usize / 2 % 2];
         let mut dice = Dice::new(seed);
         let mut echo = Echo::new(&files, seed);
         let id = echo.net.connect(1 << 20);
@@ -374,7 +434,7 @@ fn a_request_behind_the_handshake_and_an_end_behind_that_are_both_seen() {
                     echo.net.end(id);
                 }
             }
-            echo.tick(Guard::Tls);
+            echo.tick(guard);
         }
         let heard = (echo.ended, &echo.heard[..]);
         assert_eq!(heard, (Some(false), &b"a request"[..]), "seed {seed}");
@@ -420,7 +480,8 @@ fn a_step_whose_thread_has_no_time_is_made_by_the_worker() {
 #[test]
 fn the_worker_is_rung_when_a_step_is_made_and_sleeps_long_on_nothing_that_waits() {
     let files = Files::new("tls-rung");
-    let (mut dice, mut echo) = (Dice::new(2), Echo::new(&files, 2));
+    let mut dice = Dice::new(2);
+    let mut echo = Echo::new(&files, 2);
     let ringer = SimRinger::default();
     let (helper, mut hand) = pair_with(FOR_EVER, &(Arc::new(ringer.clone()) as Arc<dyn Ringer>));
     echo.io.help(helper);
@@ -440,6 +501,103 @@ fn the_worker_is_rung_when_a_step_is_made_and_sleeps_long_on_nothing_that_waits(
     assert_eq!(waits(&echo), [Wait::No, Wait::Micros(100), Wait::Long]);
     echo.net.reset(first);
     echo.close();
+}
+
+#[test]
+fn the_worker_helps_itself_once_in_its_patience_and_only_while_a_step_is_away() {
+    let files = Files::new("tls-patience");
+    let (mut dice, mut echo) = (Dice::new(2), Echo::new(&files, 2));
+    let patience = Duration::from_millis(5);
+    let (mut helper, _idle) = pair_with(patience, &nobody());
+    let later = Instant::now() + FOR_EVER;
+    assert!(!helper.is_overdue(later));
+    echo.io.help(helper);
+    echo.give_away(&files, &mut dice);
+    let helper = echo.io.helper.as_mut().expect("it has one");
+    let overdue = [later, later, later + patience].map(|now| helper.is_overdue(now));
+    assert_eq!(overdue, [true, false, true]);
+}
+
+#[test]
+fn what_comes_behind_a_step_that_is_away_waits_in_the_socket() {
+    let files = Files::new("tls-behind");
+    for seed in 0..20 {
+        let mut dice = Dice::new(seed);
+        let (mut echo, mut hand) = Echo::with_hand(&files, seed);
+        let said = noise(200_000, &mut dice);
+        let (id, mut tls) = echo.prove(&files, &mut hand, &mut dice, &said);
+        let waits = |echo: &Echo| echo.io.conns[0].as_ref().map_or(0, |it| it.input.len());
+        echo.go_on(id, &mut tls, &mut dice, |echo, _| {
+            waits(echo) > HANDSHAKE_INPUT_MAX_BYTES
+        });
+        assert!(echo.io.below().is_paused(0), "seed {seed}: it is read");
+        // It is not for the worker to have it read, and for both to stop it.
+        echo.io.pause(0);
+        echo.io.resume(0);
+        assert!(
+            echo.io.below().is_paused(0),
+            "seed {seed}: it is read again"
+        );
+        let stops = seed % 2 == 0;
+        if stops {
+            echo.io.pause(0);
+        }
+        hand.make_one();
+        echo.go_on(id, &mut tls, &mut dice, |echo, _| !echo.io.is_helped());
+        assert_eq!(echo.io.below().is_paused(0), stops, "seed {seed}");
+        if stops {
+            echo.io.resume(0);
+            assert!(!echo.io.below().is_paused(0), "seed {seed}: it rests");
+        }
+        echo.go_on(id, &mut tls, &mut dice, |echo, _| {
+            echo.heard.len() == said.len()
+        });
+        assert!(echo.heard == said, "seed {seed}: a wrong byte");
+    }
+}
+
+#[test]
+fn nothing_is_heard_of_who_was_closed_while_a_step_was_away() {
+    let files = Files::new("tls-closed");
+    for seed in 0..20 {
+        let mut dice = Dice::new(seed);
+        let (mut echo, mut hand) = Echo::with_hand(&files, seed);
+        echo.prove(&files, &mut hand, &mut dice, b"a request");
+        echo.ended = Some(true);
+        echo.io.close(0);
+        hand.make_one();
+        echo.close();
+        assert_eq!(echo.heard, b"", "seed {seed}");
+    }
+}
+
+/// While its first step waits for its turn, a client has nothing to say.
+#[test]
+fn who_sends_too_much_before_its_first_answer_gets_none() {
+    let files = Files::new("tls-hasty");
+    for seed in 0..20 {
+        let mut dice = Dice::new(seed);
+        let (mut echo, _hand) = Echo::with_hand(&files, seed);
+        let (gone, _) = echo.give_away(&files, &mut dice);
+        echo.net.reset(gone);
+        echo.close();
+        (echo.ended, echo.closed) = (None, false);
+        let before = files.tls.figures(0).handshake_errors;
+        let id = echo.net.connect(1 << 20);
+        let mut hello = Vec::new();
+        files.connection().write_tls(&mut hello).expect("a vector");
+        echo.net.write(id, &hello);
+        for _ in 0..10 {
+            echo.tick(Guard::Tls);
+        }
+        echo.net
+            .write(id, &[23, 3, 3, 0x10, 0].repeat(HANDSHAKE_INPUT_MAX_BYTES));
+        echo.close();
+        let heard = echo.net.read(id, 1000);
+        assert_ne!(heard.first(), Some(&22), "seed {seed}: a step was made");
+        let errors = files.tls.figures(0).handshake_errors - before;
+        assert_eq!(errors, 1, "seed {seed}");
+    }
 }
 
 #[test]
