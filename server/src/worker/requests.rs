@@ -230,8 +230,8 @@ impl Worker {
     }
 
     /// Answers a get of a key of ours.
-    #[inline(always)]
-    pub(super) fn get_here(&mut self, now: &Now, conn: ConnIndex, get: &GetKey<'_>, probe: Probe) {
+    #[inline]
+    fn get_here(&mut self, now: &Now, conn: ConnIndex, get: &GetKey<'_>, probe: Probe) {
         self.keeper.counters.commands_local += 1;
         if self.observer.on {
             self.get_observed(now, conn, get);
