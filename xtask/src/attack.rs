@@ -37,7 +37,8 @@ use crate::process::{
     Memcached, Server, favoured, run_bounded, run_quietly, urgent, with_parent_death,
 };
 use crate::record_file::{self, Origin};
-use crate::workspace::{Workspace, find_program, run as run_command};
+use crate::report::strata_of;
+use crate::workspace::{Workspace, find_program};
 use attacker::{ATTACKS, Attack, MANY};
 use door::{Door, Figures, LongTick, admin_of, promised_mib};
 use record::{Record, Run, markdown};
@@ -193,23 +194,10 @@ struct Field<'a> {
 impl<'a> Field<'a> {
     fn new(workspace: &Workspace, options: &'a Options) -> Result<Self> {
         let profile = &options.profile;
-        let build = |package, program| -> Result<PathBuf> {
-            let words = [
-                "build",
-                "--profile",
-                profile,
-                "-p",
-                package,
-                "--bin",
-                program,
-            ];
-            run_command(&mut workspace.cargo(&words))?;
-            Ok(workspace.target.join(profile).join(program))
-        };
         let folder = tempfile::tempdir().context("a folder for certificates and reports")?;
         let field = Self {
-            strata: build("strata-server", "strata")?,
-            load: build("strata-load", "strata-load")?,
+            strata: workspace.build_with("strata-server", "strata", profile)?,
+            load: workspace.build_with("strata-load", "strata-load", profile)?,
             memcached: options
                 .memcached
                 .as_deref()
@@ -380,8 +368,8 @@ impl<'a> Field<'a> {
         // An invalid run ends with a failure too, and its report says why.
         let ended = run_quietly(&mut command, measured, measured + CLIENT_PATIENCE);
         let used = Usage::of(std::process::id())?.since(usage);
-        let mut block = match std::fs::read_to_string(&report) {
-            Ok(text) => Block::read(&serde_json::from_str(&text)?)?,
+        let mut block = match strata_of(&report) {
+            Ok(said) => Block::read(&said)?,
             Err(_) => Block {
                 invalid: vec![format!("The client made no report: {ended:?}.")],
                 ..Block::default()

@@ -10,6 +10,7 @@ mod clients;
 mod conformance;
 mod fuzz;
 mod held;
+mod instructions;
 mod load;
 mod missratio;
 mod perf;
@@ -55,6 +56,8 @@ enum Command {
     Soak(soak::Options),
     /// Measure Strata beside its peers and the floor, in interleaved rounds, and write the record.
     Perf(perf::Options),
+    /// Count the instructions of a request, with everything on beside everything off, and write the record.
+    Instructions(instructions::Options),
     /// Attack a server in many ways, measure what a well-behaved client sees of it, and write the record.
     Attack(attack::Options),
     /// Run one of the usual loads with strata-load or memtier_benchmark, or compare two results.
@@ -79,6 +82,7 @@ fn main() -> ExitCode {
         Command::Fuzz(options) => fuzz::run(&workspace, &options),
         Command::Soak(options) => soak::run(&workspace, &options),
         Command::Perf(options) => perf::run(&workspace, &options),
+        Command::Instructions(options) => instructions::run(&workspace, &options),
         Command::Attack(options) => attack::run(&workspace, &options),
         Command::Load(options) => load::run(&workspace, &options),
         Command::Bench(options) => bench::run(&workspace, &options),

@@ -11,9 +11,9 @@
 //! disturbed is made again, a few times; where that did not help the record says so.
 
 mod record;
-mod subject;
+pub mod subject;
 pub mod usage;
-mod workload;
+pub mod workload;
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -25,9 +25,9 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use serde_json::Value;
 
-use crate::process::{favoured_command, may_be_urgent, urgent_command};
+use crate::process::{favoured, favoured_command, may_be_urgent, urgent};
 use crate::record_file::{self, Origin};
-use crate::report::{number, reasons};
+use crate::report::{number, reasons, strata_of};
 use crate::workspace::{Workspace, find_program, run as run_command};
 use record::{PERCENTILES, Record, Section, Series, Shot, Slowest, Windows};
 use subject::{OURS, Running, STRATA, Subject, THIN};
@@ -68,7 +68,7 @@ pub struct Options {
     /// All of perf/workloads
     #[arg(long, conflicts_with = "workloads")]
     all: bool,
-    /// Of strata, memcached, null-ring, thin-ring, null-epoll and null-glommio only these; peers that are given always run
+    /// Of strata, memcached, null-ring, thin-ring, null-epoll and null-glommio only these; peers that are given run wherever Strata is not alone
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// The memcached to compare with [default: from PATH]
@@ -132,10 +132,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
         find_program("taskset").is_some(),
         "taskset pins the servers and is not on the PATH; it comes with util-linux"
     );
-    let workloads = choose(
-        options,
-        Workload::read_all(&workspace.root.join("perf/workloads"))?,
-    )?;
+    let workloads = choose(workspace, options)?;
     let subjects = subjects(workspace, options, &workloads)?;
     let load = build(workspace, "strata-load", "strata-load")?;
     let bench = Bench { load, options };
@@ -179,31 +176,16 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn choose(options: &Options, all: Vec<Workload>) -> Result<Vec<Workload>> {
+fn choose(workspace: &Workspace, options: &Options) -> Result<Vec<Workload>> {
+    let folder = workspace.root.join("perf/workloads");
     if options.all {
-        return Ok(all);
+        return Workload::read_all(&folder);
     }
-    let names: Vec<&str> = if options.workloads.is_empty() {
-        USUAL.to_vec()
-    } else {
-        options.workloads.iter().map(String::as_str).collect()
+    let names: Vec<&str> = match options.workloads.is_empty() {
+        true => USUAL.to_vec(),
+        false => options.workloads.iter().map(String::as_str).collect(),
     };
-    let known: Vec<&str> = all.iter().map(|workload| workload.name.as_str()).collect();
-    for name in &names {
-        ensure!(
-            known.contains(name),
-            "no workload {name:?}; there are {}",
-            known.join(", ")
-        );
-    }
-    let position = |workload: &Workload| names.iter().position(|name| *name == workload.name);
-    let mut chosen: Vec<Workload> = all
-        .iter()
-        .filter(|one| position(one).is_some())
-        .cloned()
-        .collect();
-    chosen.sort_by_key(position);
-    Ok(chosen)
+    Workload::read_named(&folder, &names)
 }
 
 fn subjects(
@@ -296,7 +278,10 @@ type Entry = (Subject, Workload);
 fn entries(workload: &Workload, subjects: &[Subject]) -> Result<Vec<Entry>> {
     let mut entries: Vec<Entry> = Vec::new();
     for subject in subjects {
-        let invited = subject.is_peer() || workload.invites(&subject.name);
+        let invited = match subject.is_peer() {
+            true => workload.invites_peers(),
+            false => workload.invites(&subject.name),
+        };
         let able = (!subject.for_gets_alone || workload.suits_a_canned_answer())
             && match workload.server.tls {
                 true => subject.takes_tls,
@@ -444,10 +429,10 @@ impl Bench<'_> {
             .collect();
         let cores = cores.join(",");
         let placed = match pace {
-            Pace::Closed => favoured_command(&cores),
-            Pace::Open { .. } => urgent_command(&cores),
+            Pace::Closed => favoured(&cores),
+            Pace::Open { .. } => urgent(&cores),
         };
-        let mut server = subject.start(workload, &cores, placed)?;
+        let mut server = subject.start(workload, &cores, &placed.map(str::to_owned))?;
         let shot = self.shot_at(&server, workload, subject, pace);
         match server.ended()? {
             // What the client says of it is a consequence.
@@ -490,9 +475,9 @@ impl Bench<'_> {
         };
         let limit = Duration::from_secs_f64(options.warmup + seconds) + CLIENT_PATIENCE;
         let (used, words) = watch(command, server.id(), limit)?;
-        let text = std::fs::read_to_string(&file)
-            .with_context(|| format!("strata-load wrote no report\n{words}"))?;
-        let report: Value = serde_json::from_str(&text)?;
+        // What it said last is why.
+        let last = words.lines().next_back().unwrap_or("strata-load gave up");
+        let report = strata_of(&file).with_context(|| format!("{last}\n{words}"))?;
         let Some(used) = used else {
             bail!("strata-load did not say when it measured\n{words}");
         };
@@ -586,8 +571,7 @@ fn watch(mut command: Command, server: u32, limit: Duration) -> Result<(Option<U
 }
 
 /// Turns the client's report and the server's counters into figures.
-fn assess(report: &Value, used: Usage, pace: Pace) -> Result<Shot> {
-    let ours = &report["Strata"];
+fn assess(ours: &Value, used: Usage, pace: Pace) -> Result<Shot> {
     let keys = number(ours, "keys")?;
     let seconds = number(ours, "measured seconds")?;
     let (hits, misses) = (number(ours, "hits")?, number(ours, "misses")?);
@@ -728,7 +712,7 @@ mod tests {
         let percentiles = serde_json::json!({
             "p50.00": 0.1, "p99.00": 0.2, "p99.90": 0.3, "p99.99": 0.4
         });
-        serde_json::json!({ "Strata": {
+        serde_json::json!({
             "keys": 1000, "measured seconds": 2.0, "hits": 900, "misses": 100, "invalid": invalid,
             "generator": { "busy share": busy, "cpu share": 1.0 },
             "open": {
@@ -741,7 +725,7 @@ mod tests {
                 "middle window (msec)": percentiles,
                 "slowest tenth of windows (msec)": percentiles,
             },
-        }})
+        })
     }
 
     fn used() -> Usage {
@@ -851,6 +835,28 @@ mod tests {
     }
 
     #[test]
+    fn a_peer_takes_part_where_strata_is_not_alone() {
+        let peer = Subject::peer("guest=false {port}").expect("a peer");
+        let mut strata = peer.clone();
+        strata.name = STRATA.into();
+        let subjects = [strata, peer];
+        let names = |invited: &[&str]| -> Vec<String> {
+            let workload = Workload {
+                subjects: invited.iter().map(|&name| name.to_owned()).collect(),
+                ..workload("")
+            };
+            let entries = entries(&workload, &subjects).expect("entries");
+            entries
+                .into_iter()
+                .map(|(subject, _)| subject.name)
+                .collect()
+        };
+        assert_eq!(names(&[]), [STRATA, "guest"]);
+        assert_eq!(names(&[STRATA, "memcached"]), [STRATA, "guest"]);
+        assert_eq!(names(&[STRATA]), [STRATA]);
+    }
+
+    #[test]
     fn each_comes_as_often_before_another_as_behind_it_and_has_each_place_as_often() {
         for count in 0..6 {
             let orders: Vec<Vec<usize>> = (0..2 * count).map(|round| order(count, round)).collect();
@@ -907,7 +913,7 @@ mod tests {
     #[test]
     fn the_slowest_connection_is_taken_over() {
         let mut report = report(0.5, &[]);
-        report["Strata"]["slowest connection"] = serde_json::json!({
+        report["slowest connection"] = serde_json::json!({
             "connections": 9, "p50.00": 1.0, "p99.00": 2.0, "fewest requests": 3, "most requests": 4
         });
         let shot = assess(&report, used(), Pace::Closed).expect("figures");

@@ -40,15 +40,7 @@ pub fn urgent(cores: &str) -> [&str; 6] {
 
 /// The beginning of a command that runs what follows in it as [`favoured`] does.
 pub fn favoured_command(cores: &str) -> Command {
-    begun_with(favoured(cores))
-}
-
-/// The beginning of a command that runs what follows in it as [`urgent`] does.
-pub fn urgent_command(cores: &str) -> Command {
-    begun_with(urgent(cores))
-}
-
-fn begun_with([first, rest @ ..]: [&str; 6]) -> Command {
+    let [first, rest @ ..] = favoured(cores);
     let mut command = Command::new(first);
     command.args(rest);
     command
@@ -200,7 +192,8 @@ pub fn run_quietly(command: &mut Command, quiet: Duration, limit: Duration) -> R
     Ok(())
 }
 
-fn wait(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>> {
+/// How a process ended, if it does within `limit`.
+pub fn wait(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>> {
     let deadline = Instant::now() + limit;
     loop {
         if let Some(status) = child.try_wait()? {

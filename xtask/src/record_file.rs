@@ -67,14 +67,17 @@ pub fn write(
 
 /// The path of a record without its ending; its folder is there afterwards.
 pub fn stem(workspace: &Workspace, origin: &Origin, kind: Option<&str>) -> Result<PathBuf> {
-    let machine = origin
-        .folder
-        .clone()
-        .unwrap_or_else(|| slug(&origin.machine));
-    let folder = workspace.root.join("perf/records").join(machine);
+    let folder = folder(workspace, origin);
     std::fs::create_dir_all(&folder)?;
     let kind = kind.map(|kind| format!("-{kind}")).unwrap_or_default();
     Ok(folder.join(format!("{}-{}{kind}", origin.date, origin.commit)))
+}
+
+/// Where the records of a machine are.
+pub fn folder(workspace: &Workspace, origin: &Origin) -> PathBuf {
+    let named = origin.folder.clone();
+    let machine = named.unwrap_or_else(|| slug(&origin.machine));
+    workspace.root.join("perf/records").join(machine)
 }
 
 fn machine() -> Result<String> {

@@ -2,8 +2,18 @@
 //!
 //! Always true: what is not there is an error that names it, never a default.
 
+use std::path::Path;
+
 use anyhow::{Context, Result};
 use serde_json::Value;
+
+/// What a report says in strata-load's own words, beside those it shares with memtier_benchmark.
+pub fn strata_of(report: &Path) -> Result<Value> {
+    let text = std::fs::read_to_string(report).context("there is no report")?;
+    let mut whole: Value = serde_json::from_str(&text)?;
+    let ours = whole.get_mut("Strata").map(Value::take);
+    ours.context("no words of strata-load's in the report")
+}
 
 /// A number of a report.
 pub fn number(value: &Value, name: &str) -> Result<f64> {

@@ -60,13 +60,23 @@ impl Workspace {
 
     /// Builds a program of ours and returns its path.
     pub fn build(&self, package: &str, program: &str, release: bool) -> Result<PathBuf> {
-        let mut arguments = vec!["build", "--package", package, "--bin", program];
-        if release {
-            arguments.push("--release");
-        }
+        self.build_with(package, program, if release { "release" } else { "dev" })
+    }
+
+    /// Builds a program of ours with a profile by its name, and returns its path.
+    pub fn build_with(&self, package: &str, program: &str, profile: &str) -> Result<PathBuf> {
+        let arguments = [
+            "build",
+            "--profile",
+            profile,
+            "--package",
+            package,
+            "--bin",
+            program,
+        ];
         run(&mut self.cargo(&arguments))?;
-        let profile = if release { "release" } else { "debug" };
-        Ok(self.target.join(profile).join(program))
+        let folder = if profile == "dev" { "debug" } else { profile };
+        Ok(self.target.join(folder).join(program))
     }
 }
 

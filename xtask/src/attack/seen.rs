@@ -77,7 +77,7 @@ pub struct Both {
 impl Block {
     /// Reads what the client reports of its windows.
     pub fn read(report: &Value) -> Result<Self> {
-        let of_windows = &report["Strata"]["windows"];
+        let of_windows = &report["windows"];
         let each = of_windows["each"].as_array().context("no windows")?;
         let mut block = Self {
             of: each.len(),
@@ -269,10 +269,10 @@ mod tests {
         };
         let late = format!("{LATE} 1 of 9 windows.");
         let short = format!("Only 93.98 % {SHORT} 10000 requests a second were answered in time.");
-        let report = serde_json::json!({ "Strata": { "windows": {
+        let report = serde_json::json!({ "windows": {
             "invalid": [late, short, "A reply was wrong."],
             "each": [window(true), window(false)],
-        }}});
+        }});
         let block = Block::read(&report).expect("figures");
         let expected = Window {
             p50_ms: 0.1,

@@ -13,12 +13,14 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use super::workload::Workload;
-use crate::workspace::find_program;
+use crate::process::{wait, with_parent_death};
 
-/// How long a server may take to listen.
+/// How long a server may take to listen, and to end when it was asked to.
 const PATIENCE: Duration = Duration::from_secs(20);
 const GLANCE: Duration = Duration::from_millis(5);
 
@@ -148,16 +150,17 @@ impl Subject {
         })
     }
 
-    /// Starts it for a workload by a command that begins with what puts it on the given cores, and waits until it
-    /// accepts a connection.
-    pub fn start(&self, workload: &Workload, cores: &str, mut command: Command) -> Result<Running> {
+    /// Starts it for a workload on the given cores, and waits until it accepts a connection. `before` are the words that
+    /// its command begins with, each of which becomes the next: what puts it there, or what watches it.
+    pub fn start(&self, workload: &Workload, cores: &str, before: &[String]) -> Result<Running> {
         // A server with a port for each shard takes the next ones for them; the last is the admin
         // endpoint's.
         let threads = workload.server.threads;
         let port = free_ports(2 + threads)?;
         let admin_port = port + 1 + threads as u16;
         let folder = tempfile::tempdir().context("a folder for the server")?;
-        let mut words = self.command.clone();
+        let mut words = before.to_vec();
+        words.extend(self.command.iter().cloned());
         if self.takes_arguments {
             words.extend(workload.server.arguments.iter().cloned());
         }
@@ -179,12 +182,8 @@ impl Subject {
                 .replace("{cores}", cores);
         }
         let log = File::create(folder.path().join("log"))?;
-        // Each of these becomes the next, so the process id is the server's own.
-        if find_program("setpriv").is_some() {
-            command.args(["setpriv", "--pdeathsig", "KILL", "--"]);
-        }
+        let mut command = with_parent_death(&words);
         command
-            .args(&words)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
@@ -197,13 +196,16 @@ impl Subject {
             folder,
             scraper: None,
         };
+        // Nobody else has an admin endpoint.
+        let scraped = workload.server.scrape_s;
+        let scraped = scraped.filter(|_| self.name.starts_with(STRATA));
         let deadline = Instant::now() + PATIENCE;
         loop {
             // The admin endpoint comes after the clients' port.
             if TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
-                && (workload.server.scrape_s.is_none() || scrape(admin_port).is_ok())
+                && (scraped.is_none() || scrape(admin_port).is_ok())
             {
-                let every = workload.server.scrape_s.map(Duration::from_secs_f64);
+                let every = scraped.map(Duration::from_secs_f64);
                 running.scraper = every.map(|every| Scraper::start(admin_port, every));
                 return Ok(running);
             }
@@ -238,6 +240,15 @@ impl Running {
     /// How it ended, if it did by itself.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
         Ok(self.child.try_wait()?)
+    }
+
+    /// Asks it to end, and waits until it has.
+    pub fn end(&mut self) -> Result<()> {
+        drop(self.scraper.take());
+        kill(Pid::from_raw(self.id().try_into()?), Signal::SIGTERM)?;
+        let status = wait(&mut self.child, PATIENCE)?.context("it does not end")?;
+        ensure!(status.success(), "it ended with {status}\n{}", self.log());
+        Ok(())
     }
 
     /// What it printed so far.

@@ -27,7 +27,7 @@ pub struct Workload {
     pub load: Load,
     /// Whether latency is measured too, at a fixed rate.
     pub latency: Option<Latency>,
-    /// Who takes part, where not everybody does; peers that are given always do.
+    /// Who takes part, where not everybody does; peers that are given do wherever Strata is not alone.
     #[serde(default)]
     pub subjects: Vec<String>,
     /// The same with something different, which Strata is measured under as well, in the same rounds.
@@ -223,6 +223,23 @@ impl Workload {
         paths.iter().map(|path| Self::read(path)).collect()
     }
 
+    /// Reads those of these names, in their order.
+    ///
+    /// # Errors
+    /// One of them cannot be read, or a name is nobody's.
+    pub fn read_named(folder: &Path, names: &[&str]) -> Result<Vec<Self>> {
+        let all = Self::read_all(folder)?;
+        let known = || all.iter().map(|one| one.name.as_str());
+        let of_name = |name: &&str| {
+            let found = all.iter().find(|one| one.name == *name).cloned();
+            found.with_context(|| {
+                let known: Vec<&str> = known().collect();
+                format!("no workload {name:?}; there are {}", known.join(", "))
+            })
+        };
+        names.iter().map(of_name).collect()
+    }
+
     /// That each name stands for one thing.
     fn check_names(&self) -> Result<()> {
         let mut names: Vec<&str> = OURS.to_vec();
@@ -282,6 +299,13 @@ impl Workload {
         self.load.depth * self.servers()
     }
 
+    /// As many requests of each client as make about so many operations, all in flight whenever any is.
+    pub fn requests_of_each_client(&self, operations: u64) -> u64 {
+        let (clients, depth) = (self.load.connections / self.servers(), self.depth() as u64);
+        let in_flight = clients as u64 * u64::from(self.load.keys_per_get) * depth;
+        operations.div_ceil(in_flight) * depth
+    }
+
     /// How many servers the generator is told of.
     fn servers(&self) -> usize {
         match self.load.shards {
@@ -312,6 +336,11 @@ impl Workload {
     /// Whether a subject that is not given as a peer takes part.
     pub fn invites(&self, subject: &str) -> bool {
         self.subjects.is_empty() || self.subjects.iter().any(|one| one == subject)
+    }
+
+    /// Whether a subject that is given as a peer takes part: where Strata is beside itself alone, nobody else can.
+    pub fn invites_peers(&self) -> bool {
+        self.subjects.is_empty() || self.subjects.iter().any(|one| one != STRATA)
     }
 
     /// Whether a server that always gives the same hit of 32 bytes can take part.
@@ -384,6 +413,31 @@ mod tests {
         for workload in workloads {
             assert!(!workload.about.is_empty(), "{}", workload.name);
         }
+    }
+
+    #[test]
+    fn requests_of_a_client_are_whole_pipelines_of_a_share_of_the_operations() {
+        let mut workload = projects().remove(0);
+        let load = &mut workload.load;
+        (load.connections, load.depth, load.keys_per_get, load.shards) = (50, 16, 1, None);
+        assert_eq!(workload.requests_of_each_client(16_000), 320);
+        assert_eq!(workload.requests_of_each_client(16_001), 336);
+        workload.load.keys_per_get = 100;
+        assert_eq!(workload.requests_of_each_client(160_000), 32);
+    }
+
+    #[test]
+    fn a_workload_of_another_name_is_refused_with_those_there_are() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../perf/workloads");
+        let read = |names: &[&str]| Workload::read_named(&folder, names);
+        let names = ["write_heavy", "all_local"];
+        let found = read(&names).expect("both");
+        assert!(found.iter().map(|one| one.name.as_str()).eq(names));
+        let error = read(&["write_havy"]).expect_err("refused").to_string();
+        assert!(
+            error.contains("write_havy") && error.contains("write_heavy"),
+            "{error}"
+        );
     }
 
     #[test]
