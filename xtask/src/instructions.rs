@@ -3,11 +3,11 @@
 //! Where two builds or two settings differ by a hundredth, times of a shared machine cannot tell them apart, and counts
 //! can. A server runs under valgrind's callgrind twice, for a shorter and for a longer load, and the difference is divided
 //! by the operations between them: its start, the fill and its end are in both. It is some fifty times slower than its
-//! client then, so that each connection has its next request there when a tick begins, as under full load.
+//! client then, so that a tick finds many connections ready, as under full load.
 //!
-//! What it is not: time in the kernel, misses of caches and branches, or the ring, which valgrind does not have, so that the
-//! server runs with `--io epoll` and without its admin endpoint, whose thread has a ring too. A period of the clock, a scrape each second or a beat of upkeep, would come fifty times as
-//! often between two requests as it does; so nothing is scraped, and what a beat takes is counted too high.
+//! What it is not: time in the kernel, misses of caches and branches, or the ring, which valgrind does not have: the server
+//! runs with `--io epoll`, and without its admin endpoint, whose thread has a ring too. What happens by the clock, as a beat
+//! of upkeep does, comes fifty times as often between two requests, so what it takes is counted too high.
 //!
 //! Always true: each count is of a load whose replies were right; a ratio is taken within a repeat, and stands beside its
 //! extremes; what the ratio is of the CPU is said only where a record of `cargo xtask perf` tells the user's share of it.
