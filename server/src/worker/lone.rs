@@ -4,7 +4,7 @@
 //! Always true: what is done here is what a turn, its settling and a look at the session would do for the
 //! same bytes. Where one of them would do anything else the answer is false, nothing has been done, and
 //! the long way is taken; it alone knows all that a session can be in. At one request in flight on each
-//! connection the long way is half of the worker's own time (perf/notes/ring-settings.md).
+//! connection the long way has a third more instructions for each get (perf/notes/ring-settings.md).
 
 use super::*;
 use crate::latency::Class;
