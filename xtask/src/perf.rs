@@ -1,44 +1,41 @@
 //! `cargo xtask perf`: what a client sees and what it costs the server, beside peers and the
 //! floor, on one machine in one sitting.
 //!
-//! Always true: every run has a freshly started server on its own cores and the client on
-//! another, and both go before whatever else runs there, as far as that is allowed, in an open loop
-//! the server at once; what is compared takes turns within a round, and each comes as often before
-//! another as behind it; the server's counters are read when the client says that measuring begins and ends; a run whose client, hits or replies are in
-//! doubt is recorded with the reason and never as a number; so is one that came to no figures,
-//! because a server or a client failed, but for a peer that cannot do what is asked: the other runs go
-//! on, every run ends in a bounded time, and the command fails when all is written. A run that others
-//! disturbed is made again, a few times; where that did not help the record says so.
+//! Always true: every run has a freshly started server on its own cores and the client on another, and both go before
+//! whatever else runs there, as far as that is allowed, in an open loop the server at once. Closed loops of a round run
+//! by turns of a few hundredths of a second ([`turns`]), open loops and what cannot stand still behind each other; in
+//! either, each comes as often before another as behind it. The server's counters are read when the client says that
+//! measuring begins and ends. A run whose client, hits or replies are in doubt is recorded with the reason and never as
+//! a number; so is one that came to no figures, because a server or a client failed, but for a peer that cannot do what
+//! is asked: the other runs go on, every run ends in a bounded time, and the command fails when all is written. A run
+//! that others disturbed is made again, a few times; where that did not help the record says so.
 
+mod client;
+mod figures;
 mod record;
 pub mod subject;
+mod turns;
 pub mod usage;
 pub mod workload;
 
-use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
-use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use clap::Args;
-use serde_json::Value;
 
-use crate::process::{favoured, favoured_command, may_be_urgent, urgent};
+use crate::process::{favoured, may_be_urgent, urgent};
 use crate::record_file::{self, Origin};
-use crate::report::{number, reasons, strata_of};
 use crate::workspace::{Workspace, find_program, run as run_command};
-use record::{PERCENTILES, Record, Section, Series, Shot, Slowest, Windows};
+use client::{Client, MEASURED, MEASURING};
+use record::{Record, Section, Series, Shot, Windows};
 use subject::{OURS, Running, STRATA, Subject, THIN};
+use turns::{Pair, take_turns};
 use usage::Usage;
 use workload::Workload;
 
 /// Workloads measured when none is named.
 const USUAL: [&str; 3] = ["get_depth_1", "get_depth_16", "get_depth_64"];
-
-/// An open-loop client that has something to do for a larger share of its time measures itself.
-const CLIENT_BUSY_MAX: f64 = 0.95;
 
 /// How much of a core others may have during a run, the host among them, before it is made again.
 const OTHERS_MAX: f64 = 0.05;
@@ -59,6 +56,9 @@ const WINDOWS_LEAST: f64 = 20.0;
 /// How much longer than its warm-up and its measured time a client may take: it fills the server
 /// before them, writes its report behind them, and waits for what is on its way.
 const CLIENT_PATIENCE: Duration = Duration::from_secs(120);
+
+/// When a client ends by itself whom nobody tells that all have had their turns.
+const TURNS_END_S: f64 = 3600.0;
 
 /// What to measure, and how.
 #[derive(Args)]
@@ -387,19 +387,22 @@ impl Bench<'_> {
             Pace::Closed => self.options.rounds,
             Pace::Open { .. } => self.options.open_rounds,
         };
+        let bear_turns = entries.iter().all(|(_, one)| one.load.bears_turns());
         for round in 0..rounds {
             let turns: Vec<usize> = order(present.len(), round)
                 .into_iter()
                 .map(|turn| present[turn])
                 .collect();
-            for index in turns {
+            let shots = match pace {
+                Pace::Closed if bear_turns && turns.len() > 1 => {
+                    undisturbed(|| self.by_turns(entries, &turns))
+                }
+                _ => (turns.iter())
+                    .flat_map(|&index| undisturbed(|| vec![self.alone(&entries[index], pace)]))
+                    .collect(),
+            };
+            for (index, mut shot) in turns.into_iter().zip(shots) {
                 let (subject, workload) = &entries[index];
-                let mut shot = undisturbed(|| {
-                    self.shot(workload, subject, pace).unwrap_or_else(|error| {
-                        eprintln!("{} under {}: {error:#}", subject.name, workload.name);
-                        Shot::lost(&error)
-                    })
-                });
                 shot.round = round;
                 say(workload, subject, &shot);
                 let series = &mut section.series[index];
@@ -421,7 +424,55 @@ impl Bench<'_> {
     }
 
     /// One run of one subject.
-    fn shot(&self, workload: &Workload, subject: &Subject, pace: Pace) -> Result<Shot> {
+    fn alone(&self, entry: &Entry, pace: Pace) -> Shot {
+        let run = || {
+            let limit = self.limit(pace);
+            let (mut server, mut client) = self.start(entry, pace, self.seconds(pace))?;
+            let id = server.id();
+            let used = || {
+                client.reach(MEASURING, limit)?;
+                let before = Usage::of(id)?;
+                client.reach(MEASURED, limit)?;
+                let used = Usage::of(id)?.since(before);
+                Ok((client.report(limit)?, used))
+            };
+            let (report, used) = server.blame(used())?;
+            figures::alone(&report, &used, pace)
+        };
+        run().unwrap_or_else(|error| lost(entry, &error))
+    }
+
+    /// A closed-loop run of each of some entries, by turns.
+    fn by_turns(&self, entries: &[Entry], which: &[usize]) -> Vec<Shot> {
+        let limit = self.limit(Pace::Closed);
+        let ready = |&index: &usize| {
+            let (server, client) = self.start(&entries[index], Pace::Closed, TURNS_END_S)?;
+            Pair::ready(server, client, limit)
+        };
+        let mut pairs: Vec<Result<Pair>> = which.iter().map(ready).collect();
+        let mut running: Vec<&mut Pair> = pairs.iter_mut().flatten().collect();
+        let others = take_turns(&mut running, self.options.seconds);
+        let finish = |pair: Pair| {
+            let others = others.as_ref().map_err(|error| anyhow!("{error:#}"))?;
+            let (report, used, ran_s) = pair.finish(limit)?;
+            figures::by_turns(&report, &used, ran_s, *others)
+        };
+        (which.iter().zip(pairs))
+            .map(|(&index, pair)| {
+                pair.and_then(finish)
+                    .unwrap_or_else(|error| lost(&entries[index], &error))
+            })
+            .collect()
+    }
+
+    /// Starts a server and its client, which measures for `seconds` or until it is told to end.
+    fn start(
+        &self,
+        (subject, workload): &Entry,
+        pace: Pace,
+        seconds: f64,
+    ) -> Result<(Running, Client)> {
+        let options = self.options;
         let cores: Vec<String> = self
             .cores(workload.server.threads)
             .iter()
@@ -432,72 +483,62 @@ impl Bench<'_> {
             Pace::Closed => favoured(&cores),
             Pace::Open { .. } => urgent(&cores),
         };
-        let mut server = subject.start(workload, &cores, &placed.map(str::to_owned))?;
-        let shot = self.shot_at(&server, workload, subject, pace);
-        match server.ended()? {
-            // What the client says of it is a consequence.
-            Some(status) => bail!("{} ended with {status}\n{}", subject.name, server.log()),
-            None => shot,
+        let server = subject.start(workload, &cores, &placed.map(str::to_owned))?;
+        let core = options.client_core.to_string();
+        let mut words: Vec<String> = favoured(&core).map(str::to_owned).into();
+        words.push(self.load.display().to_string());
+        words.extend(workload.address_arguments(server.port));
+        words.extend(workload.load_arguments(subject.canned));
+        let mut say = |option: &str, value: String| words.extend([option.into(), value]);
+        say("--warmup", options.warmup.to_string());
+        say("--test-time", seconds.to_string());
+        say("--pin", core.clone());
+        match pace {
+            Pace::Closed => say("--pipeline", workload.depth().to_string()),
+            Pace::Open { rate } => {
+                say("--rate", rate.to_string());
+                say("--window", window_seconds(rate, seconds).to_string());
+            }
         }
+        Ok((server, Client::start(&words)?))
     }
 
-    /// One run against a server that listens.
-    fn shot_at(
-        &self,
-        server: &Running,
-        workload: &Workload,
-        subject: &Subject,
-        pace: Pace,
-    ) -> Result<Shot> {
-        let options = self.options;
-        let folder = tempfile::tempdir().context("a folder for the report")?;
-        let file = folder.path().join("report.json");
-        let core = options.client_core.to_string();
-        let seconds = match pace {
-            Pace::Closed => options.seconds,
-            Pace::Open { .. } => options.open_seconds,
-        };
-        let mut command = favoured_command(&core);
-        command
-            .arg(&self.load)
-            .args(workload.address_arguments(server.port))
-            .args(workload.load_arguments(subject.canned))
-            .args(["--test-time", &seconds.to_string()])
-            .args(["--warmup", &options.warmup.to_string()])
-            .args(["--pin", &options.client_core.to_string()])
-            .args(["--announce", "--hide-histogram", "--json-out-file"])
-            .arg(&file);
+    /// How long anything may take that a client does.
+    fn limit(&self, pace: Pace) -> Duration {
+        Duration::from_secs_f64(self.options.warmup + self.seconds(pace)) + CLIENT_PATIENCE
+    }
+
+    /// Measured seconds of a run.
+    fn seconds(&self, pace: Pace) -> f64 {
         match pace {
-            Pace::Closed => command.args(["--pipeline", &workload.depth().to_string()]),
-            Pace::Open { rate } => command
-                .args(["--rate", &rate.to_string()])
-                .args(["--window", &window_seconds(rate, seconds).to_string()]),
-        };
-        let limit = Duration::from_secs_f64(options.warmup + seconds) + CLIENT_PATIENCE;
-        let (used, words) = watch(command, server.id(), limit)?;
-        // What it said last is why.
-        let last = words.lines().next_back().unwrap_or("strata-load gave up");
-        let report = strata_of(&file).with_context(|| format!("{last}\n{words}"))?;
-        let Some(used) = used else {
-            bail!("strata-load did not say when it measured\n{words}");
-        };
-        assess(&report, used, pace)
+            Pace::Closed => self.options.seconds,
+            Pace::Open { .. } => self.options.open_seconds,
+        }
     }
 }
 
-/// A run, made again while others disturb it, but for so long only; then the least disturbed one stands. Others are not
-/// the subject's doing, so this favours nobody.
-fn undisturbed(mut run: impl FnMut() -> Shot) -> Shot {
+/// A run without figures, of which the user hears why.
+fn lost((subject, workload): &Entry, error: &anyhow::Error) -> Shot {
+    eprintln!("{} under {}: {error:#}", subject.name, workload.name);
+    Shot::lost(error)
+}
+
+/// Runs of one moment, made again while others disturb them, but for so long only; then the least disturbed stand. Others
+/// are not the subject's doing, so this favours nobody.
+fn undisturbed(mut run: impl FnMut() -> Vec<Shot>) -> Vec<Shot> {
+    let worst = |shots: &[Shot]| shots.iter().map(Shot::disturbance).fold(0.0, f64::max);
     let mut best = run();
     for made_again in 1..=AGAIN_MAX {
-        if best.disturbance() <= OTHERS_MAX {
+        if worst(&best) <= OTHERS_MAX {
             break;
         }
-        let shot = run();
-        if shot.disturbance() < best.disturbance() {
-            best = shot;
+        let shots = run();
+        if worst(&shots) < worst(&best) {
+            best = shots;
         }
-        best.made_again = made_again;
+        for shot in &mut best {
+            shot.made_again = made_again;
+        }
     }
     best
 }
@@ -518,142 +559,6 @@ fn window_seconds(rate: f64, seconds: f64) -> f64 {
     (WINDOW_REQUESTS / rate)
         .max(WINDOW_SECONDS)
         .min(seconds / WINDOWS_LEAST)
-}
-
-/// Runs the client and reads the counters of the server, a process id, when it says so. Returns
-/// what was used in between, and what the client said.
-///
-/// # Errors
-/// It cannot be started, or has not ended when `limit` has passed; then it is ended.
-fn watch(mut command: Command, server: u32, limit: Duration) -> Result<(Option<Usage>, String)> {
-    let deadline = Instant::now() + limit;
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .context("cannot start strata-load")?;
-    let mut words = String::new();
-    let (mut before, mut used) = (None, None);
-    let stream = child.stderr.take().context("its standard error is piped")?;
-    let (sender, lines) = mpsc::channel();
-    // A pipe has no read with a time limit, a channel has. The thread ends with the pipe, so with the client.
-    std::thread::spawn(move || {
-        for line in BufReader::new(stream).lines() {
-            let Ok(line) = line else { break };
-            if sender.send(line).is_err() {
-                break;
-            }
-        }
-    });
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        match lines.recv_timeout(left).as_deref() {
-            Ok("phase: Measuring") => before = Usage::of(server).ok(),
-            Ok("phase: Measured") => {
-                used = before.and_then(|before| Some(Usage::of(server).ok()?.since(before)));
-            }
-            Ok(line) => {
-                words.push_str(line);
-                words.push('\n');
-            }
-            Err(mpsc::RecvTimeoutError::Disconnected) => break,
-            Err(mpsc::RecvTimeoutError::Timeout) => {
-                child.kill()?;
-                child.wait()?;
-                bail!("strata-load did not end within {limit:?}\n{words}");
-            }
-        }
-    }
-    // An invalid run ends with a failure too, and its report says why.
-    child.wait()?;
-    Ok((used, words))
-}
-
-/// Turns the client's report and the server's counters into figures.
-fn assess(ours: &Value, used: Usage, pace: Pace) -> Result<Shot> {
-    let keys = number(ours, "keys")?;
-    let seconds = number(ours, "measured seconds")?;
-    let (hits, misses) = (number(ours, "hits")?, number(ours, "misses")?);
-    let generator = &ours["generator"];
-    let client_busy = number(generator, "busy share")?;
-    let client_cpu = number(generator, "cpu share")?;
-    let mut invalid = reasons(ours)?;
-    let (mut rate, mut latency_ms, mut lag_p99_ms, mut windows) = (None, None, None, None);
-    if let Pace::Open { rate: offered } = pace {
-        let mut found = windows_of(&ours["windows"])?;
-        if client_busy > CLIENT_BUSY_MAX {
-            let saturated = format!(
-                "The client was saturated: busy for {:.0} % of its time.",
-                client_busy * 100.0
-            );
-            found.invalid.push(saturated.clone());
-            invalid.push(saturated);
-        }
-        rate = Some(offered);
-        latency_ms = Some(percentiles(&ours["open"]["latency, due to done (msec)"])?);
-        windows = Some(found);
-        lag_p99_ms = Some(number(&ours["open"]["lag, due to sent (msec)"], "p99.00")?);
-    }
-    let per_key = 1e6 / keys.max(1.0);
-    let server_share = used.cpu_s / seconds;
-    Ok(Shot {
-        round: 0,
-        made_again: 0,
-        lost: false,
-        invalid,
-        ops_per_s: keys / seconds,
-        seconds,
-        user_us: used.user_s * per_key,
-        system_us: used.system_s * per_key,
-        server_share,
-        switches_per_thousand: used.switches as f64 * 1000.0 / keys.max(1.0),
-        resident_mib: used.resident_kib as f64 / 1024.0,
-        hit_ratio: (hits + misses > 0.0).then(|| hits / (hits + misses)),
-        client_busy,
-        // By the time between the readings: a client with thousands of connections says late that it has measured, and
-        // what it and the server did until then would be that of others.
-        others: ((used.machine_busy_s - used.cpu_s) / used.at_s - client_cpu).max(0.0),
-        stolen: used.machine_stolen_s / used.at_s,
-        rate,
-        latency_ms,
-        lag_p99_ms,
-        windows,
-        slowest: slowest_of(&ours["slowest connection"])?,
-    })
-}
-
-/// As many of the percentiles as are asked for.
-fn percentiles<const COUNT: usize>(latency: &Value) -> Result<[f64; COUNT]> {
-    let mut values = [0.0; COUNT];
-    for (value, name) in values.iter_mut().zip(PERCENTILES) {
-        *value = number(latency, name)?;
-    }
-    Ok(values)
-}
-
-fn windows_of(report: &Value) -> Result<Windows> {
-    Ok(Windows {
-        invalid: reasons(report)?,
-        length_ms: number(report, "seconds")? * 1e3,
-        counted: number(report, "counted")?,
-        of: number(report, "of")?,
-        middle_ms: percentiles(&report["middle window (msec)"])?,
-        slow_ms: percentiles(&report["slowest tenth of windows (msec)"])?,
-        lateness_ms: percentiles(&report["middle window's lateness (msec)"])?,
-    })
-}
-
-fn slowest_of(report: &Value) -> Result<Option<Slowest>> {
-    if report.is_null() {
-        return Ok(None);
-    }
-    Ok(Some(Slowest {
-        p50_ms: number(report, "p50.00")?,
-        p99_ms: number(report, "p99.00")?,
-        fewest: number(report, "fewest requests")?,
-        most: number(report, "most requests")?,
-    }))
 }
 
 /// Operations a second of memcached, or of the first subject with a valid run.
@@ -708,63 +613,6 @@ mod tests {
         workload
     }
 
-    fn report(busy: f64, invalid: &[&str]) -> Value {
-        let percentiles = serde_json::json!({
-            "p50.00": 0.1, "p99.00": 0.2, "p99.90": 0.3, "p99.99": 0.4
-        });
-        serde_json::json!({
-            "keys": 1000, "measured seconds": 2.0, "hits": 900, "misses": 100, "invalid": invalid,
-            "generator": { "busy share": busy, "cpu share": 1.0 },
-            "open": {
-                "latency, due to done (msec)": percentiles,
-                "lag, due to sent (msec)": percentiles,
-            },
-            "windows": {
-                "seconds": 0.02, "of": 100, "counted": 70, "invalid": [],
-                "middle window's lateness (msec)": percentiles,
-                "middle window (msec)": percentiles,
-                "slowest tenth of windows (msec)": percentiles,
-            },
-        })
-    }
-
-    fn used() -> Usage {
-        Usage {
-            at_s: 2.0,
-            cpu_s: 2.0,
-            user_s: 0.5,
-            system_s: 1.5,
-            switches: 7,
-            resident_kib: 2048,
-            machine_busy_s: 4.5,
-            machine_stolen_s: 0.0,
-        }
-    }
-
-    #[test]
-    fn figures_are_per_key_and_per_second() {
-        let shot = assess(&report(1.0, &[]), used(), Pace::Closed).expect("figures");
-        assert!(shot.invalid.is_empty());
-        assert_eq!((shot.user_us, shot.system_us), (500.0, 1500.0));
-        assert_eq!((shot.ops_per_s, shot.server_share), (500.0, 1.0));
-        assert_eq!(shot.hit_ratio, Some(0.9));
-        assert_eq!((shot.switches_per_thousand, shot.resident_mib), (7.0, 2.0));
-        assert!((shot.others - 0.25).abs() < 1e-9);
-    }
-
-    #[test]
-    fn a_saturated_client_makes_an_open_run_invalid_but_not_a_closed_one() {
-        let open = Pace::Open { rate: 10.0 };
-        let shot = assess(&report(0.96, &[]), used(), open).expect("figures");
-        assert!(shot.invalid[0].contains("saturated"), "{:?}", shot.invalid);
-        assert_eq!(shot.windows.expect("windows").invalid, shot.invalid);
-        let shot = assess(&report(0.94, &[]), used(), open).expect("figures");
-        assert!(shot.invalid.is_empty(), "{:?}", shot.invalid);
-        assert_eq!(shot.latency_ms, Some([0.1, 0.2, 0.3, 0.4]));
-        let shot = assess(&report(0.96, &[]), used(), Pace::Closed).expect("figures");
-        assert!(shot.invalid.is_empty(), "{:?}", shot.invalid);
-    }
-
     #[test]
     fn a_server_that_does_not_start_loses_its_runs_and_a_peer_that_does_not_is_left_out() {
         #[derive(clap::Parser)]
@@ -808,10 +656,15 @@ mod tests {
             (&[0.2, 0.06, 0.07], 0.06),
         ] {
             let mut left = others.iter();
-            let shot = undisturbed(|| Shot {
-                others: *left.next().expect("no run more than these"),
-                ..Shot::default()
+            let mut shots = undisturbed(|| {
+                let others = *left.next().expect("no run more than these");
+                let worse = Shot {
+                    others,
+                    ..Shot::default()
+                };
+                vec![Shot::default(), worse]
             });
+            let shot = shots.pop().expect("two runs");
             assert_eq!(left.next(), None, "{others:?}");
             assert_eq!((shot.others, shot.made_again), (stands, others.len() - 1));
         }
@@ -872,53 +725,5 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn what_a_client_that_dies_said_is_kept() {
-        let mut command = Command::new("sh");
-        command.args(["-c", "echo no such host >&2; exit 3"]);
-        let limit = Duration::from_secs(20);
-        let (used, words) = watch(command, std::process::id(), limit).expect("it ended");
-        assert!(used.is_none());
-        assert_eq!(words, "no such host\n");
-    }
-
-    #[test]
-    fn a_client_that_hangs_is_ended() {
-        let mut command = Command::new("sleep");
-        command.arg("60");
-        let error = watch(command, std::process::id(), Duration::from_millis(20));
-        let error = error.expect_err("it hangs").to_string();
-        assert!(error.contains("did not end"), "{error}");
-    }
-
-    #[test]
-    fn the_clients_own_verdict_is_kept() {
-        let shot = assess(&report(0.5, &["It lied."]), used(), Pace::Closed).expect("figures");
-        assert_eq!(shot.invalid, ["It lied."]);
-    }
-
-    #[test]
-    fn windows_have_a_verdict_of_their_own() {
-        let open = Pace::Open { rate: 10.0 };
-        let shot = assess(&report(0.5, &["It was late."]), used(), open).expect("figures");
-        assert_eq!(shot.invalid, ["It was late."]);
-        let windows = shot.windows.expect("windows");
-        assert!(windows.invalid.is_empty(), "{:?}", windows.invalid);
-        assert_eq!(windows.middle_ms, [0.1, 0.2, 0.3]);
-        assert!(shot.slowest.is_none());
-    }
-
-    #[test]
-    fn the_slowest_connection_is_taken_over() {
-        let mut report = report(0.5, &[]);
-        report["slowest connection"] = serde_json::json!({
-            "connections": 9, "p50.00": 1.0, "p99.00": 2.0, "fewest requests": 3, "most requests": 4
-        });
-        let shot = assess(&report, used(), Pace::Closed).expect("figures");
-        let slowest = shot.slowest.expect("a slowest connection");
-        assert_eq!((slowest.p50_ms, slowest.p99_ms), (1.0, 2.0));
-        assert_eq!((slowest.fewest, slowest.most), (3.0, 4.0));
     }
 }

@@ -38,14 +38,6 @@ pub fn urgent(cores: &str) -> [&str; 6] {
     }
 }
 
-/// The beginning of a command that runs what follows in it as [`favoured`] does.
-pub fn favoured_command(cores: &str) -> Command {
-    let [first, rest @ ..] = favoured(cores);
-    let mut command = Command::new(first);
-    command.args(rest);
-    command
-}
-
 /// Whether programs may run at a real-time priority here; tried once.
 pub fn may_be_urgent() -> bool {
     static ALLOWED: LazyLock<bool> = LazyLock::new(|| {

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::OTHERS_MAX;
 use super::subject::STRATA;
+use super::turns::TURN;
 use super::workload::Workload;
 use crate::record_file::Origin;
 use crate::spread::{Estimate, Spread, cell};
@@ -351,9 +352,14 @@ fn write_record(record: &Record, out: &mut String) -> std::fmt::Result {
         out,
         "Medians of {} interleaved rounds of {} s, least and most in parentheses; {}. Each run has \
          a server of its own. *CPU* is user and system time of the server process in the measured \
-         time, divided by the keys read or written in it. Ratios are taken within a round. The open \
-         loop had {} rounds of {} s.",
-        record.rounds, record.seconds, record.cores, record.open_rounds, record.open_seconds
+         time, divided by the keys read or written in it. Ratios are taken within a round, in which \
+         closed loops run by turns of {} ms. The open loop had {} rounds of {} s.",
+        record.rounds,
+        record.seconds,
+        record.cores,
+        TURN.as_millis(),
+        record.open_rounds,
+        record.open_seconds
     )?;
     for section in &record.sections {
         writeln!(out, "\n## {}\n\n{}.\n", section.workload, section.about)?;

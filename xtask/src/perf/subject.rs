@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -191,6 +191,7 @@ impl Subject {
             .spawn()
             .with_context(|| format!("{}: cannot start {}", self.name, words.join(" ")))?;
         let mut running = Running {
+            name: self.name.clone(),
             child,
             port,
             folder,
@@ -209,9 +210,7 @@ impl Subject {
                 running.scraper = every.map(|every| Scraper::start(admin_port, every));
                 return Ok(running);
             }
-            if let Some(status) = running.ended()? {
-                bail!("{} ended with {status}\n{}", self.name, running.log());
-            }
+            running.blame(Ok(()))?;
             if Instant::now() > deadline {
                 bail!("{} does not listen\n{}", self.name, running.log());
             }
@@ -222,6 +221,8 @@ impl Subject {
 
 /// A server that runs.
 pub struct Running {
+    /// What it is called in tables.
+    name: String,
     child: Child,
     /// Where it listens on 127.0.0.1.
     pub port: u16,
@@ -237,9 +238,12 @@ impl Running {
         self.child.id()
     }
 
-    /// How it ended, if it did by itself.
-    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
-        Ok(self.child.try_wait()?)
+    /// What somebody says who uses it, unless it has ended by itself: then that is a consequence.
+    pub fn blame<T>(&mut self, said: Result<T>) -> Result<T> {
+        match self.child.try_wait()? {
+            Some(status) => bail!("{} ended with {status}\n{}", self.name, self.log()),
+            None => said,
+        }
     }
 
     /// Asks it to end, and waits until it has.
@@ -254,6 +258,20 @@ impl Running {
     /// What it printed so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+impl Running {
+    /// A program that is no server.
+    pub fn of(command: &mut Command) -> Result<Self> {
+        Ok(Self {
+            name: "a program".into(),
+            child: command.spawn()?,
+            port: 0,
+            folder: tempfile::tempdir()?,
+            scraper: None,
+        })
     }
 }
 

@@ -169,6 +169,14 @@ pub struct Goals {
     pub p999_to: BTreeMap<String, f64>,
 }
 
+impl Load {
+    /// Whether its closed loop may stand still now and then. Items that expire would do so meanwhile, and the latency of
+    /// a connection has no figure then.
+    pub fn bears_turns(&self) -> bool {
+        self.exptime.is_none() && !self.per_connection
+    }
+}
+
 fn uniform() -> String {
     "R:R".into()
 }
