@@ -15,8 +15,9 @@ use std::ops::Range;
 
 use crate::ring::Service;
 
-/// Items kept, at most.
-const ITEMS_MAX: usize = 1 << 17;
+/// Items kept, at most: as many as the loads have that it is for, so that the table, which is there from the start, takes no
+/// more of the processor's caches than it must.
+const ITEMS_MAX: usize = 1 << 12;
 const SLOTS: usize = 2 * ITEMS_MAX;
 /// Bytes of items, also of those that were replaced, at most.
 const ITEMS_MAX_BYTES: usize = 256 << 20;
