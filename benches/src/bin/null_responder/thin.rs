@@ -327,17 +327,19 @@ mod tests {
     }
 
     #[test]
-    fn many_keys_are_told_apart() {
+    fn as_many_keys_as_fit_are_told_apart_and_one_more_is_refused() {
         let mut thin = Thin::new();
-        for key in 0..50_000 {
+        for key in 0..ITEMS_MAX {
             let set = format!("set key{key} 0 0 5\r\n{key:05}\r\n");
             assert_eq!(replies(&mut thin, &[set.as_bytes()]), STORED);
         }
-        for key in 0..50_000 {
+        for key in 0..ITEMS_MAX {
             let hit = format!("VALUE key{key} 0 5\r\n{key:05}\r\nEND\r\n");
             let get = format!("get key{key}\r\n");
             assert_eq!(replies(&mut thin, &[get.as_bytes()]), hit.as_bytes());
         }
+        let more = b"set more 0 0 1\r\nv\r\n";
+        assert_eq!(replies(&mut thin, &[more]), FULL);
     }
 
     #[test]
