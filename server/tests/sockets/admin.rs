@@ -21,11 +21,13 @@ fn http(port: u16, request: &[u8]) -> String {
     let _ = stream.write_all(request);
     let mut answer = Vec::new();
     let mut room = [0; 4096];
-    while let Ok(len) = stream.read(&mut room) {
-        if len == 0 {
-            break;
+    loop {
+        match stream.read(&mut room) {
+            Ok(0) => break,
+            Ok(len) => answer.extend_from_slice(&room[..len]),
+            Err(error) if answer.is_empty() => return format!("no answer: {error}"),
+            Err(_) => break,
         }
-        answer.extend_from_slice(&room[..len]);
     }
     String::from_utf8_lossy(&answer).into_owned()
 }
