@@ -13,7 +13,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Subcommand, ValueEnum};
 
-use crate::workspace::{Workspace, find_program, run as run_command};
+use crate::workspace::{Workspace, find_program};
 
 /// A load by name.
 struct Script {
@@ -420,15 +420,7 @@ fn strata(workspace: &Workspace, dry: bool) -> Result<PathBuf> {
     if dry {
         return Ok("strata-load".into());
     }
-    run_command(&mut workspace.cargo(&[
-        "build",
-        "--release",
-        "--package",
-        "strata-load",
-        "--bin",
-        "strata-load",
-    ]))?;
-    Ok(workspace.target.join("release").join("strata-load"))
+    workspace.build("strata-load", "strata-load", true)
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ use clap::Args;
 
 use crate::process::{favoured, may_be_urgent, urgent};
 use crate::record_file::{self, Origin};
-use crate::workspace::{Workspace, find_program, run as run_command};
+use crate::workspace::{Workspace, find_program};
 use client::{Client, MEASURED, MEASURING};
 use record::{Record, Section, Series, Shot, Windows};
 use subject::{OURS, Running, STRATA, Subject, THIN};
@@ -134,7 +134,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     );
     let workloads = choose(workspace, options)?;
     let subjects = subjects(workspace, options, &workloads)?;
-    let load = build(workspace, "strata-load", "strata-load")?;
+    let load = workspace.build("strata-load", "strata-load", true)?;
     let bench = Bench { load, options };
     let mut record = Record {
         origin: Origin {
@@ -210,7 +210,7 @@ fn subjects(
     let wanted = |name: &str| named(name) && invited(name);
     let mut subjects = Vec::new();
     if wanted("strata") {
-        let path = build(workspace, "strata-server", "strata")?;
+        let path = workspace.build("strata-server", "strata", true)?;
         subjects.push(Subject::like_memcached(STRATA, &path.to_string_lossy())?);
     }
     if wanted("memcached") {
@@ -239,7 +239,7 @@ fn subjects(
         .filter(|kind| wanted(&format!("null-{kind}")))
         .collect();
     if !kinds.is_empty() || wanted(THIN) {
-        let path = build(workspace, "strata-benches", "null_responder")?;
+        let path = workspace.build("strata-benches", "null_responder", true)?;
         for kind in kinds {
             subjects.push(Subject::null(kind, &path.to_string_lossy()));
         }
@@ -249,19 +249,6 @@ fn subjects(
     }
     subjects.extend(peers);
     Ok(subjects)
-}
-
-/// Builds a release binary and gives its path.
-fn build(workspace: &Workspace, package: &str, binary: &str) -> Result<PathBuf> {
-    run_command(&mut workspace.cargo(&[
-        "build",
-        "--release",
-        "--package",
-        package,
-        "--bin",
-        binary,
-    ]))?;
-    Ok(workspace.target.join("release").join(binary))
 }
 
 /// How fast a run is asked to be.

@@ -11,6 +11,8 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use crate::workspace::find_program;
@@ -196,6 +198,11 @@ pub fn wait(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>> {
         }
         std::thread::sleep(GLANCE);
     }
+}
+
+/// Sends a signal to a process.
+pub fn signal(id: u32, signal: Signal) -> Result<()> {
+    Ok(kill(Pid::from_raw(id.try_into()?), signal)?)
 }
 
 /// The command itself, wrapped so that the kernel ends it when we die without a chance to. `setpriv` becomes the

@@ -23,7 +23,7 @@ use crate::process::with_parent_death;
 use crate::record_file::{self, Origin};
 use crate::report::{number, reasons};
 use crate::spread::{Spread, cell};
-use crate::workspace::{Workspace, find_program, run as run_command};
+use crate::workspace::{Workspace, find_program};
 
 /// How long a responder may take to listen.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -187,7 +187,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
         (Tool::Memtier, memtier),
         (Tool::Strata, strata(workspace, false)?),
     ];
-    let responder = build_responder(workspace)?;
+    let responder = workspace.build("strata-benches", "null_responder", true)?;
     let mut sections = Vec::new();
     for load in LOADS {
         if !options.only.is_empty() && !options.only.iter().any(|name| name == load.name) {
@@ -242,18 +242,6 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
         record_file::write(workspace, &record.origin, Some("load"), &record, &text)?;
     }
     Ok(())
-}
-
-fn build_responder(workspace: &Workspace) -> Result<PathBuf> {
-    run_command(&mut workspace.cargo(&[
-        "build",
-        "--release",
-        "--package",
-        "strata-benches",
-        "--bin",
-        "null_responder",
-    ]))?;
-    Ok(workspace.target.join("release").join("null_responder"))
 }
 
 /// What memtier_benchmark says it is.

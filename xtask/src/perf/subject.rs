@@ -13,12 +13,11 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 use super::workload::Workload;
-use crate::process::{wait, with_parent_death};
+use crate::process::{signal, wait, with_parent_death};
 
 /// How long a server may take to listen, and to end when it was asked to.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -249,7 +248,7 @@ impl Running {
     /// Asks it to end, and waits until it has.
     pub fn end(&mut self) -> Result<()> {
         drop(self.scraper.take());
-        kill(Pid::from_raw(self.id().try_into()?), Signal::SIGTERM)?;
+        signal(self.id(), Signal::SIGTERM)?;
         let status = wait(&mut self.child, PATIENCE)?.context("it does not end")?;
         ensure!(status.success(), "it ended with {status}\n{}", self.log());
         Ok(())

@@ -10,14 +10,14 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use super::client::{Client, MEASURED, MEASURING};
 use super::order;
 use super::subject::Running;
 use super::usage::Usage;
+use crate::process::signal;
 
 /// How long a turn is. In a longer one the machine changes before the next; and who waits for six others is back before
 /// TCP, after 200 ms without a word, begins anew with a small window.
@@ -113,10 +113,6 @@ pub fn take_turns(pairs: &mut [&mut Pair], seconds: f64) -> Result<Others> {
         cores: ((passed.machine_busy_s - ours_s) / passed.at_s).max(0.0),
         stolen: passed.machine_stolen_s / passed.at_s,
     })
-}
-
-fn signal(id: u32, signal: Signal) -> Result<()> {
-    Ok(kill(Pid::from_raw(id.try_into()?), signal)?)
 }
 
 #[cfg(test)]
