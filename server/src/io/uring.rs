@@ -50,6 +50,15 @@ fn tag(kind: u64, index: u32) -> u64 {
     kind << 56 | u64::from(index)
 }
 
+/// Adds an event, having made room for it first: one that a list may have to drop because it cannot grow
+/// is built in memory and copied from there at once, for which the processor waits.
+#[inline(always)]
+fn add(events: &mut Vec<Event>, event: impl FnOnce() -> Event) {
+    events.reserve(1);
+    assert!(events.len() < events.capacity(), "room was made");
+    events.push(event());
+}
+
 /// One connection's requests in the ring, on a cache line of its own.
 #[derive(Default)]
 #[repr(align(64))]
@@ -352,7 +361,7 @@ impl UringIo {
             if state.closing {
                 self.recycle(buffer);
             } else {
-                events.push(Event::Received {
+                add(events, || Event::Received {
                     conn,
                     buffer,
                     len: result as u32,
@@ -414,7 +423,7 @@ impl UringIo {
         }
         let failed = failed || *sent < bytes.len();
         if let Some((bytes, _)) = state.sending.take() {
-            events.push(Event::Sent {
+            add(events, || Event::Sent {
                 conn,
                 bytes,
                 failed,
