@@ -110,6 +110,12 @@ impl Parser {
         }
     }
 
+    /// Whether the next byte is the first of a line.
+    #[inline(always)]
+    pub fn begins_a_line(&self) -> bool {
+        self.place == Place::LineStart
+    }
+
     /// The key of a retrieval of one key, if that is all of `input`, and then nothing of the stream is under way before or
     /// behind it. None says nothing.
     #[inline(always)]

@@ -16,13 +16,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::{BufferId, ConnIndex, Event, Io, Ringer, Wait};
 use crate::tls::Guard;
 
-/// Receive buffers of one simulated back end: few, so that they run out.
+/// Receive buffers of one simulated back end, unless there is more room: few, so that they run out.
 const BUFFERS: usize = 4;
 
 /// Bytes of each: few, so that requests are cut.
 const BUFFER_BYTES: usize = 700;
 
-/// Events of one poll at most.
+/// Input that may arrive line by line.
+const FEW_BYTES: usize = 100;
+
+/// Events of one poll at most, unless there is more room.
 const POLL_MAX: usize = 6;
 
 /// A small generator of test randomness (xorshift64*).
@@ -172,6 +175,10 @@ pub struct SimIo {
     buffers: Vec<Vec<u8>>,
     free: Vec<BufferId>,
     closed: Vec<ConnIndex>,
+    /// Events of one poll at most.
+    poll_max: usize,
+    /// No connection receives more than one buffer in a poll.
+    sipping: bool,
     ringer: SimRinger,
 }
 
@@ -187,6 +194,8 @@ impl SimIo {
             buffers: vec![vec![0; BUFFER_BYTES]; BUFFERS],
             free: (0..BUFFERS as BufferId).collect(),
             closed: Vec::new(),
+            poll_max: POLL_MAX,
+            sipping: false,
             ringer,
         }
     }
@@ -219,7 +228,15 @@ impl SimIo {
     /// Receive buffers the worker has not given back; none between two ticks.
     #[must_use]
     pub fn buffers_out(&self) -> usize {
-        BUFFERS - self.free.len()
+        self.buffers.len() - self.free.len()
+    }
+
+    /// Brings so many events in a poll, and has a receive buffer for each.
+    pub fn widen(&mut self, poll_max: usize) {
+        assert_eq!(self.buffers_out(), 0, "the worker reads some");
+        self.poll_max = poll_max;
+        self.buffers = vec![vec![0; BUFFER_BYTES]; poll_max];
+        self.free = (0..poll_max as BufferId).collect();
     }
 
     fn conn(&mut self, conn: ConnIndex) -> &mut Conn {
@@ -258,10 +275,14 @@ impl SimIo {
             return;
         };
         let most = pipe.to_server.len().min(BUFFER_BYTES);
-        let take = if self.dice.once_in(2) {
-            most
-        } else {
-            1 + self.dice.below(most)
+        let take = match self.dice.below(4) {
+            0 => 1 + self.dice.below(most),
+            // As if the few lines that wait were a packet each.
+            1 if most <= FEW_BYTES => {
+                let line_end = pipe.to_server.iter().position(|byte| *byte == b'\n');
+                line_end.map_or(most, |at| (at + 1).min(most))
+            }
+            _ => most,
         };
         for (slot, byte) in self.buffers[usize::from(buffer)]
             .iter_mut()
@@ -333,22 +354,36 @@ impl Io for SimIo {
         }
         // Somewhere in the list, so that no connection is always first.
         let start = self.dice.below(self.conns.len());
-        for step in 0..self.conns.len() {
-            if events.len() >= POLL_MAX {
-                break;
-            }
-            let conn = ((start + step) % self.conns.len()) as ConnIndex;
-            if self.conns[conn as usize].is_none() || self.dice.once_in(4) {
-                continue;
-            }
-            self.push_out(conn, events);
-            self.receive(conn, events);
-            let state = self.conn(conn);
-            if state.closing && state.sending.is_none() {
-                let pipe = state.pipe;
-                self.net.0.borrow_mut().pipes[pipe].closed = true;
-                self.conns[conn as usize] = None;
-                self.closed.push(conn);
+        // All that is sent before all that is received, as a ring has it, or both of each connection.
+        let passes: &[(bool, bool)] = match self.dice.once_in(2) {
+            true => &[(true, true)],
+            false => &[(true, false), (false, true)],
+        };
+        for (sends, receives) in passes {
+            for step in 0..self.conns.len() {
+                if events.len() >= self.poll_max {
+                    break;
+                }
+                let conn = ((start + step) % self.conns.len()) as ConnIndex;
+                if self.conns[conn as usize].is_none() || self.dice.once_in(4) {
+                    continue;
+                }
+                if *sends {
+                    self.push_out(conn, events);
+                }
+                if *receives {
+                    self.receive(conn, events);
+                    if !self.sipping && self.dice.once_in(3) {
+                        self.receive(conn, events);
+                    }
+                }
+                let state = self.conn(conn);
+                if state.closing && state.sending.is_none() {
+                    let pipe = state.pipe;
+                    self.net.0.borrow_mut().pipes[pipe].closed = true;
+                    self.conns[conn as usize] = None;
+                    self.closed.push(conn);
+                }
             }
         }
     }
@@ -439,6 +474,10 @@ impl Io for SimIo {
         let state = self.conn(conn);
         assert!(!state.closing, "connection {conn} closes twice");
         state.closing = true;
+    }
+
+    fn sip(&mut self, on: bool) {
+        self.sipping = on;
     }
 
     fn stop_listening(&mut self) {

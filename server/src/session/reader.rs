@@ -139,6 +139,12 @@ impl Reader {
         self.parser.next_get(input)
     }
 
+    /// Whether the next byte is the first of a line, and nothing of the stream is under way.
+    #[inline(always)]
+    pub fn begins_a_line(&self) -> bool {
+        self.in_lines && self.parser.begins_a_line()
+    }
+
     /// The key of a retrieval of one key, if that is all of `input` and nothing else is under way. None says nothing.
     #[inline(always)]
     pub fn lone_get<'a>(&self, input: &'a [u8]) -> Option<GetKey<'a>> {

@@ -2,35 +2,29 @@
 
 use std::io::Write;
 
-use super::requests::Planned;
 use super::*;
 use crate::config::HOT_KEYS_TOLD;
 use crate::hotkeys::ranking;
-use crate::latency::Class;
 
 /// The least share of a worker's requests that makes a key one to tell watchers of, in percent.
 const WATCHED_PERCENT: f64 = 1.0;
 
 impl Worker {
-    /// Takes those requests of a batch whose turn it is to be sampled.
+    /// Takes those of a batch of requests whose turn it is to be sampled; `request` tells the key of the
+    /// one at a place, if it has one, and whether it changes the item.
     #[cold]
     #[inline(never)]
-    pub(super) fn sample_keys(&mut self, now: &Now, plan: &[Planned<'_>]) {
+    pub(super) fn sample_keys<'a>(
+        &mut self,
+        now: &Now,
+        requests: usize,
+        request: impl Fn(usize) -> (Option<&'a [u8]>, bool),
+    ) {
         let Some(hot_keys) = &mut self.hot_keys else {
             return;
         };
-        for at in hot_keys.picks(plan.len()) {
-            let planned = &plan[usize::from(at)];
-            let (key, write) = match planned {
-                Planned::Get(get, _) | Planned::Away(get, ..) => (Some(get.key), false),
-                Planned::Set(store, ..) => (Some(store.key), true),
-                Planned::Other(intent, ..) => {
-                    let class = Class::of(intent);
-                    let write = matches!(class, Class::Set | Class::Delete | Class::Arith);
-                    (requests::key_of(intent), write)
-                }
-            };
-            if let Some(key) = key {
+        for at in hot_keys.picks(requests) {
+            if let (Some(key), write) = request(usize::from(at)) {
                 hot_keys.sample(key, write, now.seconds);
             }
         }

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! now = clock
-//! 1 events        what the back end saw: bytes, finished sends, new and closed connections
+//! 1 events        what the back end saw: finished sends, new and closed connections, bytes: parse, plan,
+//!                 execute
 //! 2 visitors      requests from other workers: execute, reply (a credit guarantees the room)
 //! 3 homecoming    replies from other workers: into their slots, credits back
 //! 4 sessions      those with something to do: parse, plan, execute; streams; finished ones end
@@ -13,8 +14,9 @@
 //! ```
 //!
 //! The worker reads the clock once a tick; that is the only time inside the tick. A request is
-//! planned with others of its session (hash, prefetch), so that their cache misses overlap, and
-//! then executed at once when its key is ours or sent to the owner when it is not.
+//! planned with others of its session (hash, prefetch), or where gets come one by one with those of
+//! other sessions, so that their cache misses overlap, and then executed at once when its key is
+//! ours or sent to the owner when it is not.
 //!
 //! What stops a session from being parsed: its replies have reached a bound, or a peer has no
 //! credit. Then its socket is read until [`CARRY_PAUSE_BYTES`] wait, and after that TCP pushes
@@ -62,7 +64,7 @@ use crate::config::{
 };
 use crate::execute::{Keeper, Outcome};
 use crate::hotkeys::HotKeys;
-use crate::io::{ConnIndex, Event, HeldBack, Io, Wait};
+use crate::io::{BufferId, ConnIndex, Event, HeldBack, Io, Wait};
 use crate::lanes::{Lane, Lanes};
 use crate::memory::Memory;
 use crate::mesh::Peers;
@@ -73,6 +75,7 @@ use crate::session::{Intake, IntakeLimits, Intent, Reader, Role, Session, Stream
 use crate::shared::Shared;
 use crate::stats::{self, Gather, Question, QueueMarks, Snapshot, Topic, WorkerFigures};
 use crate::users::Users;
+use lone::{Receipt, Receipts};
 use overdue::{Half, IdleSweep};
 pub(crate) use requests::key_of;
 use spares::Spares;
@@ -347,9 +350,11 @@ impl Worker {
         self.share = sessions::share(active, beside_little, most);
         io.go_gently(beside_little);
         self.count_limits(io.held_back(), beside_little);
+        let mut receipts = Receipts::new();
         for event in events.drain(..) {
-            self.event(io, now, event);
+            self.event(io, now, event, &mut receipts);
         }
+        self.take_receipts(io, now, &mut receipts);
         self.events = events;
         let more_visitors = self.visitors(now);
         self.homecoming(now);
@@ -463,12 +468,18 @@ impl Worker {
         self.keeper.shard.audit()
     }
 
-    fn event(&mut self, io: &mut impl Io, now: &Now, event: Event) {
+    /// Takes up an event. What is received is gathered in `receipts`, as far as one event of it comes behind
+    /// the other.
+    fn event(&mut self, io: &mut impl Io, now: &Now, event: Event, receipts: &mut Receipts) {
+        if !matches!(event, Event::Received { .. }) {
+            self.take_receipts(io, now, receipts);
+        }
         match event {
             Event::Received { conn, buffer, len } => {
-                self.keeper.counters.bytes_read += u64::from(len);
-                self.received(io, now, conn, buffer, len);
-                io.recycle(buffer);
+                receipts.push(Receipt { conn, buffer, len });
+                if receipts.is_full() {
+                    self.take_receipts(io, now, receipts);
+                }
             }
             Event::Sent {
                 conn,

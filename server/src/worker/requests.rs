@@ -28,6 +28,19 @@ impl Planned<'_> {
             Self::Set(_, _, _, probe) | Self::Other(_, _, probe) => *probe,
         }
     }
+
+    /// Its key, if it has one, and whether it changes the item.
+    fn key_and_write(&self) -> (Option<&[u8]>, bool) {
+        match self {
+            Self::Get(get, _) | Self::Away(get, ..) => (Some(get.key), false),
+            Self::Set(store, ..) => (Some(store.key), true),
+            Self::Other(intent, ..) => {
+                let class = Class::of(intent);
+                let write = matches!(class, Class::Set | Class::Delete | Class::Arith);
+                (key_of(intent), write)
+            }
+        }
+    }
 }
 
 impl Worker {
@@ -195,7 +208,7 @@ impl Worker {
             if let Some(hot_keys) = &mut self.hot_keys
                 && !hot_keys.pass(plan.len())
             {
-                self.sample_keys(now, &plan);
+                self.sample_keys(now, plan.len(), |at| plan[at].key_and_write());
             }
             let (mut gets, mut sets) = (0, 0);
             // By reference: what is planned is large, and a get is a small part of it.

@@ -6,6 +6,7 @@
 
 use strata_protocol::auth::Door;
 
+use super::lone::Lone;
 use super::*;
 
 impl Worker {
@@ -93,15 +94,15 @@ impl Worker {
         io.adopt(conn, fd, entry.guard);
     }
 
+    /// Takes what a session has received; `lone` if that is one get whose lookup has begun.
+    #[inline(always)]
     pub(super) fn received(
         &mut self,
-        io: &mut impl Io,
         now: &Now,
         conn: ConnIndex,
-        buffer: crate::io::BufferId,
-        len: u32,
+        bytes: &[u8],
+        lone: Option<(&Lone<'_>, &Probe)>,
     ) {
-        let bytes = io.bytes(buffer, len);
         let session = &mut self.sessions[conn as usize];
         if session.closing || session.draining || (self.stopping && session.ended) {
             return;
@@ -116,9 +117,16 @@ impl Worker {
             self.little_until_ns = now.elapsed_ns + BESIDE_OTHERS_US * 1000;
         }
         session.little = little;
-        if little && self.lone_get(now, conn, bytes) {
+        if let Some((lone, probe)) = lone
+            && self.lone_get(now, conn, bytes.len(), lone, *probe)
+        {
             return;
         }
+        self.received_more(now, conn, bytes);
+    }
+
+    /// Takes what a session has received, whatever it is and whatever the session is doing.
+    fn received_more(&mut self, now: &Now, conn: ConnIndex, bytes: &[u8]) {
         let session = &self.sessions[conn as usize];
         if !session.carry.is_empty() || session.replies.room() == 0 {
             self.carry(conn, bytes);

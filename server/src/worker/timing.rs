@@ -58,6 +58,15 @@ impl Timing {
         }
     }
 
+    /// Counts a request of a session at rest whose reply leaves in this tick. Not by way of the turn, which is
+    /// two thirds of what it costs to time a get that comes alone (perf/notes/observing.md).
+    #[inline]
+    pub fn count_answered(&mut self, class: Class) {
+        if self.is_on() {
+            self.tick.count(class, 1);
+        }
+    }
+
     /// The longest tick in microseconds, if ticks are timed.
     pub fn longest_us(&self) -> Option<u64> {
         self.is_on().then(|| self.longest.longest_us())
