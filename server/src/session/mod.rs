@@ -123,6 +123,8 @@ pub struct Session {
     pub let_on: bool,
     /// What it sent last was little.
     pub little: bool,
+    /// What it sent last was the end of a large value.
+    pub ended_large: bool,
     /// Ticks since the server began to stop in which nothing of it has arrived.
     pub quiet_ticks: u8,
     /// Since when its requests wait, of those that do.

@@ -641,6 +641,7 @@ impl Worker {
         hash: KeyHash,
         intake: Intake,
     ) {
+        self.sessions[conn as usize].ended_large = true;
         let Intake {
             verb,
             flags,

@@ -117,6 +117,7 @@ impl Worker {
             self.little_until_ns = now.elapsed_ns + BESIDE_OTHERS_US * 1000;
         }
         session.little = little;
+        session.ended_large = false;
         if let Some((lone, probe)) = lone
             && self.lone_get(now, conn, bytes.len(), lone, *probe)
         {
@@ -224,11 +225,13 @@ impl Worker {
         }
     }
 
-    /// Whether a session has replies to send and no lent value among them.
+    /// Whether a session has replies to send and no lent value among them. That a large value is stored is a
+    /// small reply too, but not to somebody who asks for little (perf/notes/large-replies.md).
     #[inline]
     fn has_small(&self, conn: ConnIndex) -> bool {
-        let replies = &self.sessions[conn as usize].replies;
-        !replies.out.is_empty() && !replies.lends()
+        let session = &self.sessions[conn as usize];
+        let replies = &session.replies;
+        !replies.out.is_empty() && !replies.lends() && !session.ended_large
     }
 
     pub(super) fn serve_session(&mut self, io: &mut impl Io, now: &Now, conn: ConnIndex) {

@@ -195,43 +195,55 @@ fn readers_that_vanish_give_their_loans_back() {
     );
 }
 
-/// The most that one tick sends a reader of large values, beside a client that asks for little or
-/// alone.
-fn most_lent_in_a_tick(seed: u64, beside: bool) -> usize {
+/// Who is there beside a reader of large values.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Beside {
+    Nobody,
+    /// A client that asks for little at a time.
+    Asker,
+    /// A client that stores one large value after the other.
+    Writer,
+}
+
+/// The most that one tick sends a reader of large values.
+fn most_lent_in_a_tick(seed: u64, beside: Beside) -> usize {
     const VALUE_BYTES: usize = 250_000;
     let mut server = Server::new(1, MEMORY_MB << 20, 64, seed);
     let (reader, other) = (server.net.connect(1 << 30), server.net.connect(1 << 20));
-    let value = vec![b'v'; VALUE_BYTES];
-    server
-        .net
-        .write(other, format!("set k 0 0 {VALUE_BYTES}\r\n").as_bytes());
-    server.net.write(other, &value);
-    server.net.write(other, b"\r\n");
+    let set = |key| {
+        let line = format!("set {key} 0 0 {VALUE_BYTES}\r\n");
+        [line.as_bytes(), &[b'v'; VALUE_BYTES], b"\r\n"].concat()
+    };
+    server.net.write(other, &set("k"));
     server.settle();
     assert_eq!(server.net.read(other, 100), b"STORED\r\n");
-    server.elapsed += Duration::from_secs(1);
-    if beside {
+    if beside == Beside::Asker {
         server.net.write(other, b"mn\r\n");
         server.settle();
     }
     let gets = 20;
     server.net.write(reader, &b"get k\r\n".repeat(gets));
-    let (mut most, mut all, mut asked) = (0, 0, 0);
+    let (mut most, mut all, mut asked, mut answered) = (0, 0, 0, 0);
     let reply_bytes = format!("VALUE k 0 {VALUE_BYTES}\r\n\r\nEND\r\n").len() + VALUE_BYTES;
     while all < gets * reply_bytes {
-        if beside {
+        if beside == Beside::Asker {
             server.net.write(other, b"mn\r\n");
+            asked += 1;
+        }
+        if beside == Beside::Writer && answered >= asked * b"STORED\r\n".len() {
+            server.net.write(other, &set("other"));
             asked += 1;
         }
         server.tick(0);
         let sent = server.net.read(reader, usize::MAX).len();
         (most, all) = (most.max(sent), all + sent);
+        answered += server.net.read(other, usize::MAX).len();
     }
     server.settle();
-    let answers = server.net.read(other, usize::MAX).len();
+    answered += server.net.read(other, usize::MAX).len();
     assert!(
-        answers >= 4 * asked,
-        "{answers} bytes of answers to {asked}"
+        answered >= 4 * asked,
+        "{answered} bytes of answers to {asked}"
     );
     most
 }
@@ -239,9 +251,11 @@ fn most_lent_in_a_tick(seed: u64, beside: bool) -> usize {
 #[test]
 fn a_reader_of_large_values_leaves_others_short_ticks() {
     for seed in 0..20 {
-        let alone = most_lent_in_a_tick(seed, false);
-        assert!(alone > 200_000, "{alone} bytes in one tick, seed {seed}");
-        let beside = most_lent_in_a_tick(seed, true);
+        for beside in [Beside::Nobody, Beside::Writer] {
+            let most = most_lent_in_a_tick(seed, beside);
+            assert!(most > 200_000, "{most} bytes in one tick, seed {seed}");
+        }
+        let beside = most_lent_in_a_tick(seed, Beside::Asker);
         // What a tick lends, and a copied piece that the poll before it has sent.
         let most = LENT_BESIDE_OTHERS_BYTES + PIECE_BYTES + 1000;
         assert!(beside < most, "{beside} bytes in one tick, seed {seed}");
